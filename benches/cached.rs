@@ -1,4 +1,4 @@
-//! One accepted request with a cache in front of a store that waits.
+//! One accepted request with a cache in front of a store that must be awaited.
 //!
 //! Group `cached`, 100 tokens, each presented in turn, cache headers off:
 //!
@@ -9,7 +9,7 @@
 //! - `cached_with_churn`: like `cached`, while another thread changes, evicts and looks up one of
 //!   1,000 other tokens, about 10,000 times per second.
 //!
-//! A run prints its ratio and the goal of PERFORMANCE.md last.
+//! A run prints its ratio and its goal at the end.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -48,7 +48,7 @@ const LONG_TTL: Duration = Duration::from_secs(24 * 3600);
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime.expect("the runtime starts");
     let tokens: Arc<[_]> = tokens::mint(100).into();
     let mut cases = cases(&tokens, &runtime);
     bench(&mut criterion, "cached", &mut cases);
@@ -72,7 +72,7 @@ fn print_ratios(cases: &mut [Case]) {
         "ratio (cached - bare_with_principal) / (memory - bare_with_principal) = {ratio:.2} (goal <= 2.00)"
     );
     let expiry = times.of("cached_with_expiry") - times.of("cached");
-    println!("a time in the record adds {expiry:.0} ns");
+    println!("an expiry in the record adds {expiry:.0} ns");
 }
 
 fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {
@@ -109,7 +109,7 @@ fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Ca
     Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
 }
 
-/// A cache whose entries for these tokens outlive the bench.
+/// Returns a cache with entries for these tokens that outlive the bench.
 fn filled(tokens: &[MintedToken], store: MemoryStore, runtime: &Runtime) -> CachedStore<Remote> {
     let cached = CachedStore::new(Remote(store)).with_ttl(LONG_TTL);
     runtime.block_on(async {
@@ -128,15 +128,15 @@ async fn look_up(cached: &CachedStore<Remote>, token: &MintedToken) {
 
 /// Changes tokens until dropped.
 struct BackgroundChurn {
-    ends: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for BackgroundChurn {
     fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("it does not panic");
+            thread.join().expect("the thread does not panic");
         }
     }
 }
@@ -152,28 +152,28 @@ fn churned(
         store.insert(record).expect("tokens are different");
     }
     let cached = filled(tokens, store.clone(), runtime);
-    let ends = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let thread = thread::spawn({
-        let (cached, ends) = (cached.clone(), Arc::clone(&ends));
+        let (cached, stop) = (cached.clone(), Arc::clone(&stop));
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = runtime.expect("the runtime starts");
         move || {
             for (number, token) in others.iter().enumerate().cycle() {
-                if ends.load(Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
                     break;
                 }
                 let record = tokens::record(token, number);
-                store.replace(record).expect("the token is there");
+                store.replace(record).expect("the token exists");
                 runtime.block_on(look_up(&cached, token));
                 thread::sleep(PAUSE);
             }
         }
     });
     let thread = Some(thread);
-    (cached, BackgroundChurn { ends, thread })
+    (cached, BackgroundChurn { stop, thread })
 }
 
-/// A store whose `find_cached` has no answer.
+/// A store that implements only `find`.
 struct Remote(MemoryStore);
 
 #[async_trait]

@@ -8,8 +8,7 @@
 //! digests that differ in the last.
 //!
 //! A comparison that stops at the first difference, as `==` on bytes may, is the control: the
-//! method must find its leak. Run the bench by hand: timing on a shared machine is no basis for a
-//! test.
+//! method must find its leak. Run the bench by hand: timing on a shared machine is too noisy for a test.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -27,20 +26,20 @@ type Bytes = [u8; 32];
 fn main() {
     let is_full_run = mode::is_full_run();
     let samples = if is_full_run { 1_000_000 } else { 2_000 };
-    for (what, t) in [
+    for (comparison, t) in [
         (
             "TokenDigest ==, equal or not",
-            test(samples, ours, EQUAL, FIRST),
+            test(samples, token_digest_eq, EQUAL, FIRST),
         ),
         (
             "TokenDigest ==, first or last byte",
-            test(samples, ours, FIRST, LAST),
+            test(samples, token_digest_eq, FIRST, LAST),
         ),
     ] {
-        println!("{what}: |t| = {t:.1} (below 4.5: no leak seen)");
-        assert!(t.is_finite(), "the clock stands still");
+        println!("{comparison}: |t| = {t:.1} (below 4.5: no leak found)");
+        assert!(t.is_finite(), "the clock does not advance");
     }
-    // A short run on a busy machine may find too little at first.
+    // A short run on a busy machine may not find the leak at first.
     let mut control = 0.0;
     for _ in 0..10 {
         control = test(samples, stops_early, FIRST, LAST);
@@ -49,10 +48,10 @@ fn main() {
             break;
         }
     }
-    // Ten times the threshold, and still far below the t of the control.
+    // This is above the threshold and far below the usual t of the control.
     assert!(
         control > 10.0,
-        "the method finds no leak where there is one"
+        "the method does not find the leak of the control"
     );
 }
 
@@ -63,7 +62,7 @@ const EQUAL: Difference = None;
 const FIRST: Difference = Some(0);
 const LAST: Difference = Some(31);
 
-fn ours(a: &Bytes, b: &Bytes) -> bool {
+fn token_digest_eq(a: &Bytes, b: &Bytes) -> bool {
     TokenDigest::from_bytes(*a) == TokenDigest::from_bytes(*b)
 }
 
@@ -71,7 +70,7 @@ fn stops_early(a: &Bytes, b: &Bytes) -> bool {
     a.iter().zip(b).all(|(a, b)| black_box(*a) == black_box(*b))
 }
 
-/// The absolute value of Welch's t for the times of two classes.
+/// Returns the absolute value of Welch's t for the times of two classes.
 fn test(
     samples: usize,
     equals: impl Fn(&Bytes, &Bytes) -> bool,
@@ -83,7 +82,7 @@ fn test(
     for _ in 0..samples {
         let class = usize::from(random.next() >> 63 == 1);
         let difference = [one, other][class];
-        // Both classes write, so that their inputs are cached alike.
+        // Both classes write, so that their inputs are cached in the same way.
         let pairs = [(); BATCH].map(|()| random.pair(difference));
         let start = Instant::now();
         for (a, b) in &pairs {
@@ -91,14 +90,14 @@ fn test(
         }
         times[class].push(start.elapsed().as_secs_f64());
     }
-    let slow = slowest_kept(&times);
+    let slow = slowest_included(&times);
     let [one, other] = times.map(|times| Sample::of(times.iter().filter(|&&time| time <= slow)));
     let deviation = (one.variance / one.count + other.variance / other.count).sqrt();
     ((one.mean - other.mean) / deviation).abs()
 }
 
-/// The 90th percentile of the times of both classes together.
-fn slowest_kept(times: &[Vec<f64>; 2]) -> f64 {
+/// Returns the 90th percentile of the times of both classes together.
+fn slowest_included(times: &[Vec<f64>; 2]) -> f64 {
     let mut all = times.concat();
     all.sort_unstable_by(f64::total_cmp);
     all[all.len() / 10 * 9]
@@ -128,7 +127,7 @@ impl Sample {
     }
 }
 
-/// Knuth's generator. Nothing here is secret.
+/// Knuth's linear congruential generator. The digests are not secret.
 struct Random(u64);
 
 impl Random {

@@ -1,22 +1,22 @@
 //! The cost of sharing a store between threads.
 //!
 //! 1, 2, 4 and 8 threads send requests through one layer over one [`MemoryStore`] of 1,000 tokens:
-//! all threads one hot token, or each its own 64. Meanwhile a writer changes the store every
+//! all threads one hot token, or each its own 64. At the same time, a writer changes the store every
 //! millisecond: it revokes a token, inserts another, and replaces the record of the hot one. The
 //! inner service returns the request, so only the layer runs between two requests, and the
 //! principal replaces its predecessor in the extensions.
 //!
-//! In turns with these, as a reference for the machine, the same runs with a layer and a store per
-//! thread: threads that share only their cores and the caches between them.
+//! As a reference for the machine, these runs alternate with runs that have a layer and a store per
+//! thread, so that the threads share only their cores and caches.
 //!
 //! Then one reader runs beside a writer that never pauses, against the same reader beside a thread
 //! that uses as much of a core without the store. The difference is the cost of a writer to a
-//! reader, in throughput and in the slowest requests. A reader that waits for a writer's lock shows
-//! here.
+//! reader, in throughput and in the slowest requests. It shows whether a reader waits for the lock of a
+//! writer.
 //!
-//! Throughput is the best of several windows, measured in turns, because other programs can only
-//! lower it. On Linux the CPU time per request is printed too. Other programs disturb it less; 1.00
-//! means that threads cost each other nothing.
+//! Throughput is the best of several alternating windows, because other programs can only lower it. On
+//! Linux the CPU time per request is printed too, which other programs disturb less. A ratio of 1.00
+//! means that the threads do not cost each other anything.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -57,24 +57,24 @@ fn main() {
     let (window, rounds) = if mode::is_full_run() {
         (Duration::from_millis(100), 15)
     } else {
-        println!("windows of 5 ms: only to show that it runs");
+        println!("windows of 5 ms, too short for meaningful figures");
         (Duration::from_millis(5), 1)
     };
     let bench = Bench::new(window, rounds);
     let alone = [(); 8].map(|()| reader(&tokens::store(&bench.tokens)));
     let spread = |thread| &bench.tokens[thread * TOKENS_OF_A_THREAD..][..TOKENS_OF_A_THREAD];
     bench.print_scaling(&[
-        Kind {
+        Workload {
             name: "a store each",
             goal: "no goal",
             reader_of: &|thread| (&alone[thread], spread(thread)),
         },
-        Kind {
+        Workload {
             name: "spread tokens",
             goal: "goal >= 1.80",
             reader_of: &|thread| (&bench.reader, spread(thread)),
         },
-        Kind {
+        Workload {
             name: "one hot token",
             goal: "goal >= 1.40",
             reader_of: &|_| (&bench.reader, &bench.tokens[..1]),
@@ -106,7 +106,7 @@ impl Bench {
         }
     }
 
-    fn print_scaling(&self, kinds: &[Kind<'_>; 3]) {
+    fn print_scaling(&self, kinds: &[Workload<'_>; 3]) {
         let mut readings = [(); 3].map(|()| THREADS.map(|_| Measurement::default()));
         for _ in 0..self.rounds {
             for (kind, readings) in kinds.iter().zip(&mut readings) {
@@ -125,16 +125,16 @@ impl Bench {
 
     fn print_waits(&self) {
         let mut readings = [Measurement::default(), Measurement::default()];
-        let neighbours = [BackgroundLoad::Spinner, BackgroundLoad::Writer(None)];
+        let loads = [BackgroundLoad::Spinner, BackgroundLoad::Writer(None)];
         for _ in 0..self.rounds {
-            for (load, reading) in neighbours.iter().zip(&mut readings) {
+            for (load, reading) in loads.iter().zip(&mut readings) {
                 let reader = (&self.reader, &self.tokens[..TOKENS_OF_A_THREAD]);
                 let (elapsed, reads) = self.window(&[reader], *load);
                 reading.add(elapsed, reads);
             }
         }
         println!(
-            "one reader beside a thread that leaves the store alone {}",
+            "one reader beside a thread that does not use the store {}",
             readings[0]
         );
         println!(
@@ -149,7 +149,7 @@ impl Bench {
         );
     }
 
-    /// All readers at the same time, each with its tokens.
+    /// Runs all readers concurrently, each with its tokens.
     fn window(
         &self,
         readers: &[(&Reader, &[MintedToken])],
@@ -212,28 +212,28 @@ impl Bench {
     }
 }
 
-/// The tokens that the threads send, and how they are divided.
-struct Kind<'a> {
+/// The tokens that the threads send.
+struct Workload<'a> {
     name: &'a str,
-    /// For two threads.
+    /// The goal of the ratio for two threads.
     goal: &'a str,
     reader_of: &'a dyn Fn(usize) -> (&'a Reader, &'a [MintedToken]),
 }
 
-impl Kind<'_> {
+impl Workload<'_> {
     fn print(&self, readings: &[Measurement; 4]) {
         println!("{}", self.name);
         for (threads, reading) in THREADS.iter().zip(readings) {
             println!("{threads:>4} threads {reading}");
         }
-        let [one, more @ ..] = readings;
+        let [one, others @ ..] = readings;
         let goals = [self.goal, "no goal", "no goal"];
-        for ((threads, reading), goal) in THREADS[1..].iter().zip(more).zip(goals) {
+        for ((threads, reading), goal) in THREADS[1..].iter().zip(others).zip(goals) {
             println!(
-                "ratio {}: {threads} threads / 1 thread = {:.2} ({goal}); time on a core = {:.2}",
+                "ratio {}: {threads} threads / 1 thread = {:.2} ({goal}); CPU time = {:.2}",
                 self.name,
                 reading.best / one.best,
-                reading.on_core_each() / one.on_core_each()
+                reading.cpu_time_each() / one.cpu_time_each()
             );
         }
         println!();
@@ -249,7 +249,7 @@ enum BackgroundLoad {
     Writer(Option<Duration>),
 }
 
-/// No change is refused: the writer never touches the tokens of the readers.
+/// Panics. Every request is accepted, because the writer never revokes the tokens of the readers.
 fn rejected(rejection: &Rejection) -> Response<Request<Body>> {
     panic!("{rejection}")
 }
@@ -284,7 +284,7 @@ impl Service<Request<Body>> for ReturnRequest {
 struct Read {
     /// The duration of each batch.
     batches: Vec<Duration>,
-    on_core: Option<Duration>,
+    cpu_time: Option<Duration>,
 }
 
 fn read(mut reader: Reader, tokens: &[MintedToken], start: &Barrier, stop: &AtomicBool) -> Read {
@@ -294,26 +294,26 @@ fn read(mut reader: Reader, tokens: &[MintedToken], start: &Barrier, stop: &Atom
         .collect();
     let mut batches = Vec::with_capacity(1 << 16);
     start.wait();
-    let before = time_on_core();
+    let before = thread_cpu_time();
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..BATCH {
-            let request = requests.pop_front().expect("every request comes back");
+            let request = requests.pop_front().expect("every request is returned");
             requests.push_back(call(&mut reader, request).into_body());
         }
         let now = Instant::now();
         batches.push(now - last);
         last = now;
     }
-    let on_core = time_on_core().zip(before);
+    let cpu_time = thread_cpu_time().zip(before);
     Read {
         batches,
-        on_core: on_core.map(|(after, before)| after.saturating_sub(before)),
+        cpu_time: cpu_time.map(|(after, before)| after.saturating_sub(before)),
     }
 }
 
-/// The CPU time of this thread, if the system reports it.
-fn time_on_core() -> Option<Duration> {
+/// Returns the CPU time of this thread, if the system reports it.
+fn thread_cpu_time() -> Option<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds = text.split(' ').next()?.parse().ok()?;
     Some(Duration::from_nanos(nanoseconds))
@@ -325,7 +325,7 @@ struct Measurement {
     /// Requests per second in the best window.
     best: f64,
     requests: f64,
-    on_core: Duration,
+    cpu_time: Duration,
     batches: Vec<Duration>,
 }
 
@@ -337,18 +337,18 @@ impl Measurement {
         self.best = self.best.max(requests / elapsed.as_secs_f64());
         self.requests += requests;
         for read in reads {
-            self.on_core += read.on_core.unwrap_or_default();
+            self.cpu_time += read.cpu_time.unwrap_or_default();
             self.batches.extend(read.batches);
         }
         self.batches.sort_unstable();
     }
 
-    /// Nanoseconds per request.
-    fn on_core_each(&self) -> f64 {
-        self.on_core.as_secs_f64() * 1e9 / self.requests
+    /// Returns the CPU time per request in nanoseconds.
+    fn cpu_time_each(&self) -> f64 {
+        self.cpu_time.as_secs_f64() * 1e9 / self.requests
     }
 
-    /// The duration of the slowest of a thousand batches.
+    /// Returns the duration of the slowest of a thousand batches.
     fn slowest_of_1_000(&self) -> Duration {
         let rank = self.batches.len() / 1_000;
         let slow = self.batches.iter().nth_back(rank);
@@ -360,9 +360,9 @@ impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:9.0} requests/s, {:5.0} ns on a core each; {BATCH} requests took {:?}, or {:?} (slowest of 1,000), or {:?} (slowest of all)",
+            "{:9.0} requests/s, {:5.0} ns of CPU time each; {BATCH} requests took {:?}, or {:?} (slowest of 1,000), or {:?} (slowest of all)",
             self.best,
-            self.on_core_each(),
+            self.cpu_time_each(),
             self.batches
                 .get(self.batches.len() / 2)
                 .copied()

@@ -13,7 +13,7 @@
 //! Group `introspection_cold`: two threads send 1,000 concurrent requests with one token that is
 //! not cached. The bench counts the calls to the server: one.
 //!
-//! A run prints its ratios and the goals of PERFORMANCE.md last.
+//! A run prints its ratios and their goals at the end.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -62,7 +62,7 @@ fn main() {
         .worker_threads(2)
         .enable_all()
         .build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime.expect("the runtime starts");
     let tokens: Arc<[_]> = tokens::mint(100).into();
     let mut cases = cases(&tokens, &runtime);
     bench(&mut criterion, "introspection", &mut cases);
@@ -125,12 +125,12 @@ fn accepted(id: &str, tokens: &Arc<[MintedToken]>, store: impl TokenStore) -> Ca
     Case::new(id, StatusCode::OK, requests, layer.layer(Trivial))
 }
 
-/// A store whose server knows every token: with a name, two roles, and `more`.
-fn store(more: &str) -> (IntrospectionStore, Calls) {
+/// Returns a store whose server accepts every token, with a name, two roles and `claims`.
+fn store(claims: &str) -> (IntrospectionStore, Calls) {
     let roles = tokens::ROLES.join(" ");
     let name = tokens::name(1);
     let body = format!(
-        "{{\"active\":true,\"client_id\":\"ci\",\"name\":\"{name}\",\"roles\":\"{roles}\"{more}}}"
+        "{{\"active\":true,\"client_id\":\"ci\",\"name\":\"{name}\",\"roles\":\"{roles}\"{claims}}}"
     );
     let (body, calls) = (Bytes::from(body), Calls::default());
     let server = service_fn({
@@ -140,8 +140,8 @@ fn store(more: &str) -> (IntrospectionStore, Calls) {
             let body = Full::new(body.clone());
             async move {
                 tokio::task::yield_now().await;
-                let answer = Response::builder().header(CONTENT_TYPE, "application/json");
-                Ok::<_, Infallible>(answer.body(body).expect("a good header"))
+                let response = Response::builder().header(CONTENT_TYPE, "application/json");
+                Ok::<_, Infallible>(response.body(body).expect("the header is valid"))
             }
         }
     });
@@ -150,23 +150,23 @@ fn store(more: &str) -> (IntrospectionStore, Calls) {
         .with_transport(server)
         .with_ttl(LONG_TTL)
         .build("https://auth.example/introspect");
-    (store.expect("a good endpoint"), calls)
+    (store.expect("the endpoint is valid"), calls)
 }
 
-/// A store whose entries for these tokens outlive the bench.
-fn filled(tokens: &[MintedToken], more: &str, runtime: &Runtime) -> IntrospectionStore {
-    let (store, _) = store(more);
+/// Returns a store with cache entries for these tokens that outlive the bench.
+fn filled(tokens: &[MintedToken], claims: &str, runtime: &Runtime) -> IntrospectionStore {
+    let (store, _) = store(claims);
     runtime.block_on(async {
         for token in tokens {
             let token = PresentedToken::new(token.expose_secret()).expect("visible ASCII");
             let found = store.find(&Credential::new(token)).await;
-            assert!(found.expect("the server answers").is_some());
+            assert!(found.expect("the server responds").is_some());
         }
     });
     store
 }
 
-/// Returns the number of rounds, each of which makes one call.
+/// Asserts that each round makes one call. Returns the number of rounds.
 fn bench_cold(criterion: &mut Criterion, token: &MintedToken, runtime: &Runtime) -> usize {
     let (store, calls) = store("");
     let service = ServiceTokenLayer::new(store.clone()).layer(Trivial);
@@ -175,7 +175,7 @@ fn bench_cold(criterion: &mut Criterion, token: &MintedToken, runtime: &Runtime)
         store.clear();
         let requests = (0..REQUESTS).map(|_| request_with(token.expose_secret()));
         let requests: Vec<Request<Body>> = requests.collect();
-        let begun = Instant::now();
+        let started = Instant::now();
         runtime.block_on(async {
             let sent = requests
                 .into_iter()
@@ -186,7 +186,7 @@ fn bench_cold(criterion: &mut Criterion, token: &MintedToken, runtime: &Runtime)
             }
         });
         rounds += 1;
-        begun.elapsed()
+        started.elapsed()
     };
     let mut group = criterion.benchmark_group("introspection_cold");
     group.sample_size(20);

@@ -95,7 +95,7 @@ fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case]) {
 
 /// The identity that the hand-written checks insert.
 #[derive(Clone)]
-#[expect(dead_code, reason = "only its weight counts")]
+#[expect(dead_code, reason = "only the cost of storing it matters")]
 struct Caller(Arc<str>);
 
 type Known = Arc<HashMap<[u8; 32], Caller>>;
@@ -133,7 +133,7 @@ fn cases(keys: usize) -> Vec<Case> {
     let oauth_resource_server = HttpAuthLayer::builder()
         .static_tokens(static_tokens)
         .build()
-        .expect("there is a token");
+        .expect("at least one token is set");
     let ts_webapi = ApiKeyAuth::new(X_API_KEY, texts.collect());
 
     let mut cases = vec![
@@ -199,7 +199,10 @@ async fn check(State(known): State<Known>, request: Request, next: Next) -> Resp
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
+#[expect(
+    clippy::result_large_err,
+    reason = "tower-http requires this signature"
+)]
 fn authorize(known: &Known, mut request: Request) -> Result<Request, Response> {
     let caller = find(known, request.headers()).ok_or_else(unauthorized)?;
     request.extensions_mut().insert(caller);
@@ -213,7 +216,10 @@ fn find(known: &Known, headers: &HeaderMap) -> Option<Caller> {
 }
 
 /// A hand-written check that does the work of `memory`, without changes at run time.
-#[expect(clippy::result_large_err, reason = "the form that tower-http asks for")]
+#[expect(
+    clippy::result_large_err,
+    reason = "tower-http requires this signature"
+)]
 fn authorize_constant_time(
     known: &KnownByPrefix,
     mut request: Request,
@@ -241,8 +247,8 @@ fn find_constant_time(known: &KnownByPrefix, headers: &mut HeaderMap) -> Option<
     };
     let digest: [u8; 32] = Sha256::digest(text).into();
     headers.get_mut(name)?.set_sensitive(true);
-    let (kept, caller) = known.get(digest.first_chunk::<8>()?)?;
-    bool::from(digest.ct_eq(kept)).then(|| caller.clone())
+    let (stored, caller) = known.get(digest.first_chunk::<8>()?)?;
+    bool::from(digest.ct_eq(stored)).then(|| caller.clone())
 }
 
 fn unauthorized() -> Response {

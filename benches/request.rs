@@ -6,16 +6,16 @@
 //! - `floor`: the least possible authentication by digest, see `support/baseline.rs`;
 //! - `memory`: [`MemoryStore`], cache headers off; `memory_with_cache_headers`: with the default
 //!   settings; `memory_with_expiry`: records with an expiry, so that each request reads the clock;
-//! - `waiting`: a store that implements only `find`, and returns at once.
+//! - `waiting`: a store that implements only `find`, which returns immediately.
 //!
 //! Group `accepted_one_token`: the same with a single token.
 //!
-//! Group `rejected`: one id per reason, with a response builder that does nothing, and as
-//! `…_problem_json` with the default one. `wrong_digest` uses a store that finds records by id.
+//! Group `rejected`: one case per reason, with a response builder that sets only the status, and as
+//! `…_problem_json` with the default builder. `wrong_digest` uses a store that finds records by id.
 //! `bare_rejection` rejects each request without a check: it costs what the response and the
 //! rejection in its extensions cost, so that this can be subtracted.
 //!
-//! A run prints its ratios and the goals of PERFORMANCE.md last.
+//! A run prints its ratios and their goals at the end.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -89,7 +89,7 @@ fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
     accepted.extend(rejected);
     let times = Times::measure(accepted);
     let response = times.of("bare_rejection") - times.of("bare");
-    println!("the response to a refused request, with the reason: {response:.0} ns");
+    println!("the response to a rejected request, with the reason: {response:.0} ns");
     for (id, goal) in [
         ("missing", "goal <= 0.50"),
         ("malformed", "goal <= 1.00"),
@@ -165,7 +165,7 @@ where
 /// The builder of the response to a rejected request.
 type Build = fn(&Rejection) -> Response<Body>;
 
-fn nothing(rejection: &Rejection) -> Response<Body> {
+fn status_only(rejection: &Rejection) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = rejection.status();
     response
@@ -177,7 +177,7 @@ fn problem_json(rejection: &Rejection) -> Response<Body> {
 
 fn rejected_cases() -> Vec<Case> {
     let tokens: Arc<[_]> = tokens::mint(100).into();
-    let strangers: Arc<[_]> = tokens::mint(100).into();
+    let unknown: Arc<[_]> = tokens::mint(100).into();
     let expired = MemoryStore::new();
     for (number, token) in tokens.iter().enumerate() {
         let record = tokens::record(token, number).with_expires_at(SystemTime::UNIX_EPOCH);
@@ -200,23 +200,23 @@ fn rejected_cases() -> Vec<Case> {
         requests_with(&tokens, request_with),
         BareRejection,
     )];
-    for (suffix, build) in [("", nothing as Build), ("_problem_json", problem_json)] {
+    for (suffix, build) in [("", status_only as Build), ("_problem_json", problem_json)] {
         let service = |layer: &ServiceTokenLayer| {
             let layer = layer.clone().with_rejection_response(build);
             layer.layer(Trivial)
         };
         let id = |id| format!("{id}{suffix}");
-        let known = || requests_with(&tokens, request_with);
+        let stored = || requests_with(&tokens, request_with);
         cases.extend([
             rejected(id("missing"), missing, service(&memory)),
             rejected(id("malformed"), malformed.clone(), service(&memory)),
             rejected(
                 id("unknown"),
-                requests_with(&strangers, request_with),
+                requests_with(&unknown, request_with),
                 service(&memory),
             ),
-            rejected(id("wrong_digest"), known(), service(&by_id)),
-            rejected(id("expired"), known(), service(&expired)),
+            rejected(id("wrong_digest"), stored(), service(&by_id)),
+            rejected(id("expired"), stored(), service(&expired)),
         ]);
     }
     cases
@@ -245,13 +245,13 @@ impl Service<Request<Body>> for BareRejection {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         drop(black_box(request));
         let rejection = Rejection::new(RejectionReason::UnknownToken);
-        let mut response = nothing(&rejection);
+        let mut response = status_only(&rejection);
         response.extensions_mut().insert(rejection);
         ready(Ok(response))
     }
 }
 
-/// A store whose `find_cached` has no answer.
+/// A store that implements only `find`.
 struct Remote(MemoryStore);
 
 #[async_trait]
@@ -261,7 +261,7 @@ impl TokenStore for Remote {
     }
 }
 
-/// Finds records by the id in the token.
+/// A store that finds records by the ID in the token.
 struct ById {
     format: TokenFormat,
     records: HashMap<TokenId, TokenRecord>,

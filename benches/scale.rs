@@ -4,9 +4,9 @@
 //! authentication by digest, see `support/baseline.rs`) and `memory` ([`MemoryStore`], cache
 //! headers off).
 //!
-//! A run prints last, for each size, the ratio and the goal of PERFORMANCE.md, and the bytes that a
-//! million tokens occupy: records with a name, two roles and an expiry, in the store and in the
-//! floor. The counting allocator slows every id by the same few nanoseconds.
+//! At the end, a run prints the ratio and its goal for each size, and the bytes that a million tokens
+//! occupy in the store and in the floor: records with a name, two roles and an expiry. The counting
+//! allocator slows every case by the same few nanoseconds.
 
 #[path = "support/baseline.rs"]
 mod baseline;
@@ -108,9 +108,9 @@ fn print_weights(tokens: &[MintedToken]) {
 
 fn bytes_per_token<T>(build: impl FnOnce() -> T) -> f64 {
     let before = Counts::of_this_thread().live_bytes;
-    let kept = build();
+    let value = build();
     let bytes = Counts::of_this_thread().live_bytes - before;
-    drop(kept);
+    drop(value);
     let bytes = u32::try_from(bytes).expect("some hundred megabytes");
     f64::from(bytes) / 1e6
 }

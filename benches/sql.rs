@@ -1,8 +1,8 @@
 //! The SQL stores against the bare driver, and lists over a million tokens.
 //!
 //! 1. `lookup`: [`TokenStore::find`] on SQLite and on PostgreSQL, beside the driver's own `SELECT`
-//!    of the same columns by digest through the same pool, with the row unread and read; in turns,
-//!    for ratios.
+//!    of the same columns by digest through the same pool, with the row unread and read. The cases
+//!    alternate, for ratios.
 //! 2. `cached`: a hit of a [`CachedStore`] in front of each, beside one in front of memory.
 //! 3. `lists`: a first and a later page of 50 for every filter, with 10,000 and with 1,000,000
 //!    tokens, and the query plans.
@@ -41,7 +41,7 @@ async fn main() {
         &[200, 400]
     };
     let folder = std::env::temp_dir().join(format!("sql-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("the folder is new");
     let mut filled = Vec::new();
     for size in sizes {
         filled.push(Tables::sqlite(&folder.join(format!("{size}.db")), *size).await);
@@ -62,9 +62,9 @@ async fn main() {
                 server.drop_database(&url).await;
             }
         }
-        Err(reason) => println!("PostgreSQL left out: {reason}"),
+        Err(reason) => println!("PostgreSQL skipped: {reason}"),
     }
-    std::fs::remove_dir_all(&folder).expect("the folder");
+    std::fs::remove_dir_all(&folder).expect("the folder exists");
 }
 
 async fn report(name: &str, filled: &[Tables]) {
@@ -85,7 +85,7 @@ async fn lookups(tables: &Tables) {
         let start = Instant::now();
         for lookup in 0..LOOKUPS {
             let found = tables.store.find(picked(lookup)).await;
-            assert!(found.expect("a store that works").is_some());
+            assert!(found.expect("the store is available").is_some());
         }
         times[0].push(start.elapsed());
         for (times, reads) in times[1..].iter_mut().zip([false, true]) {
@@ -121,8 +121,14 @@ async fn cached(tables: &Tables) {
     let over_memory = CachedStore::new(Remote(memory)).with_ttl(Duration::from_secs(3600));
     let credentials: Vec<_> = tables.known.iter().map(credential).collect();
     for credential in &credentials {
-        over_sql.find(credential).await.expect("a store that works");
-        over_memory.find(credential).await.expect("memory");
+        over_sql
+            .find(credential)
+            .await
+            .expect("the store is available");
+        over_memory
+            .find(credential)
+            .await
+            .expect("memory is available");
     }
     let rounds = if mode::is_full_run() { ROUNDS } else { 3 };
     let (mut sql, mut memory) = (Vec::new(), Vec::new());
@@ -132,7 +138,7 @@ async fn cached(tables: &Tables) {
     }
     let (sql, memory) = (median(sql).as_secs_f64(), median(memory).as_secs_f64());
     println!(
-        "ratio cached hit, this store behind / memory behind = {:.2} (goal: 1)",
+        "ratio cached hit, over this store / over memory = {:.2} (goal: 1)",
         sql / memory
     );
 }
@@ -148,45 +154,47 @@ fn hits(store: &impl TokenStore, credentials: &[Credential<'static>]) -> Duratio
 async fn lists(name: &str, filled: &[Tables]) {
     println!("\n{name}, a page of 50: first and later, with each number of tokens");
     let now = SystemTime::now();
-    for (what, filter) in filters(now) {
-        let mut line = format!("{what:>18}");
+    for (name, filter) in filters(now) {
+        let mut line = format!("{name:>18}");
         for tables in filled {
             let (first, later) = pages(tables, &filter, now).await;
             let (first, later) = (micros(first) / 1e3, micros(later) / 1e3);
-            write!(line, " | {first:8.2} ms {later:8.2} ms").expect("a text takes any text");
+            write!(line, " | {first:8.2} ms {later:8.2} ms").expect("a string accepts any text");
         }
         println!("{line}");
     }
     let Some(largest) = filled.last().filter(|_| mode::is_full_run()) else {
         return;
     };
-    for (what, filter) in filters(now) {
+    for (name, filter) in filters(now) {
         let plan = largest.plan(Some(&ListRequest::new(filter, now))).await;
-        println!("\n{what}:\n{plan}");
+        println!("\n{name}:\n{plan}");
     }
     println!("\nlookup:\n{}", largest.plan(None).await);
 }
 
-/// The median time of the first page, and of a page after the tenth.
+/// Returns the median times of the first page and of a page after the tenth.
 async fn pages(tables: &Tables, filter: &TokenFilter, now: SystemTime) -> (Duration, Duration) {
     let request = ListRequest::new(filter.clone(), now);
-    let mut behind = request.clone();
+    let mut later_request = request.clone();
     for _ in 0..10 {
         let page = tables
             .store
-            .list(&behind)
+            .list(&later_request)
             .await
-            .expect("a store that works");
+            .expect("the store is available");
         let Some(next) = page.next else { break };
-        behind = behind.with_cursor(next).expect("of this listing");
+        later_request = later_request
+            .with_cursor(next)
+            .expect("the cursor is of this listing");
     }
     let (mut first, mut later) = (Vec::new(), Vec::new());
     for _ in 0..9 {
-        for (request, times) in [(&request, &mut first), (&behind, &mut later)] {
+        for (request, times) in [(&request, &mut first), (&later_request, &mut later)] {
             let start = Instant::now();
             let page = tables.store.list(request).await;
             times.push(start.elapsed());
-            black_box(page.expect("a store that works"));
+            black_box(page.expect("the store is available"));
         }
     }
     (median(first), median(later))

@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     store.insert(TokenRecord::from(&reader).with_scopes(["reports:read"]))?;
     store.insert(TokenRecord::from(&disabled).with_state(TokenState::Disabled))?;
 
-    // `to_response` sets the status and the headers. The body is yours.
-    let errors_of_ours = |rejection: &Rejection| {
+    // `to_response` sets the status and the headers. You supply the body.
+    let error_response = |rejection: &Rejection| {
         let body = json!({
             "ok": false,
             "error": { "code": rejection.code(), "message": rejection.to_string() },
@@ -35,9 +35,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         response.headers_mut().insert(CONTENT_TYPE, json);
         response
     };
-    let layer = ServiceTokenLayer::new(store).with_rejection_response(errors_of_ours);
+    let layer = ServiceTokenLayer::new(store).with_rejection_response(error_response);
     let writers =
-        RequireScopesLayer::all_of(["reports:write"]).with_rejection_response(errors_of_ours);
+        RequireScopesLayer::all_of(["reports:write"]).with_rejection_response(error_response);
     let app = Router::new()
         .route("/reports", get(async || r#"{"ok":true}"#))
         .route("/drafts", get(async || r#"{"ok":true}"#).layer(writers))

@@ -51,7 +51,7 @@ fn record(row: Row) -> Result<TokenRecord, StoreError> {
         .with_state(state))
 }
 
-/// Replace it by your database.
+/// A table in memory. Replace it with your database.
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<Database>>);
 
@@ -91,7 +91,7 @@ impl Table {
         self.0.lock().await.rows.insert(digest, row);
     }
 
-    async fn go_down(&self) {
+    async fn start_outage(&self) {
         self.0.lock().await.down = true;
     }
 }
@@ -101,7 +101,7 @@ struct DatabaseDown;
 
 impl fmt::Display for DatabaseDown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the database does not answer")
+        f.write_str("the database does not respond")
     }
 }
 
@@ -111,22 +111,22 @@ impl Error for DatabaseDown {}
 async fn main() -> Result<(), Box<dyn Error>> {
     let table = Table::default();
     let format = TokenFormat::default();
-    let (good, revoked, odd, unknown) = (
+    let (valid, revoked, corrupt, unknown) = (
         format.mint()?,
         format.mint()?,
         format.mint()?,
         format.mint()?,
     );
-    table.insert(&good, "good", "active").await;
+    table.insert(&valid, "valid", "active").await;
     table.insert(&revoked, "revoked", "revoked").await;
-    table.insert(&odd, "odd", "half-open").await;
+    table.insert(&corrupt, "corrupt", "half-open").await;
 
-    check(&table, "a good token", &good).await?;
+    check(&table, "a valid token", &valid).await?;
     check(&table, "a revoked token", &revoked).await?;
     check(&table, "an unknown token", &unknown).await?;
-    check(&table, "a row with an unknown state", &odd).await?;
-    table.go_down().await;
-    check(&table, "a good token during an outage", &good).await
+    check(&table, "a row with an unknown state", &corrupt).await?;
+    table.start_outage().await;
+    check(&table, "a valid token during an outage", &valid).await
 }
 
 async fn check(table: &Table, case: &str, token: &MintedToken) -> Result<(), Box<dyn Error>> {

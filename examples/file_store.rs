@@ -40,9 +40,9 @@ async fn main() -> ExitCode {
 async fn serve() -> Result<(), Box<dyn Error>> {
     let path = tokens_file()?;
     let minted = first_token(&path)?;
-    // A missing or broken file stops the start: the server never runs with only some of the tokens.
+    // A missing or invalid file prevents the start: the server never runs with only some of the tokens.
     let store = FileStore::open(&path)?;
-    let listener: Arc<dyn ChangeListener> = Arc::new(Announce(store.clone()));
+    let listener: Arc<dyn ChangeListener> = Arc::new(PrintReloads(store.clone()));
     store.subscribe(&listener);
 
     let app = Router::new()
@@ -67,7 +67,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         )?;
     }
     writeln!(out, "curl {url}/healthz")?;
-    // Writes a temporary file with the same mode beside it and renames it over the file.
+    // The command writes a temporary file with the same mode and renames it over the file.
     let file = path.display();
     writeln!(
         out,
@@ -79,12 +79,12 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints that a new version of the file is in use.
-struct Announce(FileStore);
+struct PrintReloads(FileStore);
 
-impl ChangeListener for Announce {
+impl ChangeListener for PrintReloads {
     fn changed(&self, _: &TokenChange) {
         let tokens = self.0.status().tokens();
-        // The thread that watches the file calls this. The reader of stderr may be gone.
+        // This runs on the thread that watches the file. It ignores the error of a closed stdout.
         let _ = writeln!(io::stdout(), "reloaded: {tokens} in the file");
     }
 }
@@ -93,7 +93,7 @@ async fn hello(principal: Principal) -> String {
     format!("hello, {}\n", principal.name())
 }
 
-/// The last good version stays in use while the file is broken, but an operator must act.
+/// Reports an invalid file. The last valid version stays in use until an operator fixes the file.
 async fn health(State(store): State<FileStore>) -> (StatusCode, String) {
     let status = store.status();
     match status.error() {
@@ -118,7 +118,7 @@ fn tokens_file() -> io::Result<PathBuf> {
     Ok(directory.join("tokens.toml"))
 }
 
-/// Writes a file with one token unless there is a file.
+/// Writes a file with one token unless the file exists.
 fn first_token(path: &Path) -> Result<Option<MintedToken>, Box<dyn Error>> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(serve(listener, store));
 
     let client = Client::builder(TokioExecutor::new()).build_http();
-    for (what, token) in [
+    for (case, token) in [
         ("with the token", Some(token.expose_secret())),
         ("with another", Some("another")),
         ("without", None),
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let response = client.request(request.body(Empty::<Bytes>::new())?).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        println!("{what}: {status} {}", String::from_utf8_lossy(&body));
+        println!("{case}: {status} {}", String::from_utf8_lossy(&body));
     }
     Ok(())
 }

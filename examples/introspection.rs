@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    let port = parsed("PORT", "a number from 0 to 65535")?.unwrap_or(8080);
+    let port = parse("PORT", "a number from 0 to 65535")?.unwrap_or(8080);
     let store = store().await?;
     let writers_only = RequireScopesLayer::all_of(["write"]);
     let app = Router::new()
@@ -138,15 +138,15 @@ async fn store() -> Result<IntrospectionStore, Box<dyn Error>> {
 
 fn configure(mut builder: IntrospectionBuilder) -> Result<IntrospectionBuilder, Box<dyn Error>> {
     builder = builder.with_max_token_length(MAX_TOKEN_LENGTH);
-    if let Some(ttl) = parsed("INTROSPECTION_TTL_MS", "a number of milliseconds")? {
+    if let Some(ttl) = parse("INTROSPECTION_TTL_MS", "a number of milliseconds")? {
         let ttl = Duration::from_millis(ttl);
         let negative = ttl.min(Duration::from_secs(2));
         builder = builder.with_ttl(ttl).with_negative_ttl(negative);
     }
-    if switch("INTROSPECTION_ALLOW_HTTP")? {
+    if flag("INTROSPECTION_ALLOW_HTTP")? {
         builder = builder.allow_http_to_loopback();
     }
-    if switch("INTROSPECTION_LENIENT")? {
+    if flag("INTROSPECTION_LENIENT")? {
         builder = builder.lenient();
     }
     if let Some(path) = variable("INTROSPECTION_CA")? {
@@ -187,15 +187,15 @@ fn variable(name: &str) -> Result<Option<String>, Box<dyn Error>> {
     value.map_err(|_| format!("{name} is not UTF-8").into())
 }
 
-fn parsed<T: FromStr>(name: &str, what: &str) -> Result<Option<T>, Box<dyn Error>> {
+fn parse<T: FromStr>(name: &str, expected: &str) -> Result<Option<T>, Box<dyn Error>> {
     let Some(value) = variable(name)? else {
         return Ok(None);
     };
     let parsed = value.parse().map(Some);
-    parsed.map_err(|_| format!("{name} is '{value}', not {what}").into())
+    parsed.map_err(|_| format!("{name} is '{value}', not {expected}").into())
 }
 
-fn switch(name: &str) -> Result<bool, Box<dyn Error>> {
+fn flag(name: &str) -> Result<bool, Box<dyn Error>> {
     match variable(name)?.as_deref() {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),

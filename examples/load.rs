@@ -1,11 +1,11 @@
-//! Measures the cost of the layer end to end: axum over loopback, with and without it, in turns.
+//! Measures the cost of the layer end to end: axum over loopback, alternately with and without it.
 //!
 //! Run `cargo run --release --example load`. Each turn sends requests over keep-alive connections
 //! for a tenth of a second. Compare the medians of the turns' ratios: client and server share the
 //! machine, so the absolute request rates say little.
 //!
 //! *Least* is the least possible check: one header, one SHA-256, one lookup, one insertion. It
-//! takes the first of repeated headers, compares as a map does, cannot change its tokens and sets
+//! reads the first of repeated headers, compares as a map does, cannot change its tokens and sets
 //! no cache headers. It costs what the hash and an axum layer cost on this machine.
 
 use std::collections::HashMap;
@@ -114,8 +114,8 @@ impl<S: Service<Request, Response = Response>> Service<Request> for MinimalAuth<
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let Some(identity) = self.identify(&request) else {
-            let refusal = StatusCode::UNAUTHORIZED.into_response();
-            return Either::Right(ready(Ok(refusal)));
+            let rejection = StatusCode::UNAUTHORIZED.into_response();
+            return Either::Right(ready(Ok(rejection)));
         };
         request.extensions_mut().insert(identity);
         Either::Left(self.inner.call(request))
@@ -129,7 +129,7 @@ async fn serve(router: Router) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// Requests per second.
+/// Returns the requests per second of one turn.
 async fn measure_round(address: SocketAddr, request: &str) -> Result<f64> {
     let started = Instant::now();
     let mut connections = JoinSet::new();
@@ -137,33 +137,33 @@ async fn measure_round(address: SocketAddr, request: &str) -> Result<f64> {
         let request = request.to_owned();
         connections.spawn(async move { send_until(address, &request, started + ROUND).await });
     }
-    let mut answered = 0;
+    let mut responses = 0;
     while let Some(connection) = connections.join_next().await {
-        answered += connection??;
+        responses += connection??;
     }
-    Ok(f64::from(answered) / started.elapsed().as_secs_f64())
+    Ok(f64::from(responses) / started.elapsed().as_secs_f64())
 }
 
 /// Sends at least one request, even if it starts after the deadline.
 async fn send_until(address: SocketAddr, request: &str, end: Instant) -> Result<u32> {
     let mut connection = TcpStream::connect(address).await?;
     connection.set_nodelay(true)?;
-    let mut answer = Vec::with_capacity(1024);
-    let mut answered = 0;
+    let mut response = Vec::with_capacity(1024);
+    let mut responses = 0;
     loop {
         connection.write_all(request.as_bytes()).await?;
-        answer.clear();
-        while !answer.ends_with(b"\r\n\r\nok") {
-            if connection.read_buf(&mut answer).await? == 0 {
+        response.clear();
+        while !response.ends_with(b"\r\n\r\nok") {
+            if connection.read_buf(&mut response).await? == 0 {
                 return Err("the server closed the connection".into());
             }
-            if answer.len() > 12 && !answer.starts_with(b"HTTP/1.1 200") {
-                return Err("the server refused a request".into());
+            if response.len() > 12 && !response.starts_with(b"HTTP/1.1 200") {
+                return Err("the server rejected a request".into());
             }
         }
-        answered += 1;
+        responses += 1;
         if Instant::now() >= end {
-            return Ok(answered);
+            return Ok(responses);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The life of a token: it is created, rotated while its client keeps working, and revoked.
+//! The lifecycle of a token: it is created, rotated without downtime of its client, and revoked.
 //!
-//! Run `cargo run --example rotation`. The requests are made in process, and a manual clock lets an
-//! hour pass at once.
+//! Run `cargo run --example rotation`. It sends the requests in process, and a manual clock skips the
+//! hour of the grace period.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -34,38 +34,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .expires_at()
         .unwrap_or(SystemTime::UNIX_EPOCH);
     println!(
-        "created {id}, good through {}",
+        "created {id}, valid through {}",
         last_day(expires_at).unwrap_or_default()
     );
-    say(&service, "its secret", first.expose_secret()).await?;
+    send(&service, "its secret", first.expose_secret()).await?;
 
     // Pass the new secret to the client within the hour. Until then both secrets are accepted.
     let second = tokens.rotate(id, Duration::from_secs(3600)).await?;
-    println!("rotated {id}, both secrets work for an hour");
-    say(&service, "the old secret", first.expose_secret()).await?;
-    say(&service, "the new secret", second.expose_secret()).await?;
+    println!("rotated {id}, both secrets are valid for an hour");
+    send(&service, "the old secret", first.expose_secret()).await?;
+    send(&service, "the new secret", second.expose_secret()).await?;
 
     clock.advance(Duration::from_secs(3600));
     println!("an hour later");
-    say(&service, "the old secret", first.expose_secret()).await?;
-    say(&service, "the new secret", second.expose_secret()).await?;
+    send(&service, "the old secret", first.expose_secret()).await?;
+    send(&service, "the new secret", second.expose_secret()).await?;
 
     let revoked = tokens.revoke(id).await?;
     println!(
         "revoked {id}, on every node within {:?}",
         revoked.effective_within
     );
-    say(&service, "the new secret", second.expose_secret()).await
+    send(&service, "the new secret", second.expose_secret()).await
 }
 
-async fn say(service: &Service, what: &str, token: &str) -> Result<(), Box<dyn Error>> {
+async fn send(service: &Service, secret: &str, token: &str) -> Result<(), Box<dyn Error>> {
     let request = Request::builder().header("x-api-key", token);
     let response = service
         .clone()
         .oneshot(request.body(String::new())?)
         .await?;
     println!(
-        "  {what}: {} {}",
+        "  {secret}: {} {}",
         response.status().as_u16(),
         response.body()
     );

@@ -41,7 +41,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         let cause = error.source().map(|it| format!(": {it}"));
         format!("{}: {error}{}", path.display(), cause.unwrap_or_default())
     })?;
-    // Requests and changes use the same cache, so this process sees a change at once.
+    // Requests and changes use the same cache, so a change takes effect in this process immediately.
     let store = CachedStore::new(store);
     let tokens = ServiceTokens::new(store.clone());
     let last_used = LastUsed::new(store.clone());
@@ -58,11 +58,11 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let url = format!("http://{}/hello", listener.local_addr()?);
     let mut out = io::stdout();
     writeln!(out, "file: {}", path.display())?;
-    let known = tokens.list(TokenFilter::new(), Page::default()).await?;
-    for record in &known.records {
-        writeln!(out, "found: {}", described(record))?;
+    let found = tokens.list(TokenFilter::new(), Page::default()).await?;
+    for record in &found.records {
+        writeln!(out, "found: {}", describe(record))?;
     }
-    let token = if known.records.is_empty() {
+    let token = if found.records.is_empty() {
         let issued = tokens.create(NewToken::new("ci")).await?;
         writeln!(out, "token: {}", issued.expose_secret())?;
         issued.expose_secret().to_owned()
@@ -86,7 +86,7 @@ async fn hello(principal: Principal) -> String {
     format!("hello, {}\n", principal.name())
 }
 
-fn described(record: &TokenRecord) -> String {
+fn describe(record: &TokenRecord) -> String {
     let (id, name) = (record.id(), record.name());
     match record.last_used_at() {
         None => format!("{id} {name}, never used"),
@@ -98,9 +98,9 @@ fn described(record: &TokenRecord) -> String {
 }
 
 fn tokens_file() -> PathBuf {
-    let given = env::args_os().nth(1).or_else(|| env::var_os("TOKENS_DB"));
-    let given = given.filter(|path| !path.is_empty());
-    given.unwrap_or_else(|| "tokens.db".into()).into()
+    let path = env::args_os().nth(1).or_else(|| env::var_os("TOKENS_DB"));
+    let path = path.filter(|path| !path.is_empty());
+    path.unwrap_or_else(|| "tokens.db".into()).into()
 }
 
 fn port() -> Result<u16, String> {

@@ -27,7 +27,7 @@ impl Health for HealthForKnownCallers {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let principal = request.extensions().get::<Principal>();
-        let principal = principal.ok_or_else(|| Status::internal("there is no layer"))?;
+        let principal = principal.ok_or_else(|| Status::internal("the layer is missing"))?;
         println!("server: called by {}", principal.name());
         Ok(Response::new(HealthCheckResponse {
             status: ServingStatus::Serving as i32,
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(server);
 
     let mut client = HealthClient::new(endpoint.connect().await?);
-    for (what, token) in [
+    for (case, token) in [
         ("with the token", Some(token.expose_secret())),
         ("with another", Some("another")),
         ("without", None),
@@ -71,8 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             request.metadata_mut().insert("authorization", value);
         }
         match client.check(request).await {
-            Ok(response) => println!("{what}: {:?}", response.into_inner()),
-            Err(status) => println!("{what}: {:?}, {}", status.code(), status.message()),
+            Ok(response) => println!("{case}: {:?}", response.into_inner()),
+            Err(status) => println!("{case}: {:?}, {}", status.code(), status.message()),
         }
     }
     Ok(())

@@ -171,6 +171,7 @@ pub use self::store::{MemoryStore, TokenStore};
 pub mod internal {
     pub use crate::api::body::{problem_response, with_json};
     pub use crate::clock::date_time::{ParseDateTimeError, format as format_time, parse_start};
+    pub use crate::clock::duration::{ParseDurationError, parse_duration};
     pub use crate::private_file::{create_private_file, open_private_file};
     pub use crate::text::{ErrorChain, escape_invisible, redact_tokens};
     pub use crate::token::text::{TokenTextError, read_token, token_in};

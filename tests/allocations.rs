@@ -1,11 +1,11 @@
-//! The allocations of a request in a steady state.
+//! Limits on the allocations of a request in a steady state.
 //!
-//! 1. An accepted request, cache headers off, costs what `Extensions::insert` costs and nothing
-//!    else, with each header and with every feature on.
-//! 2. Cache headers cost the header map of the response, once.
-//! 3. A cached response of an authorization server costs the same.
-//! 4. A rejected request costs its response: headers and challenge, body, and the rejection in its
-//!    extensions. That is bounded, whatever the client sends.
+//! 1. An accepted request without cache headers allocates only what `Extensions::insert` allocates,
+//!    for each credential header and with every feature.
+//! 2. Cache headers allocate only the header map of the response.
+//! 3. A cached introspection result allocates nothing more.
+//! 4. A rejected request allocates only its response: headers and challenge, body, and the rejection
+//!    in its extensions. The number is bounded for any request.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -29,15 +29,15 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// Requests before the counted one. They initialize thread-locals and lazy statics.
 const WARM_UP: usize = 8;
 
-/// Its table of indices and its entries.
-const HEADER_MAP: u64 = 2;
+/// The allocations of a header map: its table of indices and its entries.
+const HEADER_MAP_ALLOCATIONS: u64 = 2;
 
-/// The labels of a counter and of a histogram, of rejections only.
-const METRICS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
+/// The allocations for metrics of a rejection: the labels of a counter and of a histogram.
+const METRICS_ALLOCATIONS: u64 = if cfg!(feature = "metrics") { 2 } else { 0 };
 
-/// Of `/verify`: its router, the response's headers and the identity in them.
+/// The maximum for `/verify`: the router, the response headers and the identity in them.
 #[cfg(feature = "api")]
-const VERIFY: u64 = 28;
+const MAX_VERIFY_ALLOCATIONS: u64 = 28;
 
 #[test]
 fn accepted_request_allocates_only_for_the_principal() {
@@ -49,9 +49,9 @@ fn accepted_request_allocates_only_for_the_principal() {
     let both = [authorization.clone(), x_api_key.clone()].concat();
     for headers in [&authorization[..], &x_api_key, &both] {
         for is_first in [true, false] {
-            let (response, allocations) = answer(&mut service, || request(headers, is_first));
+            let (response, allocations) = call(&mut service, || request(headers, is_first));
             assert_eq!(response.status(), StatusCode::OK);
-            let expected = insertion(request(headers, is_first));
+            let expected = insertion_allocations(request(headers, is_first));
             assert_eq!(
                 allocations,
                 expected,
@@ -68,19 +68,23 @@ fn cached_introspection_allocates_only_for_the_principal() {
     let token = TokenFormat::default().mint().expect("random bytes");
     let headers = [(X_API_KEY, token.expose_secret().to_owned())];
     for exp in ["", ",\"exp\":4000000000"] {
-        let layer = ServiceTokenLayer::new(remembering(&token, exp)).without_cache_headers();
+        let layer =
+            ServiceTokenLayer::new(store_with_cached_token(&token, exp)).without_cache_headers();
         let mut service = service(&layer);
         for is_first in [true, false] {
-            let (response, allocations) = answer(&mut service, || request(&headers, is_first));
+            let (response, allocations) = call(&mut service, || request(&headers, is_first));
             assert_eq!(response.status(), StatusCode::OK);
-            assert_eq!(allocations, insertion(request(&headers, is_first)));
+            assert_eq!(
+                allocations,
+                insertion_allocations(request(&headers, is_first))
+            );
         }
     }
 }
 
-/// A store that has cached this token, with `more` in the response.
+/// Returns a store that has cached this token, from a response with the additional members `more`.
 #[cfg(feature = "introspection")]
-fn remembering(
+fn store_with_cached_token(
     token: &MintedToken,
     more: &str,
 ) -> tower_service_token::introspection::IntrospectionStore {
@@ -94,14 +98,14 @@ fn remembering(
 
     let body = format!("{{\"active\":true,\"sub\":\"ci\",\"scope\":\"a:b\"{more}}}");
     let server = service_fn(move |_: Request<Full<Bytes>>| {
-        let answer = Response::builder().header(CONTENT_TYPE, "application/json");
-        ready(answer.body(Full::new(Bytes::from(body.clone()))))
+        let response = Response::builder().header(CONTENT_TYPE, "application/json");
+        ready(response.body(Full::new(Bytes::from(body.clone()))))
     });
     let store = IntrospectionStore::builder(ClientAuth::basic("service", "secret"))
         .with_transport(server)
         .with_ttl(Duration::from_secs(3600))
         .build("https://auth.example/introspect")
-        .expect("a good endpoint");
+        .expect("a valid endpoint");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
@@ -109,7 +113,7 @@ fn remembering(
     let found = runtime
         .expect("a runtime")
         .block_on(store.find(&Credential::new(presented)));
-    assert!(found.expect("the server answers").is_some());
+    assert!(found.expect("a response").is_some());
     store
 }
 
@@ -118,10 +122,10 @@ fn cache_headers_allocate_only_the_header_map() {
     let token = TokenFormat::default().mint().expect("random bytes");
     let headers = [(X_API_KEY, token.expose_secret().to_owned())];
     let mut service = service(&layer(&token));
-    let (response, allocations) = answer(&mut service, || request(&headers, true));
+    let (response, allocations) = call(&mut service, || request(&headers, true));
     assert_eq!(response.headers().len(), 2);
     println!("with cache headers: {allocations}");
-    assert!(allocations <= insertion(request(&headers, true)) + HEADER_MAP);
+    assert!(allocations <= insertion_allocations(request(&headers, true)) + HEADER_MAP_ALLOCATIONS);
 }
 
 #[test]
@@ -132,22 +136,25 @@ fn rejected_request_allocates_only_its_response() {
     let mut service = service(&layer(&token));
     let malformed = Some("ApiKey two words".to_owned());
     let unknown = Some(format!("ApiKey {}", unknown.expose_secret()));
-    for (what, value, bound) in [
+    for (name, value, bound) in [
         ("missing", None, 11),
         ("malformed", malformed, 16),
         ("unknown", unknown, 15),
     ] {
         let value = value.map(|value| (AUTHORIZATION, value));
         let headers: Vec<_> = value.into_iter().collect();
-        let (response, allocations) = answer(&mut service, || request(&headers, true));
-        assert!(response.status().is_client_error(), "{what}");
-        println!("{what}: {allocations}");
-        assert!(allocations <= bound + METRICS, "{what}: {allocations}");
+        let (response, allocations) = call(&mut service, || request(&headers, true));
+        assert!(response.status().is_client_error(), "{name}");
+        println!("{name}: {allocations}");
+        assert!(
+            allocations <= bound + METRICS_ALLOCATIONS,
+            "{name}: {allocations}"
+        );
     }
 }
 
-/// The cost of the failure log for an accepted request: it formats and inserts nothing, and the
-/// router boxes its future once.
+/// The failure log must not format or insert anything for an accepted request. The router boxes its
+/// future once.
 #[cfg(feature = "api")]
 #[test]
 fn accepted_verify_request_does_not_format_log_fields() {
@@ -157,13 +164,13 @@ fn accepted_verify_request_does_not_format_log_fields() {
 
     let token = TokenFormat::default().mint().expect("random bytes");
     let mut router: Router = ForwardAuth::new(layer(&token)).into_router();
-    let (response, allocations) = answer(&mut router, || {
+    let (response, allocations) = call(&mut router, || {
         let request = Request::get("/verify").header(X_API_KEY, token.expose_secret());
         request.body(Body::empty()).expect("a request")
     });
     assert_eq!(response.status(), StatusCode::OK);
     println!("/verify: {allocations}");
-    assert!(allocations <= VERIFY, "{allocations}");
+    assert!(allocations <= MAX_VERIFY_ALLOCATIONS, "{allocations}");
 }
 
 fn layer(token: &MintedToken) -> ServiceTokenLayer {
@@ -185,8 +192,8 @@ fn service(
     }))
 }
 
-/// A request with these headers. Its extensions are not empty unless the principal is to be the
-/// first.
+/// Returns a request with these headers. If `is_first` is false, the extensions already contain a
+/// value.
 fn request(headers: &[(HeaderName, String)], is_first: bool) -> Request<()> {
     let mut request = Request::new(());
     for (name, value) in headers {
@@ -199,28 +206,28 @@ fn request(headers: &[(HeaderName, String)], is_first: bool) -> Request<()> {
     request
 }
 
-/// The response of the service, and the number of blocks allocated for it.
-fn answer<S, Req>(service: &mut S, request: impl Fn() -> Req) -> (S::Response, u64)
+/// Calls the service. Returns its response and the number of allocations.
+fn call<S, Req>(service: &mut S, request: impl Fn() -> Req) -> (S::Response, u64)
 where
     S: Service<Req, Error = Infallible>,
 {
     let mut context = Context::from_waker(Waker::noop());
-    let mut answer = || {
+    let mut call_once = || {
         let request = request();
         let before = Counts::of_this_thread().allocations;
         let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
-            panic!("a store in memory does not wait");
+            panic!("a memory store responds without waiting");
         };
         (response, Counts::of_this_thread().allocations - before)
     };
     for _ in 0..WARM_UP {
-        answer();
+        call_once();
     }
-    answer()
+    call_once()
 }
 
-/// The cost of inserting one value of the size of a principal.
-fn insertion(mut request: Request<()>) -> u64 {
+/// Returns the number of allocations for inserting one value of the size of a principal.
+fn insertion_allocations(mut request: Request<()>) -> u64 {
     let identity: Arc<dyn Send + Sync> = Arc::new(0_u64);
     let before = Counts::of_this_thread().allocations;
     request.extensions_mut().insert(identity);

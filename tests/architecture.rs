@@ -1,8 +1,8 @@
-//! Checks the structure of `src`: the order of the modules, cycles between files, names and lengths.
+//! Checks the structure of `src`: module order, cycles between files, names and lengths.
 //!
-//! Paths are read from the text, without comments, strings and `#[cfg(test)]` items. A path leads
-//! through re-exports to the file that defines the item. A re-export itself is not a use, so a
-//! `mod.rs` can name what its files define.
+//! The checks read paths from the source text, without comments, strings and `#[cfg(test)]` items.
+//! They follow a path through re-exports to the file that defines the item. A re-export does not
+//! count as a use, so that a `mod.rs` can re-export items of its files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 use regex::Regex;
 
-/// Stores that implement `TokenRegistry` stay in `store`, where users look for them. In the order
-/// of the modules they come just before `lifecycle`.
+/// Stores that implement `TokenRegistry`. They are in `store`, where users expect them, but in the
+/// module order they come just before `lifecycle`.
 const STORES: [&str; 4] = [
     "store::cached",
     "store::file",
@@ -33,7 +33,7 @@ struct SourceFile {
     path: String,
     text: String,
     uses: Vec<String>,
-    /// The absolute path behind each name that the file re-exports.
+    /// The names that the file re-exports, with the absolute path of each.
     exports: BTreeMap<String, String>,
 }
 
@@ -49,28 +49,28 @@ impl Crate {
         self.files.insert(module.to_owned(), file);
     }
 
-    /// The file that defines what `path` names.
+    /// Returns the file that defines the item at `path`.
     fn resolve(&self, path: &str) -> &str {
         let (mut module, mut rest) = ("", path);
         loop {
-            let (name, behind) = rest.split_once("::").unwrap_or((rest, ""));
-            let longer = path.len() - behind.len();
-            let longer = path[..longer].trim_end_matches("::");
-            let Some((known, _)) = self.files.get_key_value(longer) else {
+            let (name, remainder) = rest.split_once("::").unwrap_or((rest, ""));
+            let end = path.len() - remainder.len();
+            let module_path = path[..end].trim_end_matches("::");
+            let Some((known, _)) = self.files.get_key_value(module_path) else {
                 let exported = self.files[module].exports.get(name);
                 return match exported.filter(|target| *target != path) {
                     Some(target) => self.resolve(target),
                     None => module,
                 };
             };
-            (module, rest) = (known, behind);
+            (module, rest) = (known, remainder);
             if rest.is_empty() {
                 return module;
             }
         }
     }
 
-    /// Each file with the other files that it uses.
+    /// Returns each file with the other files that it uses.
     fn edges(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let uses_of = |(module, file): (&String, &SourceFile)| {
             let uses = file.uses.iter().map(|path| self.resolve(path));
@@ -89,27 +89,27 @@ impl Crate {
         edges
     }
 
-    /// The sets of files that use each other.
+    /// Returns the sets of files that use each other.
     fn cycles(&self) -> BTreeSet<BTreeSet<&str>> {
         let edges = self.edges();
         let reachable = |from: &str| {
-            let (mut seen, mut todo) = (BTreeSet::new(), vec![from.to_owned()]);
-            while let Some(module) = todo.pop() {
+            let (mut visited, mut pending) = (BTreeSet::new(), vec![from.to_owned()]);
+            while let Some(module) = pending.pop() {
                 for used in &edges[module.as_str()] {
-                    if seen.insert(*used) {
-                        todo.push((*used).to_owned());
+                    if visited.insert(*used) {
+                        pending.push((*used).to_owned());
                     }
                 }
             }
-            seen
+            visited
         };
         let reachable: BTreeMap<&str, BTreeSet<&str>> = edges
             .keys()
             .map(|module| (*module, reachable(module)))
             .collect();
         let cycle_of = |module: &str| -> BTreeSet<&str> {
-            let together = reachable[module].iter().copied();
-            together
+            let reached = reachable[module].iter().copied();
+            reached
                 .filter(|other| reachable[other].contains(module))
                 .collect()
         };
@@ -120,7 +120,7 @@ impl Crate {
 
 impl SourceFile {
     fn new(module: &str, path: String, text: String) -> Self {
-        let code = without_tests(&without_texts(&text));
+        let code = without_tests(&without_comments_and_literals(&text));
         let (mut uses, mut exports) = (Vec::new(), BTreeMap::new());
         let paths =
             Regex::new(r"(pub(?:\([^)]*\))? use )?\b(?:crate|super|self)::").expect("valid");
@@ -160,7 +160,7 @@ impl SourceFile {
 
 fn collect_files(folder: &Path, module: &str, files: &mut BTreeMap<String, SourceFile>) {
     for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
+        let path = entry.expect("a directory entry").path();
         let stem = path
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -172,26 +172,26 @@ fn collect_files(folder: &Path, module: &str, files: &mut BTreeMap<String, Sourc
             (_, false) => format!("{module}::{stem}"),
         };
         if path.is_dir() {
-            // The binary is a crate of its own.
+            // The binary is a separate crate.
             if name != "bin" {
                 collect_files(&path, &name, files);
             }
         } else if path.extension().is_some_and(|it| it == "rs") && stem != "tests" {
-            let text = fs::read_to_string(&path).expect("a text");
+            let text = fs::read_to_string(&path).expect("a text file");
             let file = SourceFile::new(&name, path.display().to_string(), text);
             files.insert(name, file);
         }
     }
 }
 
-/// The paths of the `use` tree or path at the start of `code`, each with the name it introduces.
-/// Returns the length of the tree.
+/// Collects the paths of the `use` tree or path at the start of `code`, each with the name that it
+/// introduces. Returns the length of the tree.
 fn expand(code: &str, prefix: &str, leaves: &mut Vec<(String, String)>) -> usize {
     let ident = code
         .find(|c: char| !c.is_alphanumeric() && c != '_')
         .unwrap_or(code.len());
     let path = format!("{prefix}{}", &code[..ident]);
-    let Some(behind) = code[ident..].strip_prefix("::") else {
+    let Some(remainder) = code[ident..].strip_prefix("::") else {
         let renamed = code[ident..].strip_prefix(" as ").map(|name| {
             name.split(|c: char| !c.is_alphanumeric() && c != '_')
                 .next()
@@ -202,8 +202,8 @@ fn expand(code: &str, prefix: &str, leaves: &mut Vec<(String, String)>) -> usize
         return ident;
     };
     let start = ident + 2;
-    let Some(group) = behind.strip_prefix('{') else {
-        return start + expand(behind, &format!("{path}::"), leaves);
+    let Some(group) = remainder.strip_prefix('{') else {
+        return start + expand(remainder, &format!("{path}::"), leaves);
     };
     let mut at = 0;
     while let Some(next) = group[at..].find(|c: char| c.is_alphanumeric() || c == '_' || c == '}') {
@@ -218,7 +218,7 @@ fn expand(code: &str, prefix: &str, leaves: &mut Vec<(String, String)>) -> usize
     start + 1 + at
 }
 
-/// `path`, written in a file of `module`, from the root of the crate.
+/// Resolves `path`, written in a file of `module`, to a path from the crate root.
 fn absolute(module: &str, path: &str) -> Option<String> {
     let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
     let mut parts = path.split("::").peekable();
@@ -234,32 +234,32 @@ fn absolute(module: &str, path: &str) -> Option<String> {
     Some(base.join("::"))
 }
 
-/// `source` with comments, strings and characters replaced by spaces, line by line alike.
-fn without_texts(source: &str) -> String {
-    let texts =
+/// Returns `source` with comments, strings and characters replaced by spaces. Line breaks stay.
+fn without_comments_and_literals(source: &str) -> String {
+    let patterns =
         r##"//[^\n]*|(?s)/\*.*?\*/|(?s)r#".*?"#|r"[^"]*"|"(?:\\.|[^"\\])*"|'(?:\\.[^']*|[^\\'])'"##;
-    let texts = Regex::new(texts).expect("valid");
+    let patterns = Regex::new(patterns).expect("valid");
     let blank = |found: &regex::Captures<'_>| -> String {
         found[0]
             .chars()
             .map(|c| if c == '\n' { c } else { ' ' })
             .collect()
     };
-    texts.replace_all(source, blank).into_owned()
+    patterns.replace_all(source, blank).into_owned()
 }
 
-/// `code` without the items below `#[cfg(test)]`.
+/// Returns `code` without the items that have `#[cfg(test)]`.
 fn without_tests(code: &str) -> String {
     let mut rest = code;
-    let mut kept = String::new();
+    let mut code_without_tests = String::new();
     while let Some((before, item)) = rest.split_once("#[cfg(test)]") {
-        kept.push_str(before);
+        code_without_tests.push_str(before);
         rest = &item[end_of_item(item)..];
     }
-    kept + rest
+    code_without_tests + rest
 }
 
-/// The length of the item at the start of `code`, up to its `;` or closing brace.
+/// Returns the length of the item at the start of `code`, up to its `;` or closing brace.
 fn end_of_item(code: &str) -> usize {
     let mut depth = 0_i32;
     for (at, character) in code.char_indices() {
@@ -282,9 +282,9 @@ fn code_lines<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
         .count()
 }
 
-/// The name and the number of code lines of each function with a body.
+/// Returns the name and the number of code lines of each function with a body.
 fn functions(source: &str) -> Vec<(String, usize)> {
-    let code = without_texts(source);
+    let code = without_comments_and_literals(source);
     let starts = Regex::new(r"\bfn\s+(\$?\w+)").expect("valid");
     let function = |found: regex::Captures<'_>| {
         let start = found.get(0).expect("the match").start();
@@ -305,32 +305,32 @@ fn source() -> Crate {
     source
 }
 
-/// The place of a module in the order of `lib.rs`.
-fn place(order: &[String], module: &str) -> usize {
+/// Returns the position of a module in the order of `lib.rs`.
+fn position(order: &[String], module: &str) -> usize {
     let is_store = STORES.iter().any(|store| module.starts_with(store));
     let top = module.split("::").next().expect("a part");
     let top = if is_store { "lifecycle" } else { top };
-    let place = order.iter().position(|name| name == top);
-    let place = place.unwrap_or_else(|| panic!("{module} is not in lib.rs"));
-    2 * place + usize::from(!is_store)
+    let position = order.iter().position(|name| name == top);
+    let position = position.unwrap_or_else(|| panic!("{module} is not in lib.rs"));
+    2 * position + usize::from(!is_store)
 }
 
 #[test]
-fn modules_use_only_modules_before_them() {
+fn modules_use_only_earlier_modules() {
     let source = source();
     let order = source.files[""].declared_modules();
     let mut uses = 0;
     for (module, used) in source.edges() {
         for used in used.into_iter().filter(|used| !used.is_empty()) {
             uses += 1;
-            let is_in_order = place(&order, used) <= place(&order, module);
+            let is_in_order = position(&order, used) <= position(&order, module);
             assert!(is_in_order, "{module} uses {used}, which comes after it");
         }
     }
     assert!(uses > 400, "only {uses} uses were found");
 }
 
-/// The names of the features that a manifest declares.
+/// Returns the names of the features that a manifest declares.
 fn features(manifest: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(manifest).unwrap();
     let (_, text) = text.split_once("\n[features]\n").unwrap();
@@ -340,7 +340,8 @@ fn features(manifest: &str) -> BTreeSet<String> {
     names.map(|captures| captures[1].to_owned()).collect()
 }
 
-/// Otherwise a feature selects fewer suites, cases or benches from the root than it should.
+/// If a package lacked a feature, that feature would select too few suites or benches from the
+/// root.
 #[test]
 fn packages_declare_the_features_of_the_library() {
     let library = features("../Cargo.toml");
@@ -365,18 +366,18 @@ fn files_form_no_cycles() {
 }
 
 #[test]
-fn finds_uses_and_cycles() {
+fn detects_uses_and_cycles() {
     let mut source = Crate {
         files: BTreeMap::new(),
     };
-    source.insert("", "pub mod a; pub mod b; pub use self::b::Shown;");
+    source.insert("", "pub mod a; pub mod b; pub use self::b::Exported;");
     source.insert(
         "a",
         "mod c; pub use self::c::{C, D as E}; fn f() { m!(super::b::g()) }",
     );
     source.insert(
         "a::c",
-        "use crate::{Shown, b};\n// crate::a::x\n#[cfg(test)] mod t { use super::super::a; }",
+        "use crate::{Exported, b};\n// crate::a::x\n#[cfg(test)] mod t { use super::super::a; }",
     );
     source.insert(
         "b",
@@ -393,17 +394,17 @@ fn finds_uses_and_cycles() {
 }
 
 #[test]
-fn names_say_something_and_re_exports_are_named() {
+fn module_names_are_meaningful_and_re_exports_are_explicit() {
     let globs = Regex::new(r"pub(\([^)]*\))? use [^;]*\*").expect("valid");
     for file in source().files.values() {
         let names = file.declared_modules();
-        let empty = names
+        let meaningless = names
             .iter()
             .find(|name| MEANINGLESS_NAMES.contains(&name.as_str()));
-        assert_eq!(empty, None, "in {}", file.path);
+        assert_eq!(meaningless, None, "in {}", file.path);
         assert!(
             !globs.is_match(&file.text),
-            "a glob re-export in {}",
+            "glob re-export in {}",
             file.path
         );
     }

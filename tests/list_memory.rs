@@ -1,5 +1,6 @@
-//! The memory used by the lists of the dialects, over SQLite and a real connection. A separate
-//! binary, because it reads the memory of its process.
+//! Limits the memory that the lists of the dialects use with SQLite, over TCP.
+//!
+//! This is a separate test binary because it measures the memory of its process.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::store::sql::SqliteStore;
 
-/// Each list, with a text that occurs once per token.
+/// Each list, with text that occurs once per token.
 const LISTS: [(&str, &str); 3] = [
     ("/api/security/tokens", "\"roles\":"),
     ("/api/v1/service-account-tokens", "\"uuid\":"),
@@ -26,11 +27,12 @@ const LISTS: [(&str, &str); 3] = [
     ),
 ];
 
-/// The allowed growth of the process while it writes lists, in MiB. A list held in memory takes 6
-/// KiB per token: 120 MiB for 20,000.
+/// The maximum growth of the process while it serves lists, in MiB. A list that is held in memory
+/// takes 6 KiB per token, which is 120 MiB for 20,000 tokens.
 const MAX_GROWTH: u64 = 32;
 
-/// A statement that creates this many tokens. Every other one has the default workspace as a label.
+/// Returns statements that create this many tokens. Every second token has the default workspace as
+/// a label.
 fn rows(count: usize) -> String {
     let numbers = format!(
         "WITH RECURSIVE numbers (n) AS \
@@ -84,37 +86,40 @@ impl Server {
         }
     }
 
-    /// Counts `mark` in the response, which is dropped as it arrives.
-    async fn count(&self, target: &str, mark: &str) -> usize {
+    /// Counts the occurrences of `pattern` in the response, without keeping the response in memory.
+    async fn count(&self, target: &str, pattern: &str) -> usize {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         let token = self.managed.admin.expose_secret();
         let request = format!(
             "GET {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await.unwrap();
-        let (mut count, mut seen, mut buffer) = (0, Vec::new(), vec![0; 16 * 1024]);
+        let (mut count, mut pending, mut buffer) = (0, Vec::new(), vec![0; 16 * 1024]);
         loop {
             let read = socket.read(&mut buffer).await.unwrap();
             if read == 0 {
-                assert!(seen.ends_with(b"0\r\n\r\n"), "the list was aborted");
+                assert!(pending.ends_with(b"0\r\n\r\n"), "the list was aborted");
                 return count;
             }
-            seen.extend_from_slice(&buffer[..read]);
-            let text = std::str::from_utf8(&seen).expect("ASCII alone");
-            count += text.matches(mark).count();
-            // A mark may continue in the next read.
-            seen.drain(..seen.len().saturating_sub(mark.len() - 1));
+            pending.extend_from_slice(&buffer[..read]);
+            let text = std::str::from_utf8(&pending).expect("only ASCII");
+            count += text.matches(pattern).count();
+            // The pattern may continue in the next read.
+            pending.drain(..pending.len().saturating_sub(pattern.len() - 1));
         }
     }
 
-    /// Reads every list that often at the same time, and returns how long that took.
+    /// Reads every list `times` times concurrently. Returns the duration.
     async fn read_lists(&self, tokens: usize, times: usize) -> Duration {
-        let begun = Instant::now();
-        let lists = LISTS.repeat(times).into_iter().map(async |(target, mark)| {
-            assert_eq!(self.count(target, mark).await, tokens, "{target}");
-        });
+        let start = Instant::now();
+        let lists = LISTS
+            .repeat(times)
+            .into_iter()
+            .map(async |(target, pattern)| {
+                assert_eq!(self.count(target, pattern).await, tokens, "{target}");
+            });
         futures::future::join_all(lists).await;
-        begun.elapsed()
+        start.elapsed()
     }
 }
 
@@ -124,7 +129,7 @@ impl Drop for Server {
     }
 }
 
-/// A line of the status of this process, in KiB.
+/// Returns the value of a line of the status of this process, in KiB.
 fn memory(line: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let found = status.lines().find_map(|text| text.strip_prefix(line));
@@ -134,13 +139,13 @@ fn memory(line: &str) -> u64 {
 
 async fn assert_memory_is_bounded(tokens: usize, times: usize) {
     let server = Server::with(tokens).await;
-    // From here on, the peak is that of the lists.
+    // Resets the peak, so that it covers the lists only.
     let _ = fs::write("/proc/self/clear_refs", "5");
     let before = memory("VmRSS:");
-    let took = server.read_lists(tokens, times).await;
+    let elapsed = server.read_lists(tokens, times).await;
     let growth = memory("VmHWM:").saturating_sub(before) / 1024;
     println!(
-        "{times} times {} lists of {tokens} tokens in {took:.1?}, memory +{growth} MiB",
+        "{times} times {} lists of {tokens} tokens in {elapsed:.1?}, memory +{growth} MiB",
         LISTS.len()
     );
     assert!(growth <= MAX_GROWTH, "{growth} MiB");
@@ -151,7 +156,7 @@ async fn list_memory_is_bounded() {
     assert_memory_is_bounded(20_000, 1).await;
 }
 
-/// Only `.ci/long` runs it. Prints its figures.
+/// Only `.ci/long` runs this test, which also prints the measurements.
 #[tokio::test]
 #[ignore = "takes a minute; .ci/long runs it"]
 async fn list_memory_is_bounded_for_200_000_tokens() {

@@ -16,16 +16,16 @@ use tower_service_token::token::MintedToken;
 
 use crate::tokens;
 
-type Answer = Result<Response<Body>, Infallible>;
+type ServiceResult = Result<Response<Body>, Infallible>;
 
-/// The inner service of every id: drops the request and returns 200.
+/// The inner service of every case. It drops the request and returns 200.
 #[derive(Clone)]
 pub(crate) struct Trivial;
 
 impl Service<Request<Body>> for Trivial {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Answer>;
+    type Future = Ready<ServiceResult>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -37,8 +37,8 @@ impl Service<Request<Body>> for Trivial {
     }
 }
 
-/// What a hand-written service would store for a token.
-#[expect(dead_code, reason = "only its weight counts")]
+/// The data that a hand-written service stores for a token.
+#[expect(dead_code, reason = "only the cost of storing it matters")]
 pub(crate) struct Identity {
     name: String,
     roles: Vec<String>,
@@ -71,7 +71,7 @@ impl BareWithPrincipal {
 impl Service<Request<Body>> for BareWithPrincipal {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Answer>;
+    type Future = Ready<ServiceResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -85,8 +85,8 @@ impl Service<Request<Body>> for BareWithPrincipal {
 }
 
 /// The floor: one header, one SHA-256, one lookup without synchronization, one comparison in
-/// constant time, one insertion. It cannot change its tokens, reads one header, takes the first of
-/// repeated ones, and does not mark the credential sensitive.
+/// constant time, one insertion. It cannot change its tokens, reads one header, accepts the first of
+/// repeated headers, and does not mark the credential sensitive.
 pub(crate) struct Floor {
     inner: Trivial,
     known: HashTable<([u64; 4], Arc<Identity>)>,
@@ -110,7 +110,7 @@ impl Floor {
         let presented = digest(value.as_bytes().strip_prefix(b"ApiKey ")?);
         let found = |known: &([u64; 4], _)| known.0[0] == presented[0];
         let (known, identity) = self.known.find(presented[0], found)?;
-        let difference = (0..4).fold(0, |sum, at| sum | (known[at] ^ presented[at]));
+        let difference = (0..4).fold(0, |sum, index| sum | (known[index] ^ presented[index]));
         (black_box(difference) == 0).then(|| Arc::clone(identity))
     }
 }
@@ -118,7 +118,7 @@ impl Floor {
 impl Service<Request<Body>> for Floor {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Answer>;
+    type Future = Ready<ServiceResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -1,7 +1,7 @@
-//! One id of a bench, measured twice: by criterion, and interleaved with the others for ratios.
+//! One case of a bench, measured twice: by criterion, and interleaved with the other cases for ratios.
 //!
 //! Requests are built outside of the measured time. Each response is dropped before the next
-//! request, as on a server's connection. All ids are called in the same way, through one box.
+//! request, as on a server's connection. All cases are called through one box.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -28,9 +28,11 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// Creates a case.
+    ///
     /// # Panics
     ///
-    /// The service does not answer a request with `expected`.
+    /// Panics if the service does not respond to a request with `expected`.
     pub(crate) fn new<S>(
         id: impl Into<String>,
         expected: StatusCode,
@@ -99,8 +101,8 @@ pub(crate) fn bench(criterion: &mut Criterion, group: &str, cases: &mut [Case]) 
     group.finish();
 }
 
-/// Returns nanoseconds per request for each case, measured in short slices in turns, so that other
-/// programs slow all cases alike.
+/// The nanoseconds per request of each case. The cases alternate in short slices, so that other programs
+/// slow all of them equally.
 pub(crate) struct Times(Vec<(String, f64)>);
 
 impl Times {
@@ -121,11 +123,13 @@ impl Times {
         Self(medians.collect())
     }
 
+    /// Returns the time of a case.
+    ///
     /// # Panics
     ///
-    /// No case has this id.
+    /// Panics if no case has this ID.
     pub(crate) fn of(&self, id: &str) -> f64 {
         let time = self.0.iter().find(|(known, _)| known == id);
-        time.unwrap_or_else(|| panic!("no case has the id {id}")).1
+        time.unwrap_or_else(|| panic!("no case has the ID {id}")).1
     }
 }

@@ -1,4 +1,4 @@
-//! A store that implements only `find`, over one in memory.
+//! A store that implements only `find`, backed by a `MemoryStore`.
 
 use async_trait::async_trait;
 use tower_service_token::store::{Credential, StoreError, TokenRecord};

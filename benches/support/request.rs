@@ -1,4 +1,4 @@
-//! The request of every bench, and how it is sent: on this thread, polled once, without a runtime.
+//! The request of every bench. It is sent on this thread and polled once, without a runtime.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -35,10 +35,10 @@ where
 {
     let mut context = Context::from_waker(Waker::noop());
     let Poll::Ready(Ok(())) = service.poll_ready(&mut context) else {
-        panic!("a service here is always ready");
+        panic!("the service is not ready");
     };
     match pin!(service.call(request)).poll(&mut context) {
         Poll::Ready(Ok(response)) => response,
-        Poll::Pending => panic!("nothing here waits"),
+        Poll::Pending => panic!("the response is not ready"),
     }
 }

@@ -1,5 +1,5 @@
-//! A database full of tokens: a hundred known ones, inserted by the store, and any number of
-//! others, inserted by one statement.
+//! A database with a hundred known tokens, which the store inserts, and any number of other tokens, which
+//! one statement inserts.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -41,8 +41,10 @@ impl Tables {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal);
         let pool = SqlitePoolOptions::new().test_before_acquire(false);
-        let pool = pool.connect_with(options).await.expect("a file");
-        let store = SqliteStore::with_pool(pool.clone()).await.expect("tables");
+        let pool = pool.connect_with(options).await.expect("the file opens");
+        let store = SqliteStore::with_pool(pool.clone())
+            .await
+            .expect("the tables are created");
         let numbers = "WITH RECURSIVE numbers(n) AS \
             (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)";
         let script = [
@@ -57,7 +59,7 @@ impl Tables {
             } else {
                 query
             };
-            query.execute(&pool).await.expect("SQL of our own");
+            query.execute(&pool).await.expect("the statement is valid");
         }
         let known = known(&store).await;
         Self {
@@ -70,10 +72,10 @@ impl Tables {
 
     pub(crate) async fn postgres(url: &str, size: i64) -> Self {
         let pool = PgPoolOptions::new().test_before_acquire(false);
-        let pool = pool.connect(url).await.expect("a server");
+        let pool = pool.connect(url).await.expect("the server is reachable");
         let store = PostgresStore::with_pool(pool.clone())
             .await
-            .expect("tables");
+            .expect("the tables are created");
         let numbers = "generate_series(1::BIGINT, $1) AS numbers(n)";
         let digest = "sha256(convert_to(n::TEXT, 'UTF8'))";
         for sql in [
@@ -87,7 +89,7 @@ impl Tables {
             } else {
                 query
             };
-            query.execute(&pool).await.expect("SQL of our own");
+            query.execute(&pool).await.expect("the statement is valid");
         }
         let known = known(&store).await;
         Self {
@@ -98,21 +100,27 @@ impl Tables {
         }
     }
 
-    /// Fetches a row by the driver alone, and reads its columns on request.
+    /// Fetches a row with the driver alone. Reads its columns if `reads` is set.
     pub(crate) async fn bare(&self, digest: &[u8], reads: bool) {
         match &self.pool {
             Pool::Sqlite(pool, _) => {
                 let query = sqlx::query(BARE).bind(digest);
-                let row = query.fetch_optional(pool).await.expect("an answer");
-                let row = row.expect("a row");
+                let row = query
+                    .fetch_optional(pool)
+                    .await
+                    .expect("the query succeeds");
+                let row = row.expect("the token exists");
                 if reads {
                     read(&row);
                 }
             }
             Pool::Postgres(pool, _) => {
                 let query = sqlx::query(BARE).bind(digest);
-                let row = query.fetch_optional(pool).await.expect("an answer");
-                let row = row.expect("a row");
+                let row = query
+                    .fetch_optional(pool)
+                    .await
+                    .expect("the query succeeds");
+                let row = row.expect("the token exists");
                 if reads {
                     read(&row);
                 }
@@ -125,11 +133,11 @@ impl Tables {
             Pool::Sqlite(_, store) => store.explain(request).await,
             Pool::Postgres(_, store) => store.explain(request).await,
         };
-        plan.expect("a plan")
+        plan.expect("the query has a plan")
     }
 }
 
-/// Reads the columns into owned texts and bytes, as a program would.
+/// Reads the columns into owned strings and bytes, as a program does.
 fn read<R: Row>(row: &R)
 where
     usize: ColumnIndex<R>,
@@ -148,7 +156,7 @@ where
     }
 }
 
-/// Numbers of tokens such that each filter matches some: few share a name, half of them a role.
+/// Returns a statement that inserts tokens. Each filter matches some: few share a name, half share a role.
 fn tokens(digest: &str, numbers: &str) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0));

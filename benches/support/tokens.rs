@@ -16,7 +16,7 @@ pub(crate) fn name(number: usize) -> String {
     format!("ci-deploy-{number:07}")
 }
 
-/// Without an expiry, so that no request reads the clock.
+/// Returns a record without an expiry, so that no request reads the clock.
 pub(crate) fn record(token: &MintedToken, number: usize) -> TokenRecord {
     TokenRecord::from(token)
         .with_name(name(number))

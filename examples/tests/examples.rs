@@ -1,6 +1,6 @@
 //! Runs every example as a process and checks the output that its documentation promises.
 
-// The helpers below serve the examples that listen on a socket.
+// The helpers below are for the examples that listen on a socket.
 #![cfg(feature = "axum")]
 
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ fn assert_line(output: &str, line: &str) {
     assert!(found, "no line {line:?} in:\n{output}");
 }
 
-/// The status and the body of a `GET` with these header lines.
+/// Sends a `GET` with these header lines. Returns the status and the body.
 fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = connect(address);
     write!(
@@ -40,7 +40,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The address of the server in a printed `curl` command.
+/// Returns the address of the server in a printed `curl` command.
 fn address_in(command: &str) -> SocketAddr {
     let url = command.split_once("http://").map(|(_, url)| url);
     let authority = url.and_then(|url| url.split('/').next());
@@ -82,7 +82,7 @@ mod quickstart {
         }
     }
 
-    fn assert_is_the_status(body: &str) {
+    fn assert_status_body(body: &str) {
         let body: serde_json::Value = serde_json::from_str(body).expect(body);
         let expected = serde_json::json!({
             "name": "my-service-token",
@@ -113,7 +113,7 @@ mod quickstart {
             let header = command.split('"').nth(1).expect(command);
             let (status, body) = quickstart.get("/api/server/status", &format!("{header}\r\n"));
             assert_eq!(status, 200, "{body}");
-            assert_is_the_status(&body);
+            assert_status_body(&body);
         }
     }
 
@@ -144,7 +144,7 @@ mod quickstart {
     fn exits_cleanly_on_ctrl_c_and_sigterm() {
         for signal in ["INT", "TERM"] {
             let quickstart = Quickstart::start();
-            // An idle connection must not delay the end.
+            // An idle connection must not delay the exit.
             let _connection = quickstart.connect();
             quickstart.process.signal(signal);
             let finished = quickstart.process.finish();
@@ -155,8 +155,8 @@ mod quickstart {
 
     #[test]
     fn reports_a_port_in_use() {
-        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = taken.local_addr().unwrap().port().to_string();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
         let process = Process::spawn(example("quickstart").env("PORT", &port));
         let message = process.finish().failed();
         let expected = format!("quickstart: cannot listen on 127.0.0.1:{port}: ");
@@ -175,9 +175,9 @@ mod quickstart {
 }
 
 #[test]
-fn rotation_accepts_both_secrets_for_an_hour_and_neither_once_revoked() {
+fn rotation_accepts_both_secrets_for_an_hour_and_none_after_revocation() {
     let output = output_of("rotation");
-    let answers: Vec<_> = output
+    let responses: Vec<_> = output
         .lines()
         .filter_map(|it| it.strip_prefix("  "))
         .collect();
@@ -192,11 +192,14 @@ fn rotation_accepts_both_secrets_for_an_hour_and_neither_once_revoked() {
         ("the new secret", "200 nightly build"),
         ("the new secret", "401 "),
     ];
-    assert_eq!(answers.len(), expected.len(), "{output}");
-    for (answer, (what, begins)) in answers.iter().zip(expected) {
-        assert!(answer.starts_with(&format!("{what}: {begins}")), "{answer}");
+    assert_eq!(responses.len(), expected.len(), "{output}");
+    for (response, (secret, start)) in responses.iter().zip(expected) {
+        assert!(
+            response.starts_with(&format!("{secret}: {start}")),
+            "{response}"
+        );
     }
-    assert!(answers[3].contains("token_expired") && answers[5].contains("token_revoked"));
+    assert!(responses[3].contains("token_expired") && responses[5].contains("token_revoked"));
 }
 
 #[test]
@@ -228,11 +231,11 @@ fn roles_enforces_the_permissions_of_each_caller() {
 fn custom_store_distinguishes_unknown_tokens_corrupt_rows_and_outages() {
     let output = output_of("custom_store");
     for line in [
-        r#"a good token: 200 OK hello, good ["reader", "writer"]"#,
+        r#"a valid token: 200 OK hello, valid ["reader", "writer"]"#,
         "a revoked token: 401 Unauthorized {",
         "an unknown token: 401 Unauthorized {",
         "a row with an unknown state: 500 Internal Server Error {",
-        "a good token during an outage: 503 Service Unavailable {",
+        "a valid token during an outage: 503 Service Unavailable {",
     ] {
         assert_line(&output, line);
     }
@@ -339,14 +342,14 @@ mod file_store {
 
         assert_eq!(get(address, "/healthz", "").0, 200);
         fs::write(&path, "broken").unwrap();
-        let start_of_wait = Instant::now();
-        // Between the two steps of the write the file is empty, which is an error of its own.
+        let started = Instant::now();
+        // The write truncates the file first. An empty file causes a different error.
         loop {
             let (status, body) = get(address, "/healthz", "");
             if status == 500 && body.ends_with("line 1: is not TOML\n") {
                 break;
             }
-            assert!(start_of_wait.elapsed() < PROCESS_TIMEOUT, "{status} {body}");
+            assert!(started.elapsed() < PROCESS_TIMEOUT, "{status} {body}");
         }
         drop(process);
 
@@ -406,7 +409,7 @@ mod sqlite {
         assert!(!command.contains(&token), "{command}");
         assert_eq!(get(address_in(&command), "/hello", &header), hello);
         assert_eq!(get(address_in(&command), "/hello", "").0, 401);
-        // Killed, not stopped.
+        // The drop kills the process without a graceful shutdown.
         drop(second);
         let mut third = start();
         let (_file, found, command) = (third.line(), third.line(), third.line());
@@ -434,7 +437,7 @@ mod introspection {
 
     use super::*;
 
-    /// Runs the example with these variables and none of the test's own.
+    /// Returns the command of the example with only these variables.
     fn configured(variables: &[(&str, &str)]) -> Command {
         let mut command = example("introspection");
         for name in [
@@ -464,7 +467,7 @@ mod introspection {
 
     #[test]
     fn reports_missing_and_invalid_settings() {
-        let good = [
+        let valid = [
             ("URL", "https://as.example/introspect"),
             ("CLIENT_ID", "api"),
             ("CLIENT_SECRET", "api-secret"),
@@ -514,7 +517,7 @@ mod introspection {
             ),
             ("PORT", "-1", port),
         ] {
-            let variables = [&good[..], &[(name, value)]].concat();
+            let variables = [&valid[..], &[(name, value)]].concat();
             let message = Process::spawn(&mut configured(&variables))
                 .finish()
                 .failed();
@@ -528,7 +531,7 @@ mod introspection {
     fn authenticates_with_a_bearer_token() {
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}/introspect", server.local_addr().unwrap());
-        let asked = thread::spawn(move || answer_once(&server));
+        let request_lines = thread::spawn(move || respond_once(&server));
         let mut service = Process::spawn(&mut configured(&[
             ("PORT", "0"),
             ("URL", &url),
@@ -541,13 +544,16 @@ mod introspection {
         let (status, body) = get(address, "/whoami", header);
         assert_eq!(status, 200, "{body}");
         assert!(body.contains(r#""subject":"ci""#), "{body}");
-        let asked = asked.join().unwrap();
+        let request_lines = request_lines.join().unwrap();
         let credential = "authorization: bearer the-services-own-token";
-        assert!(asked.contains(&credential.to_owned()), "{asked:?}");
+        assert!(
+            request_lines.contains(&credential.to_owned()),
+            "{request_lines:?}"
+        );
     }
 
-    /// Answers one request and returns its header lines in lower case.
-    fn answer_once(server: &TcpListener) -> Vec<String> {
+    /// Responds to one request. Returns its header lines in lower case.
+    fn respond_once(server: &TcpListener) -> Vec<String> {
         let (mut stream, _) = server.accept().unwrap();
         let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
         let lines = reader
@@ -561,9 +567,9 @@ mod introspection {
         let mut body = vec![0; length.unwrap().parse().unwrap()];
         reader.read_exact(&mut body).unwrap();
         assert_eq!(body, b"token=the-callers-token");
-        let answer = r#"{"active":true,"sub":"ci"}"#;
+        let response = r#"{"active":true,"sub":"ci"}"#;
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 26";
-        write!(stream, "{head}\r\n\r\n{answer}").unwrap();
+        write!(stream, "{head}\r\n\r\n{response}").unwrap();
         lines
     }
 }

@@ -192,6 +192,14 @@ pub(super) fn with_sent_names(mut error: LifecycleError, names: &MemberNames) ->
     error
 }
 
+/// Returns the roles and scopes that the caller's token lacks, if that is why a change was denied.
+pub(super) fn missing_names(error: LifecycleError) -> Vec<String> {
+    match error {
+        LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing }) => missing,
+        _ => Vec::new(),
+    }
+}
+
 pub(super) const INVALID_FIELDS: &str = "invalid_fields";
 
 /// Returns the status and the `code` of a failed change, or `None` if the caller is not at fault.
@@ -231,7 +239,7 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
         AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
         AuthorityError::OwnerRejected => checker.reject_actor(DenialKind::Unknown),
         AuthorityError::RequirementNotMet(requirement) => {
-            let rejection = Rejection::missing_requirement(requirement.clone());
+            let rejection = Rejection::missing_requirements(vec![requirement.clone()]);
             rejection.with_challenges(&checker.challenges)
         }
         _ => return None,

@@ -40,10 +40,12 @@
 )]
 pub(crate) mod body;
 mod caller;
+mod entity_tag;
 mod error;
 pub mod forward_auth;
 mod guard;
 mod inspector;
+mod integer;
 mod listing;
 pub mod management;
 pub mod oauth;

@@ -45,6 +45,21 @@ impl Principal {
         check_requirement(self, &requirement.into())
             .map_err(|rejection| observe::guard_rejected(rejection, &RequestInfo::default()))
     }
+
+    /// As [`require`](Self::require), for all of these requirements. The rejection has each of them
+    /// that is not met.
+    #[cfg(feature = "api")]
+    pub(crate) fn require_all(
+        &self,
+        requirements: impl Iterator<Item = Arc<Requirement>>,
+    ) -> Result<(), Rejection> {
+        let unmet: Vec<_> = requirements.filter(|it| !it.is_met_by(self)).collect();
+        if unmet.is_empty() {
+            return Ok(());
+        }
+        let rejection = Rejection::missing_requirements(unmet).with_token_id(Some(self.id()));
+        Err(observe::guard_rejected(rejection, &RequestInfo::default()))
+    }
 }
 
 fn check_requirement(

@@ -19,9 +19,13 @@ pub enum ParseDateTimeError {
     Nonexistent,
 }
 
-/// Returns the end of time: that of the year 9999, after which RFC 3339 has no times.
+/// The end of time, in seconds since the epoch: that of the year 9999, after which RFC 3339 has no
+/// times.
+pub(crate) const END_OF_TIME: u64 = 253_402_300_800;
+
+/// Returns the [end of time](END_OF_TIME).
 pub(crate) fn end_of_time() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(END_OF_TIME)
 }
 
 /// Returns the time, or the [end of time](end_of_time) if it is the last second or later.
@@ -59,7 +63,8 @@ pub(crate) fn last_day(end: SystemTime) -> Option<String> {
 
 /// Parses a date or time as a start. A date starts at midnight UTC.
 ///
-/// The last second of the year 9999 and later times are the end of that year.
+/// The last second of the year 9999 and later times, also with years of five or more digits, are the
+/// end of that year.
 ///
 /// # Errors
 ///
@@ -83,6 +88,10 @@ pub(crate) fn is_midnight(time: SystemTime) -> bool {
 }
 
 fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeError> {
+    if let Some(text) = with_earlier_year(text) {
+        // The calendar ends before, but the day must exist.
+        return parse(&text, days_after_date).map(|_| end_of_time());
+    }
     // jiff parses more than is documented here, such as `2026-1-2` and times without an offset.
     let shape = shape(text);
     let time = if shape == "0000-00-00" {
@@ -94,6 +103,17 @@ fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeEr
         return Err(ParseDateTimeError::Malformed);
     };
     Ok(clamp(time.ok_or(ParseDateTimeError::Nonexistent)?))
+}
+
+/// Replaces a year after 9999 with one that has the same calendar, which repeats every 400 years.
+/// Returns `None` for other years.
+fn with_earlier_year(text: &str) -> Option<String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    if digits < 5 || text.starts_with('0') {
+        return None;
+    }
+    let year: u32 = text[digits - 4..digits].parse().ok()?;
+    Some(format!("{}{}", 2_000 + year % 400, &text[digits..]))
 }
 
 /// Returns the start of a day this many days after the date.
@@ -248,6 +268,35 @@ mod tests {
         }
         for time in [end, end + DAY, end + 1_000_000 * DAY] {
             assert_eq!(format(time).as_deref(), Some(LAST_SECOND));
+        }
+    }
+
+    #[test]
+    fn years_after_9999_are_the_end_of_time() {
+        let end = end_of_time();
+        for text in [
+            "10000-01-01",
+            "12000-02-29",
+            "99999999999999999999-12-31",
+            "10000-01-01T00:00:00Z",
+            "20000-06-30t12:00:00.5+02:00",
+        ] {
+            assert_eq!(parse_end(text), Ok(end), "{text}");
+            assert_eq!(parse_start(text), Ok(end), "{text}");
+        }
+        for (text, error) in [
+            ("10000-02-30", ParseDateTimeError::Nonexistent),
+            ("10001-02-29", ParseDateTimeError::Nonexistent),
+            ("10000-13-01", ParseDateTimeError::Nonexistent),
+            ("10000-01-01T24:00:00Z", ParseDateTimeError::Nonexistent),
+            ("10000-1-1", ParseDateTimeError::Malformed),
+            ("010000-01-01", ParseDateTimeError::Malformed),
+            ("+10000-01-01", ParseDateTimeError::Malformed),
+            ("10000-01-01T00:00:00", ParseDateTimeError::Malformed),
+            ("10000", ParseDateTimeError::Malformed),
+            ("100000102", ParseDateTimeError::Malformed),
+        ] {
+            assert_eq!(parse_end(text), Err(error), "{text}");
         }
     }
 

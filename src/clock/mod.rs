@@ -17,6 +17,11 @@
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 pub(crate) mod date_time;
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+pub(crate) mod duration;
 
 use std::fmt;
 use std::num::NonZeroU64;

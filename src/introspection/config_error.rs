@@ -4,7 +4,7 @@ use crate::transport::TransportConfigError;
 ///
 /// The message contains no URL, client id, secret or key, because a URL may hold a password, and so may
 /// a value that was set in the wrong place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IntrospectionConfigError {
     /// The URL of the endpoint or the issuer is not an absolute `http` or `https` URL with a host.
@@ -55,6 +55,10 @@ pub enum IntrospectionConfigError {
     /// The system has no root certificates and none were added, so no server could be trusted.
     #[error("the system has no root certificates, and none were added")]
     NoRootCertificates,
+    /// The URL is `https`, and `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates. The text has the
+    /// variable, the file and the reason.
+    #[error("{0}")]
+    UnusableCertificates(String),
     /// The URL is `https`, the feature `rustls` is off, and no custom transport was set.
     #[error("https needs the feature `rustls` or a custom transport")]
     NoTls,
@@ -74,6 +78,10 @@ impl From<TransportConfigError> for IntrospectionConfigError {
             TransportConfigError::InvalidRootCertificates => Self::InvalidRootCertificates,
             #[cfg(feature = "rustls")]
             TransportConfigError::NoRootCertificates => Self::NoRootCertificates,
+            #[cfg(feature = "rustls")]
+            TransportConfigError::UnusableCertificates(reason) => {
+                Self::UnusableCertificates(reason)
+            }
             TransportConfigError::NoTls => Self::NoTls,
         }
     }

@@ -64,7 +64,9 @@ pub(super) async fn discover(
         DiscoveryError::new(DiscoveryErrorKind::NoEndpoint, source)
     })?;
     let endpoint = usable(&endpoint).map_err(|error| match error {
-        IntrospectionConfigError::NoTls => DiscoveryError::from(error),
+        IntrospectionConfigError::NoTls | IntrospectionConfigError::UnusableCertificates(_) => {
+            DiscoveryError::from(error)
+        }
         _ => DiscoveryError::protocol(error),
     })?;
     Ok(Discovered {

@@ -2,6 +2,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::clock::date_time::END_OF_TIME;
+
 /// How far the clocks of the server and of this process may differ.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leeway {
@@ -12,7 +14,7 @@ pub(super) struct Leeway {
 }
 
 /// The latest time that can be formatted, in seconds since the epoch.
-const LAST: u64 = 253_402_300_799;
+const LAST: u64 = END_OF_TIME - 1;
 
 impl Default for Leeway {
     fn default() -> Self {

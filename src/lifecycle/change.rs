@@ -8,7 +8,7 @@ use crate::audit::AuditAction;
 use crate::clock::earliest;
 use crate::digest::TokenDigest;
 use crate::registry::{AuthorityError, RegistryError, Write, adds_rights, expires_later};
-use crate::store::{RotationKey, StoreError, TokenRecord, TokenState, TokenStatus};
+use crate::store::{Repetition, RotationRequest, StoreError, TokenRecord, TokenState, TokenStatus};
 use crate::token::{MintedToken, TokenId};
 
 /// The longest grace period, 1,000 years. The end of a longer one may be out of range for clocks.
@@ -95,7 +95,8 @@ impl ServiceTokens {
     ///    stays as it is, and is not returned again. Other actors have keys of their own.
     /// 2. The same key with another grace period fails with
     ///    [`IdempotencyKeyReused`](LifecycleError::IdempotencyKeyReused).
-    /// 3. Only the key of the last rotation is stored, as a hash with the record.
+    /// 3. Only the key of the last rotation is stored, as a hash with the record. It identifies a
+    ///    repetition as long as the secret that the rotation made is the current one.
     /// 4. A repetition is recognized at any [revision](Self::if_revision), and if the actor presents the
     ///    previous secret of its own token.
     ///
@@ -127,53 +128,57 @@ impl ServiceTokens {
         idempotency_key: &str,
     ) -> Result<IssuedToken, LifecycleError> {
         check_idempotency_key(idempotency_key)?;
-        let key = RotationKey::new(&self.actor.name(), idempotency_key, grace);
-        match self.rotate_with(id, grace, Some(key)).await {
+        let request = RotationRequest {
+            actor: &self.actor.name(),
+            idempotency_key,
+            grace,
+        };
+        match self.rotate_with(id, grace, Some(request)).await {
             // Perhaps because of the rotation that this one repeats.
             Err(
                 error @ (LifecycleError::RevisionMismatch
                 | LifecycleError::ConcurrentRotation
                 | LifecycleError::Unauthorized(AuthorityError::PreviousSecret)),
             ) => {
-                self.reject_repetition(&self.get(id).await?, Some(key))?;
+                self.reject_repetition(&self.get(id).await?, request)?;
                 Err(error)
             }
             rotated => rotated,
         }
     }
 
-    /// Returns an error if the last rotation has this key.
+    /// Returns an error if the current secret of the record was made by this request.
     fn reject_repetition(
         &self,
         record: &TokenRecord,
-        key: Option<RotationKey>,
+        request: RotationRequest<'_>,
     ) -> Result<(), LifecycleError> {
-        match (record.rotation_key(), key) {
-            (Some(last), Some(key)) if *last == key => {
-                let token = self.changed(record.clone());
-                Err(LifecycleError::AlreadyRotated(Box::new(token)))
+        Err(match request.repetition(record) {
+            None => return Ok(()),
+            Some(Repetition::Same) => {
+                LifecycleError::AlreadyRotated(Box::new(self.changed(record.clone())))
             }
-            (Some(last), Some(key)) if last.has_same_request(&key) => {
-                Err(LifecycleError::IdempotencyKeyReused)
-            }
-            _ => Ok(()),
-        }
+            Some(Repetition::OtherGrace) => LifecycleError::IdempotencyKeyReused,
+        })
     }
 
     async fn rotate_with(
         &self,
         id: TokenId,
         grace: Duration,
-        key: Option<RotationKey>,
+        request: Option<RotationRequest<'_>>,
     ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
         let (action, revisions) = (AuditAction::Rotated, self.revisions.as_deref());
         let rotated = self.change(id, action, revisions, |record, _, now| {
-            self.reject_repetition(record, key)?;
+            if let Some(request) = request {
+                self.reject_repetition(record, request)?;
+            }
             if record.status(now) == TokenStatus::Expired {
                 return Err(LifecycleError::Expired);
             }
             let rotated = self.rotated(record, &secret, now, grace);
+            let key = request.map(|request| request.key(rotated.digest()));
             Ok(rotated.with_rotation_key(key))
         });
         let changed = rotated.await?;

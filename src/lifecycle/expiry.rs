@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::clock::date_time::{self, ParseDateTimeError};
+use crate::clock::duration::ParsedSpan;
 
 /// When a token expires: never, at a time, or after a duration.
 ///
@@ -15,7 +16,8 @@ use crate::clock::date_time::{self, ParseDateTimeError};
 /// 3. an ISO 8601 duration, `P30D` or `PT12H`, or jiff's friendly format: `30d`, `12h`, `1y 6mo`.
 ///    Days, months and years are calendar units, UTC.
 ///
-/// The year 9999 is the last one: its last second and every later expiry mean the end of 9999-12-31.
+/// The year 9999 is the last one: its last second and every later expiry, also with a year of five or
+/// more digits and as a duration, mean the end of 9999-12-31.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -101,15 +103,15 @@ impl FromStr for Expiry {
             Err(ParseDateTimeError::Nonexistent) => return Err(ExpiryError::NoSuchDate),
             Err(ParseDateTimeError::Malformed) => {}
         }
-        match text.parse::<Span>() {
-            Ok(span) => {
+        match ParsedSpan::parse(text).ok_or(ExpiryError::Malformed)? {
+            ParsedSpan::Exact(span) => {
                 check_span(&span)?;
                 Ok(Self(ExpiryKind::After(span)))
             }
-            Err(error) if error.is_range() && !text.contains(['-', 'g']) => {
+            ParsedSpan::OutOfRange(span) => {
+                check_span(&span)?;
                 Ok(Self::at(date_time::end_of_time()))
             }
-            Err(_) => Err(ExpiryError::Malformed),
         }
     }
 }
@@ -224,9 +226,13 @@ mod tests {
             ("-30d", ExpiryError::Negative),
             ("-P30D", ExpiryError::Negative),
             ("30 days ago", ExpiryError::Negative),
-            ("-99999y", ExpiryError::Malformed),
-            ("99999y ago", ExpiryError::Malformed),
-            ("10000-01-01", ExpiryError::Malformed),
+            ("-99999y", ExpiryError::Negative),
+            ("99999y ago", ExpiryError::Negative),
+            ("-P99999999999D", ExpiryError::Negative),
+            ("99999999999", ExpiryError::Malformed),
+            ("1.99999999999h", ExpiryError::Malformed),
+            ("10000-1-1", ExpiryError::Malformed),
+            ("10000-02-30", ExpiryError::NoSuchDate),
             ("9999-12-32", ExpiryError::NoSuchDate),
         ] {
             assert_eq!(seconds_from_now(text), Err(error), "{text}");
@@ -255,6 +261,12 @@ mod tests {
             "P99999Y",
             "100000000d",
             "9223372036854775807d",
+            "99999999999d",
+            "P99999999999D",
+            "99999999999999999999d",
+            "1y 99999999999999999999s",
+            "10000-01-01",
+            "123456-02-29T12:00:00Z",
         ] {
             let expiry = text.parse::<Expiry>().expect(text);
             assert_eq!(expiry.resolve(now()), Ok(Some(end)), "{text}");

@@ -2,7 +2,7 @@
 
 use super::FieldProblem;
 use crate::principal::Roles;
-use crate::text::is_invisible;
+use crate::text::{is_blank, is_invisible};
 
 pub(super) const MAX_TEXT_CHARS: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -19,7 +19,7 @@ pub(super) fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
 }
 
 pub(super) fn is_role(name: &str) -> bool {
-    Roles::is_name(name) && !name.contains(is_invisible)
+    Roles::is_name(name) && !is_blank(name) && !name.contains(is_invisible)
 }
 
 /// Checks the names that are not in `known`.
@@ -43,9 +43,9 @@ pub(super) fn check_names(
     }
 }
 
-/// Checks a line of text: not blank, and without white space at either end.
+/// Checks a line of text: something of it is visible, and it is without white space at either end.
 pub(super) fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         problems.push(FieldProblem::new(pointer, "must not be empty"));
     } else if text.trim() != text || text.contains(is_invisible) {
         let detail = "no space at either end, and no control or invisible characters";
@@ -63,6 +63,17 @@ pub(super) fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
         problems.push(FieldProblem::new(POINTER, detail));
     }
     check_length(POINTER, text, MAX_DESCRIPTION, problems);
+}
+
+pub(super) fn check_count(
+    pointer: &'static str,
+    count: usize,
+    max: usize,
+    problems: &mut Vec<FieldProblem>,
+) {
+    if count > max {
+        problems.push(FieldProblem::new(pointer, format!("at most {max} entries")));
+    }
 }
 
 fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {

@@ -3,13 +3,13 @@ use std::time::SystemTime;
 
 use super::error::escape_pointer;
 use super::field_rules::{
-    MAX_TEXT_CHARS, check_description, check_line, check_names, is_role, trimmed,
+    MAX_TEXT_CHARS, check_count, check_description, check_line, check_names, is_role, trimmed,
 };
 use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::clock::earliest;
 use crate::principal::Scopes;
 use crate::store::TokenRecord;
-use crate::text::is_invisible;
+use crate::text::{is_blank, is_invisible};
 
 const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;
@@ -154,38 +154,27 @@ impl Fields {
     /// Checks the length of the lists that differ from `known`. Call it before any other work on
     /// them, which is then bounded by these limits instead of the size of the request.
     pub(super) fn check_counts(&self, known: Option<&Self>) -> Result<(), LifecycleError> {
-        let is_new =
-            |is_same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !is_same(self, known));
-        let counts = [
-            (
+        let mut problems = Vec::new();
+        if known.is_none_or(|known| known.roles != self.roles) {
+            check_count(
                 "/roles",
                 self.roles.len(),
                 MAX_NAMES_PER_LIST,
-                "",
-                is_new(|a, b| a.roles == b.roles),
-            ),
-            (
+                &mut problems,
+            );
+        }
+        if known.is_none_or(|known| known.scopes != self.scopes) {
+            check_count(
                 "/scopes",
                 self.scopes.len(),
                 MAX_NAMES_PER_LIST,
-                "",
-                is_new(|a, b| a.scopes == b.scopes),
-            ),
-            (
-                "/labels",
-                self.labels.len(),
-                MAX_LABELS,
-                " labels",
-                is_new(|a, b| a.labels == b.labels),
-            ),
-        ];
-        let too_long = counts
-            .into_iter()
-            .filter(|(_, count, max, _, is_new)| count > max && *is_new);
-        let problems = too_long.map(|(pointer, _, max, unit, _)| {
-            FieldProblem::new(pointer, format!("at most {max}{unit}"))
-        });
-        LifecycleError::check(problems.collect())
+                &mut problems,
+            );
+        }
+        if known.is_none_or(|known| known.labels != self.labels) {
+            check_count("/labels", self.labels.len(), MAX_LABELS, &mut problems);
+        }
+        LifecycleError::check(problems)
     }
 
     /// Checks the rules for all tokens and those of the policy, for the fields that differ from
@@ -284,10 +273,10 @@ impl Fields {
             }
             let is_valid =
                 |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
-            if key.is_empty() || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
+            if is_blank(key) || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
                 let key = escape_pointer(key);
                 let detail = format!(
-                    "a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_TEXT_CHARS}, \
+                    "a key is not empty and has at most {MAX_LABEL_KEY} characters, and a value at most {MAX_TEXT_CHARS}, \
                      none of them control or invisible characters"
                 );
                 problems.push(FieldProblem::new(format!("/labels/{key}"), detail));

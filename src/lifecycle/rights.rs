@@ -141,6 +141,15 @@ impl ServiceTokens {
         }
     }
 
+    /// Returns a token that the actor may change. The change itself checks it again.
+    #[cfg(feature = "api")]
+    pub(crate) async fn get_to_change(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
+        let rights = self.rights(false).await?;
+        let record = self.get(id).await?;
+        rights.check_change(&record)?;
+        Ok(record)
+    }
+
     /// Creates the write that replaces `before` by `after`, with its audit event and authority.
     pub(super) fn write(
         &self,

@@ -107,11 +107,11 @@ impl ServiceTokens {
         self
     }
 
-    /// Requires one of these [revisions](Self::if_revision). A list of several does not prove that the
-    /// caller knows the current one.
+    /// Requires one of these [revisions](Self::if_revision), if any are given. A list of several does
+    /// not prove that the caller knows the current one.
     #[cfg(feature = "api")]
-    pub(crate) fn if_one_of_revisions(mut self, revisions: Vec<u64>) -> Self {
-        self.revisions = Some(revisions.into());
+    pub(crate) fn if_one_of_revisions(mut self, revisions: Option<Vec<u64>>) -> Self {
+        self.revisions = revisions.map(Arc::from).or(self.revisions);
         self
     }
 

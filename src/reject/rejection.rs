@@ -28,7 +28,7 @@ pub struct Rejection {
 #[derive(Clone, Default)]
 struct Cold {
     retry_after: Option<Duration>,
-    required: Option<Arc<Requirement>>,
+    required: Vec<Arc<Requirement>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -53,13 +53,13 @@ impl Rejection {
         principal: &Principal,
         requirement: impl Into<Arc<Requirement>>,
     ) -> Self {
-        Self::missing_requirement(requirement.into()).with_token_id(Some(principal.id()))
+        Self::missing_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
     }
 
-    /// Creates a rejection (403) of a change, because the actor does not meet the requirement.
-    pub(crate) fn missing_requirement(requirement: Arc<Requirement>) -> Self {
+    /// Creates a rejection (403) because the caller meets none of the requirements.
+    pub(crate) fn missing_requirements(requirements: Vec<Arc<Requirement>>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
-        rejection.cold_mut().required = Some(requirement);
+        rejection.cold_mut().required = requirements;
         rejection
     }
 
@@ -156,9 +156,17 @@ impl Rejection {
         self.token_id
     }
 
-    /// Returns what the token lacks, if that was the reason.
+    /// Returns what the token lacks, if that was the reason: the first of the
+    /// [requirements](Self::requirements).
     pub fn required(&self) -> Option<&Requirement> {
-        self.cold()?.required.as_deref()
+        self.requirements().next()
+    }
+
+    /// Returns the requirements that the token does not meet, if that was the reason. `/verify` rejects
+    /// a request because of several.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        let cold = self.cold().into_iter();
+        cold.flat_map(|cold| cold.required.iter().map(Arc::as_ref))
     }
 
     /// Returns the time for `Retry-After`, if it was set.
@@ -253,12 +261,13 @@ impl Rejection {
         if self.token_id.is_some() && self.status() == StatusCode::UNAUTHORIZED {
             params.push(format!("error_description=\"{}\"", self.detail()));
         }
-        if let Some(scopes) = self
-            .required()
-            .filter(|required| required.requires_scopes())
-        {
+        let mut scopes = self
+            .requirements()
+            .filter(|it| it.requires_scopes())
+            .peekable();
+        if scopes.peek().is_some() {
             // `Scopes` skips names that cannot be quoted.
-            let scopes: Scopes = scopes.names().collect();
+            let scopes: Scopes = scopes.flat_map(Requirement::names).collect();
             let scopes: Vec<_> = scopes.iter().collect();
             params.push(format!("scope=\"{}\"", scopes.join(" ")));
         }
@@ -271,7 +280,7 @@ impl fmt::Debug for Rejection {
         f.debug_struct("Rejection")
             .field("reason", &self.reason)
             .field("token_id", &self.token_id)
-            .field("required", &self.required())
+            .field("required", &self.requirements().collect::<Vec<_>>())
             .field("retry_after", &self.retry_after())
             .field("source", &self.source())
             .finish_non_exhaustive()

@@ -87,9 +87,11 @@ fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
 /// Describes a rejection in the members of RFC 9457.
 fn problem(rejection: &Rejection) -> Problem {
     let problem = Problem::new(rejection.status(), rejection.code(), rejection.detail());
+    let mut required = RequiredNames::from_requirements(rejection.requirements()).into_iter();
     Problem {
         token_id: rejection.token_id().map(|id| id.to_string()),
-        required: rejection.required().map(RequiredNames::from),
+        required: required.next(),
+        also_required: Some(required.collect::<Vec<_>>()).filter(|rest| !rest.is_empty()),
         ..problem
     }
 }

@@ -52,6 +52,7 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::feed::{ChangeFeed, ChangeListener, FeedStatus, TokenChange};
 pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, RotationKey, TokenRecord, TokenState, TokenStatus};
+pub(crate) use self::record::{Repetition, RotationRequest};
 pub use self::token_store::{Cached, Credential, TokenStore};
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};

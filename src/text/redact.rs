@@ -1,10 +1,16 @@
 use std::borrow::Cow;
+use std::ops::Range;
+
+use super::plain_text::{PlainText, is_token_character};
 
 /// The default prefix, in lower case.
 const PREFIX: &str = "svctok-";
 
 /// The digits of an id, which stand between a prefix and `_`.
 const ID_DIGITS: usize = 10;
+
+/// The digits of a secret and its checksum.
+const SECRET_DIGITS: usize = 30;
 
 /// A run of letters and digits behind the default prefix that is longer than an id or a word.
 const MIN_SECRET: usize = 17;
@@ -14,22 +20,24 @@ const MIN_FOREIGN_SECRET: usize = 16;
 
 /// Replaces the secrets of texts that look like service tokens by `***`.
 ///
-/// Such a text may be cut or have a wrong checksum. It is the default prefix, an id, `_` and
-/// anything, or the prefix and 17 letters and digits; or, behind any other prefix, ten or more
-/// letters and digits, `_` and 16 more, not all of them lower-case letters. The part before the
-/// secret stays, and so does everything else.
+/// Such a text may be cut or have a wrong checksum. It is one of:
+///
+/// 1. the default prefix, an id, `_` and anything, or the prefix and 17 letters and digits;
+/// 2. behind any other prefix, ten or more letters and digits, `_` and 16 more, not all of them
+///    lower-case letters;
+/// 3. 30 or more letters and digits, with a lower-case letter, an upper-case letter and a digit, as 99.5%
+///    of the secrets have without their prefix and id.
+///
+/// A `/` in a secret, percent-encoding and invisible characters do not hide it, raw or as an escape
+/// such as `\u{200d}`. The part before the secret stays, and so does everything else.
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
+    let plain = PlainText::new(text);
     let (mut clean, mut copied) = (String::new(), 0);
-    let mut at = 0;
-    while let Some(start) = text[at..].find(is_token_character) {
-        let start = at + start;
-        let length = text[start..].find(|char| !is_token_character(char));
-        at = length.map_or(text.len(), |length| start + length);
-        if let Some(secret) = secret_in(&text[start..at]) {
-            clean.push_str(&text[copied..start + secret]);
-            clean.push_str("***");
-            copied = at;
-        }
+    for secret in secrets(&plain.text, true) {
+        let (start, end) = (plain.offset(secret.start), plain.offset(secret.end));
+        clean.push_str(&text[copied..start]);
+        clean.push_str("***");
+        copied = end;
     }
     if copied == 0 {
         return Cow::Borrowed(text);
@@ -38,21 +46,37 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Returns whether a text contains a text that looks like a service token.
-#[cfg(any(feature = "api", feature = "tracing", test))]
+/// Returns whether a text contains a text that looks like a service token with its id. A secret alone
+/// looks like a token or an identifier of another system.
+#[cfg(any(feature = "api", feature = "client", feature = "tracing", test))]
 pub(crate) fn has_token(text: &str) -> bool {
-    matches!(redact_tokens(text), Cow::Owned(_))
+    secrets(&PlainText::new(text).text, false).next().is_some()
 }
 
-fn is_token_character(char: char) -> bool {
-    char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '%')
+/// Finds the secrets. `with_bare` includes those without an id.
+fn secrets(text: &str, with_bare: bool) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + text[at..].find(is_token_character)?;
+            let end = start + word_length(&text[start..]);
+            at = end;
+            let (word, rest) = (&text[start..end], &text[end..]);
+            let bare = if with_bare { bare_secret(word) } else { None };
+            let found = [own_secret(word), foreign_secret(word), bare];
+            let found = found.into_iter().flatten().min();
+            if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
+                at += rest_of_secret(&word[secret..], rest);
+                return Some(start + secret..at);
+            }
+        }
+    })
 }
 
-/// Returns where the secret in a word of token characters begins.
-fn secret_in(word: &str) -> Option<usize> {
-    let own = own_secret(word);
-    let foreign = foreign_secret(word);
-    own.into_iter().chain(foreign).min()
+/// Returns the length of the token characters that a text begins with.
+fn word_length(text: &str) -> usize {
+    let end = text.find(|char| !is_token_character(char));
+    end.unwrap_or(text.len())
 }
 
 /// Finds a secret behind the default prefix, after which nothing is shown.
@@ -69,36 +93,89 @@ fn own_secret(word: &str) -> Option<usize> {
     }
     bodies.find(|&at| {
         let body = &bytes[at..];
-        alphanumerics(body) == ID_DIGITS
-            && separator(&body[ID_DIGITS..]).is_some_and(|length| body.len() > ID_DIGITS + length)
+        alphanumerics(body) == ID_DIGITS && matches!(body[ID_DIGITS..], [b'_', _, ..])
     })
 }
 
 /// Finds a secret behind an id and `_`.
 fn foreign_secret(word: &str) -> Option<usize> {
     let bytes = word.as_bytes();
-    let mut separators = (0..bytes.len()).filter_map(|at| Some((at, separator(&bytes[at..])?)));
-    let found = separators.find(|&(at, length)| {
-        let id = bytes[..at]
-            .iter()
-            .rev()
-            .take_while(|byte| byte.is_ascii_alphanumeric());
-        let rest = &bytes[at + length..];
+    let mut separators = (0..bytes.len()).filter(|at| bytes[*at] == b'_');
+    let found = separators.find(|&at| {
+        let rest = &bytes[at + 1..];
         let secret = &rest[..alphanumerics(rest)];
         secret.len() >= MIN_FOREIGN_SECRET
-            && !secret.iter().all(u8::is_ascii_lowercase)
-            && id.count() >= ID_DIGITS
+            && is_no_word(secret)
+            && id_before(&bytes[..at]).len() >= ID_DIGITS
     });
-    found.map(|(at, length)| at + length)
+    found.map(|at| at + 1)
 }
 
-/// Returns the length of the `_` that a text begins with, which may be percent-encoded.
-fn separator(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'_', ..] => Some(1),
-        [b'%', b'5', b'F' | b'f', ..] => Some(3),
-        _ => None,
+/// Finds a secret without an id.
+fn bare_secret(word: &str) -> Option<usize> {
+    let mut start = 0;
+    for run in word.split(['_', '-']) {
+        if run.len() >= SECRET_DIGITS && kinds(run.as_bytes()) == 3 {
+            return Some(start);
+        }
+        start += run.len() + 1;
     }
+    None
+}
+
+/// Finds a secret behind an id and `_` that a `/` is in or before.
+fn split_secret(word: &str, rest: &str) -> Option<usize> {
+    let (before, begun) = word.rsplit_once('_')?;
+    let id = id_before(before.as_bytes());
+    let rest = rest.strip_prefix('/')?.as_bytes();
+    let run = &rest[..alphanumerics(rest)];
+    let is_secret = id.len() >= ID_DIGITS
+        && kinds(id) >= 2
+        && alphanumerics(begun.as_bytes()) == begun.len()
+        && begun.len() + run.len() >= MIN_FOREIGN_SECRET
+        && is_no_word(run);
+    is_secret.then(|| word.len() - begun.len())
+}
+
+/// Returns the length of what follows a part of a secret and belongs to it: parts behind a `/` until
+/// the secret is complete.
+fn rest_of_secret(part: &str, rest: &str) -> usize {
+    let begun = part.rsplit('_').next().unwrap_or_default();
+    let (mut digits, mut length) = (alphanumerics(begun.as_bytes()), 0);
+    while digits < SECRET_DIGITS
+        && let Some(next) = rest[length..].strip_prefix('/')
+    {
+        let next = &next[..word_length(next)];
+        let run = alphanumerics(next.as_bytes());
+        if run == 0 || !is_no_word(next.as_bytes()) {
+            break;
+        }
+        digits += run;
+        length += 1 + next.len();
+    }
+    length
+}
+
+/// Returns the letters and digits that a text ends with.
+fn id_before(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().rposition(|byte| !byte.is_ascii_alphanumeric());
+    &bytes[start.map_or(0, |start| start + 1)..]
+}
+
+/// Returns whether a text is more than lower-case letters, also with `_` and `-` between them.
+fn is_no_word(text: &[u8]) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-');
+    !text.iter().all(is_word)
+}
+
+/// Returns how many of lower-case letters, upper-case letters and digits a text has.
+fn kinds(text: &[u8]) -> usize {
+    let kinds: [fn(&u8) -> bool; 3] = [
+        u8::is_ascii_lowercase,
+        u8::is_ascii_uppercase,
+        u8::is_ascii_digit,
+    ];
+    kinds.into_iter().filter(|is| text.iter().any(is)).count()
 }
 
 /// Returns the number of letters and digits that a text begins with.
@@ -129,18 +206,12 @@ mod tests {
                 "a-b-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wL.json",
                 "a-b-7Hq2mX9bTe_***.json",
             ),
-            (
-                "svctok%2D7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfG",
-                "svctok%2D7Hq2mX9bTe_***",
-            ),
+            ("svctok%2D7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfG", "svctok%2D***"),
             (
                 "svctok-7Hq2mX9bTe%5FZk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
                 "svctok-***",
             ),
-            (
-                "svctok%2D7Hq2mX9bTe%5fZk3vN8pR1sYdQ6wLfG",
-                "svctok%2D7Hq2mX9bTe%5f***",
-            ),
+            ("svctok%2D7Hq2mX9bTe%5fZk3vN8pR1sYdQ6wLfG", "svctok%2D***"),
             (
                 "7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
                 "7Hq2mX9bTe_***",
@@ -183,5 +254,73 @@ mod tests {
             assert_eq!(redact_tokens(text), text);
             assert!(!has_token(text), "{text}");
         }
+    }
+
+    #[test]
+    fn redacts_secrets_without_an_id() {
+        const SECRET: &str = "Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+        for (text, shown) in [
+            (SECRET.to_owned(), "***"),
+            (format!("_{SECRET}"), "_***"),
+            (
+                format!("/service-tokens/{SECRET}/rotate"),
+                "/service-tokens/***/rotate",
+            ),
+            (format!("m9bTe_{SECRET}x, the rest"), "m9bTe_***, the rest"),
+        ] {
+            assert_eq!(redact_tokens(&text), shown);
+            assert_eq!(redact_tokens(shown), shown);
+            // An opaque token of another system may look so.
+            assert!(!has_token(&text), "{text}");
+        }
+    }
+
+    #[test]
+    fn redacts_secrets_with_slashes_encoding_and_invisible_characters() {
+        const TOKEN: &str = "7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+        for inserted in [
+            "/",
+            "%2F",
+            "\u{200d}",
+            "\u{200b}",
+            "\u{e0041}",
+            "\\u{200d}",
+            "\\u200d",
+            "%E2%80%8D",
+        ] {
+            for prefix in ["svctok-", "acme_"] {
+                let token = format!("{prefix}{TOKEN}");
+                for at in 0..=token.len() {
+                    let text = format!("GET /a/{}{inserted}{}", &token[..at], &token[at..]);
+                    let shown = redact_tokens(&text);
+                    let secret = prefix.len() + 11;
+                    let (left, right) = token[secret..].split_at(at.saturating_sub(secret).min(30));
+                    for part in [left, right].into_iter().filter(|part| part.len() >= 4) {
+                        assert!(!shown.contains(part), "{text}: {shown}");
+                    }
+                    assert!(shown.starts_with("GET /a/"), "{shown}");
+                }
+            }
+        }
+        let twice = "svctok-7Hq2mX9bTe_Zk3vN8pR/1sYdQ6wLfG/c5uJtA1YrM0n/rotate";
+        assert_eq!(redact_tokens(twice), "svctok-***/rotate");
+        let encoded = "svctok%2d7Hq2mX9bTe%5F%5Ak3vN8pR1sYdQ6wLfGc5uJtA1YrM0n%20x";
+        assert_eq!(redact_tokens(encoded), "svctok%2d***%20x");
+    }
+
+    #[test]
+    fn keeps_paths_behind_ids_and_tokens() {
+        for text in [
+            "/service-tokens/7Hq2mX9bTe/rotate",
+            "/srv/production_data/Release2024Build77Final",
+            "/hints/svctok-7Hq2mX9bTe_***/7Hq2mX9bTe",
+            "caf%C3%A9 100% \\u{1b}[31m \\n \u{200d}\u{1f4bb}",
+            "0af7651916cd43dd8448eb211c80319c0af7651916cd43dd8448eb211c80319c",
+            "TheNameOfAVeryLongTypeWithoutDigits",
+        ] {
+            assert_eq!(redact_tokens(text), text);
+        }
+        let whole = "/svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n/7Hq2mX9bTe";
+        assert_eq!(redact_tokens(whole), "/svctok-***/7Hq2mX9bTe");
     }
 }

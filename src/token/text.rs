@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use zeroize::Zeroizing;
 
 use super::presented::PresentedToken;
+use crate::text::has_token;
 
 /// The maximum length of a token in a file or a variable, in bytes.
 const MAX_LENGTH: usize = 4_096;
@@ -13,6 +14,11 @@ const MAX_LENGTH: usize = 4_096;
 const MAX_TEXT: usize = 2 * MAX_LENGTH;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
+
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+
+/// The last words of the names of variables with secrets.
+const SECRET_NAMES: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
 
 /// What a text contains instead of one token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +38,12 @@ pub enum TokenTextError {
     /// This many lines with text.
     #[error("it has {0} lines")]
     Lines(usize),
+    /// A token between quotes.
+    #[error("it has quotes around the token")]
+    Quotes,
+    /// The assignment of a token to a variable.
+    #[error("it is a variable assignment, of which only the value is a token")]
+    Assignment,
     /// A character that no token has.
     #[error("it has {0}")]
     Character(&'static str),
@@ -73,11 +85,52 @@ pub fn token_in(bytes: &[u8]) -> Result<PresentedToken<'_>, TokenTextError> {
         1 => {}
         lines => return Err(TokenTextError::Lines(lines)),
     }
+    if is_assignment(text) {
+        return Err(TokenTextError::Assignment);
+    }
+    if is_quoted(text) {
+        return Err(TokenTextError::Quotes);
+    }
     if let Some(found) = text.chars().find_map(other_character) {
         return Err(TokenTextError::Character(found));
     }
     let token = PresentedToken::new(text).filter(|_| text.len() <= MAX_LENGTH);
     token.ok_or(TokenTextError::TooLong)
+}
+
+/// Returns whether a text assigns a token to a variable, as a shell or an environment file does. A
+/// token minted elsewhere may contain `=`, so the name or the value must show that it is one.
+fn is_assignment(text: &str) -> bool {
+    let Some((name, value)) = text.split_once('=') else {
+        return false;
+    };
+    let name = name.trim_end();
+    let exported = ["export ", "set ", "$env:"]
+        .iter()
+        .find_map(|start| name.strip_prefix(start));
+    let is_exported = exported.is_some();
+    let name = exported.unwrap_or(name).trim_start();
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_secret = || {
+        let name = name.to_ascii_uppercase();
+        SECRET_NAMES.iter().any(|word| name.ends_with(word))
+    };
+    // A token may end with `=`.
+    let has_value = !value.trim_start_matches('=').is_empty();
+    is_name && has_value && (is_exported || is_secret() || has_token(value))
+}
+
+/// Returns whether a text is between quotes, or is a token of this crate's form with a quote.
+fn is_quoted(text: &str) -> bool {
+    let is_between = |quote| {
+        let inner = text.strip_prefix(quote);
+        inner.is_some_and(|inner| inner.ends_with(quote))
+    };
+    QUOTES.into_iter().any(is_between) || text.contains(QUOTES) && has_token(text)
 }
 
 /// Names a character that no token has.
@@ -131,10 +184,45 @@ mod tests {
             (b"a b", TokenTextError::Character("a space inside")),
             (b"a\tb", TokenTextError::Character("a tab inside")),
             (b"a\0", TokenTextError::Character("a control character")),
+            (b"\"a\"", TokenTextError::Quotes),
+            (b"'a'\n", TokenTextError::Quotes),
+            (b"TOKEN=a", TokenTextError::Assignment),
             (long.as_bytes(), TokenTextError::TooLong),
             (wide.as_bytes(), TokenTextError::TooLong),
         ] {
             assert_eq!(read(bytes), Err(found));
+        }
+    }
+
+    #[test]
+    fn quotes_and_assignments_are_no_part_of_a_token() {
+        const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+        for (text, found) in [
+            ("\"TOKEN\"", TokenTextError::Quotes),
+            ("'TOKEN'", TokenTextError::Quotes),
+            ("`TOKEN`", TokenTextError::Quotes),
+            ("\"TOKEN", TokenTextError::Quotes),
+            ("TOKEN'", TokenTextError::Quotes),
+            ("\"TOKEN\",", TokenTextError::Quotes),
+            ("{\"token\":\"TOKEN\"}", TokenTextError::Quotes),
+            ("token=TOKEN", TokenTextError::Assignment),
+            ("x = TOKEN", TokenTextError::Assignment),
+            ("X=\"TOKEN\"", TokenTextError::Assignment),
+            ("export X=TOKEN", TokenTextError::Assignment),
+            ("export X='hush'", TokenTextError::Assignment),
+            ("$env:X = \"TOKEN\"", TokenTextError::Assignment),
+            ("api_key=hush", TokenTextError::Assignment),
+            ("MY_SECRET=hush", TokenTextError::Assignment),
+        ] {
+            let text = text.replace("TOKEN", TOKEN);
+            assert_eq!(read(text.as_bytes()), Err(found), "{text}");
+            assert!(!found.to_string().contains("7Hq2mX9bTe"));
+        }
+        // Tokens minted elsewhere.
+        for text in [
+            "aGVsbG8=", "token==", "TOKEN=", "a=b", "x\"y", "\"x", "k=1&v=2", "=a", "\"",
+        ] {
+            assert_eq!(read(text.as_bytes()).as_deref(), Ok(text), "{text}");
         }
     }
 }

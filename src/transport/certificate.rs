@@ -4,6 +4,10 @@ use std::error::Error;
 use std::io;
 
 use rustls::{CertificateError, Error as TlsError, InvalidMessage};
+use rustls_pki_types::ServerName;
+
+/// The maximum number of names of a certificate in an error.
+const MAX_NAMES: usize = 3;
 
 /// A failed TLS handshake.
 pub(super) enum TlsProblem {
@@ -44,9 +48,11 @@ fn describe(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet"
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another name"
-        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => return describe_names(expected, presented),
+        CertificateError::NotValidForName => "it is for another name: see its subjectAltName",
         CertificateError::Other(other) if is_ca_used_as_server(&*other.0) => {
             "it is a CA certificate; create one for a server with `openssl req -x509 -addext \
              basicConstraints=critical,CA:FALSE`"
@@ -54,6 +60,39 @@ fn describe(error: &CertificateError) -> String {
         error => return error.to_string(),
     };
     text.to_owned()
+}
+
+/// Describes a certificate without the name that was expected. Common names are not read.
+fn describe_names(expected: &ServerName<'_>, presented: &[String]) -> String {
+    let kind = match expected {
+        ServerName::IpAddress(_) => "IP",
+        _ => "DNS",
+    };
+    let expected = format!("{kind}:{}", expected.to_str());
+    if presented.is_empty() {
+        return format!("it has no subjectAltName; create it with `subjectAltName={expected}`");
+    }
+    let mut names: Vec<_> = presented
+        .iter()
+        .take(MAX_NAMES)
+        .map(|name| subject_alt_name(name))
+        .collect();
+    if presented.len() > MAX_NAMES {
+        names.push("…".to_owned());
+    }
+    let names = names.join(", ");
+    format!("it is for another name: its subjectAltName has {names}, but not {expected}")
+}
+
+/// Formats a name that rustls shows as `DnsName("a")` in the way of `openssl`, as `DNS:a`.
+fn subject_alt_name(name: &str) -> String {
+    let inner = |start, end| name.strip_prefix(start)?.strip_suffix(end);
+    let text = match (inner("DnsName(\"", "\")"), inner("IpAddress(", ")")) {
+        (Some(dns), _) => format!("DNS:{dns}"),
+        (_, Some(ip)) => format!("IP:{ip}"),
+        _ => name.to_owned(),
+    };
+    text.escape_debug().to_string()
 }
 
 fn is_ca_used_as_server(error: &(dyn Error + 'static)) -> bool {

@@ -22,7 +22,8 @@ pub(crate) struct Transport {
     service: BoxService,
     /// The same, but with a new connection for each request, if there is a difference.
     unpooled: BoxService,
-    supports_https: bool,
+    /// The error for `https`, if it cannot be sent.
+    https: Result<(), TransportConfigError>,
 }
 
 impl Transport {
@@ -41,7 +42,7 @@ impl Transport {
         Self {
             unpooled: service.clone(),
             service,
-            supports_https: true,
+            https: Ok(()),
         }
     }
 
@@ -60,12 +61,12 @@ impl Transport {
     ) -> Result<Self, TransportConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
-        let connector = tls::connector(tcp, roots, http)?;
+        let (connector, https) = tls::connector(tcp, roots, http)?;
         #[cfg(not(feature = "rustls"))]
-        let connector = {
+        let (connector, https) = {
             // `Endpoint` already restricts the hosts for http.
             let _ = (roots, http);
-            tcp
+            (tcp, Ok(()))
         };
         let client = |max_idle| {
             let client = connector::client(connector.clone(), connect_timeout, max_idle);
@@ -74,14 +75,18 @@ impl Transport {
         Ok(Self {
             service: client(usize::MAX),
             unpooled: client(0),
-            supports_https: cfg!(feature = "rustls"),
+            https: if cfg!(feature = "rustls") {
+                https
+            } else {
+                Err(TransportConfigError::NoTls)
+            },
         })
     }
 
     /// Returns an error if requests to `endpoint` cannot be sent.
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), TransportConfigError> {
-        if endpoint.is_https() && !self.supports_https {
-            return Err(TransportConfigError::NoTls);
+        if endpoint.is_https() {
+            return self.https.clone();
         }
         Ok(())
     }

@@ -32,9 +32,9 @@ pub(crate) enum PlainHttp {
 
 /// A URL is not allowed, or the standard client cannot be created.
 ///
-/// It quotes nothing, because a URL may contain a password. Users of a transport convert it to an
+/// It quotes no URL, which may contain a password. Users of a transport convert it to an
 /// error of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TransportConfigError {
     /// The URL is not an absolute `http` or `https` URL with a host.
     InvalidUrl,
@@ -50,6 +50,9 @@ pub(crate) enum TransportConfigError {
     /// The system has no root certificates and none were added.
     #[cfg(feature = "rustls")]
     NoRootCertificates,
+    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates, for this reason.
+    #[cfg(feature = "rustls")]
+    UnusableCertificates(String),
     /// The URL is `https`, which the transport does not support.
     NoTls,
 }

@@ -1,4 +1,6 @@
 use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -13,15 +15,26 @@ use rustls_pki_types::pem::PemObject;
 
 use super::endpoint::{PlainHttp, TransportConfigError};
 
-/// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`.
+/// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`. The second
+/// result is the error for `https`, if a variable names no certificates: `http` does not need them.
 pub(super) fn connector(
     mut tcp: HttpConnector,
     added: Option<Vec<u8>>,
     http: PlainHttp,
-) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
+) -> Result<
+    (
+        HttpsConnector<HttpConnector>,
+        Result<(), TransportConfigError>,
+    ),
+    TransportConfigError,
+> {
     tcp.enforce_http(false);
     let roots = roots(added)?;
     let allows_http = !matches!(http, PlainHttp::Deny);
+    let https = check_variables(|name| std::env::var_os(name));
+    if !allows_http {
+        https.clone()?;
+    }
     if roots.is_empty() && !allows_http {
         return Err(TransportConfigError::NoRootCertificates);
     }
@@ -37,7 +50,7 @@ pub(super) fn connector(
     } else {
         builder.https_only()
     };
-    Ok(builder.enable_http1().wrap_connector(tcp))
+    Ok((builder.enable_http1().wrap_connector(tcp), https))
 }
 
 fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
@@ -45,14 +58,49 @@ fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> 
     // Some systems have certificates that are too old to parse.
     roots.add_parsable_certificates(native_certificates(|name| std::env::var_os(name)));
     if let Some(pem) = added {
-        let invalid = TransportConfigError::InvalidRootCertificates;
+        let invalid = || TransportConfigError::InvalidRootCertificates;
         let added: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let (added, ignored) = roots.add_parsable_certificates(added.map_err(|_| invalid)?);
+        let (added, ignored) = roots.add_parsable_certificates(added.map_err(|_| invalid())?);
         if added == 0 || ignored > 0 {
-            return Err(invalid);
+            return Err(invalid());
         }
     }
     Ok(roots)
+}
+
+/// Returns an error if `SSL_CERT_FILE`, or else `SSL_CERT_DIR`, names no certificates. The connections
+/// would fail, but their error could not tell why the authority is not trusted.
+fn check_variables(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), TransportConfigError> {
+    let path = |name| variable(name).filter(|value| !value.is_empty());
+    let reason = if let Some(file) = path("SSL_CERT_FILE") {
+        let file = Path::new(&file);
+        let reason = match fs::read(file) {
+            Ok(pem) if has_certificate(&pem) => return Ok(()),
+            Ok(_) => "it has no PEM certificate".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        format!("SSL_CERT_FILE names {}: {reason}", file.display())
+    } else if let Some(folders) = path("SSL_CERT_DIR") {
+        let files = std::env::split_paths(&folders)
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flatten()
+            .filter_map(|entry| fs::read(entry.ok()?.path()).ok());
+        if files.into_iter().any(|pem| has_certificate(&pem)) {
+            return Ok(());
+        }
+        let folders = Path::new(&folders).display();
+        format!("SSL_CERT_DIR names {folders}: no PEM certificate there")
+    } else {
+        return Ok(());
+    };
+    Err(TransportConfigError::UnusableCertificates(reason))
+}
+
+fn has_certificate(pem: &[u8]) -> bool {
+    let found = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    RootCertStore::empty().add_parsable_certificates(found).0 > 0
 }
 
 /// Loads the certificates of the system, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. An
@@ -159,6 +207,50 @@ mod tests {
                 "{pem}"
             );
         }
+    }
+
+    #[test]
+    fn variables_must_name_certificates() {
+        let folder = std::env::temp_dir().join(format!("svctok-roots-{}", std::process::id()));
+        let empty_folder = folder.join("empty");
+        fs::create_dir_all(&empty_folder).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            path.into_os_string()
+        };
+        let good = write("good.pem", &certificate("127.0.0.1"));
+        let empty = write("empty.pem", "");
+        let other = write("other.pem", "hush");
+        let missing = folder.join("missing.pem").into_os_string();
+        let (folder, empty_folder) = (folder.into_os_string(), empty_folder.into_os_string());
+        let check = |file: Option<&OsString>, folder: Option<&OsString>| {
+            let checked = check_variables(|name| match name {
+                "SSL_CERT_FILE" => file.cloned(),
+                _ => folder.cloned(),
+            });
+            match checked {
+                Ok(()) => None,
+                Err(TransportConfigError::UnusableCertificates(reason)) => Some(reason),
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        let unset = OsString::new();
+        for file in [None, Some(&unset), Some(&good)] {
+            assert_eq!(check(file, None), None);
+            assert_eq!(check(file, Some(&folder)), None);
+        }
+        for bad in [&empty, &other, &missing, &folder] {
+            let reason = check(Some(bad), Some(&folder)).expect("an error");
+            let named = format!("SSL_CERT_FILE names {}: ", Path::new(bad).display());
+            assert!(reason.starts_with(&named), "{reason}");
+            assert!(!reason.contains("hush"), "{reason}");
+        }
+        for bad in [&empty_folder, &missing] {
+            let reason = check(None, Some(bad)).expect("an error");
+            assert!(reason.starts_with("SSL_CERT_DIR names "), "{reason}");
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[cfg(all(unix, not(target_vendor = "apple")))]

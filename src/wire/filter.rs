@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[cfg(feature = "api")]
 use super::field::FieldProblems;
@@ -18,10 +18,11 @@ pub(crate) struct Filter {
     /// The name.
     name: Option<String>,
     /// The number of the id, of at most 13 digits, as clients with integer ids show it.
+    #[serde(default, deserialize_with = "number")]
     #[cfg_attr(
         feature = "api",
-        schema(pattern = "^[0-9]{1,13}$"),
-        param(pattern = "^[0-9]{1,13}$", nullable = false)
+        schema(schema_with = schema::number_or_null),
+        param(schema_with = schema::number)
     )]
     number: Option<String>,
     /// One of the roles.
@@ -49,10 +50,10 @@ pub(crate) struct Filter {
     )]
     label: Option<String>,
     /// Expires before this time.
-    #[cfg_attr(feature = "api", schema(format = DateTime), param(format = DateTime, nullable = false))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::start_or_null), param(schema_with = schema::start))]
     expires_before: Option<String>,
     /// Last used, or created, before this time.
-    #[cfg_attr(feature = "api", schema(format = DateTime), param(format = DateTime, nullable = false))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::start_or_null), param(schema_with = schema::start))]
     last_used_before: Option<String>,
 }
 
@@ -96,6 +97,22 @@ impl Filter {
         }
         filter
     }
+}
+
+/// Reads a number as JSON integer or as text. A query has only texts.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "not a number of at most 13 digits")]
+    enum Number {
+        // JSON Schema counts `5.0` as an integer. A number of 13 digits is exact.
+        Integer(f64),
+        Text(String),
+    }
+    let number = Option::<Number>::deserialize(deserializer)?;
+    Ok(number.map(|number| match number {
+        Number::Integer(number) => number.to_string(),
+        Number::Text(text) => text,
+    }))
 }
 
 #[cfg(feature = "api")]

@@ -34,6 +34,10 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "api", schema(nullable = false))]
     pub(crate) required: Option<RequiredNames>,
+    /// Further roles or scopes that the call needs. Only `/verify` has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "api", schema(nullable = false))]
+    pub(crate) also_required: Option<Vec<RequiredNames>>,
     /// The members of the request that are wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "api", schema(nullable = false))]
@@ -69,6 +73,35 @@ pub(crate) struct RequiredNames {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "api", schema(nullable = false))]
     pub(crate) scopes: Option<Vec<String>>,
+}
+
+impl RequiredNames {
+    /// Combines the requirements of all of their names. Each other requirement stays alone.
+    pub(crate) fn from_requirements<'a>(
+        requirements: impl Iterator<Item = &'a Requirement>,
+    ) -> Vec<Self> {
+        let mut combined: Vec<Self> = Vec::new();
+        for requirement in requirements {
+            let names = Self::from(requirement);
+            let all = combined.iter_mut().find(|it| it.matching == "all");
+            match all.filter(|_| requirement.requires_all()) {
+                Some(all) => all.extend(names),
+                None => combined.push(names),
+            }
+        }
+        combined
+    }
+
+    fn extend(&mut self, other: Self) {
+        for (names, others) in [
+            (&mut self.roles, other.roles),
+            (&mut self.scopes, other.scopes),
+        ] {
+            if let Some(others) = others {
+                names.get_or_insert_default().extend(others);
+            }
+        }
+    }
 }
 
 impl From<&Requirement> for RequiredNames {

@@ -1,5 +1,7 @@
 //! Schemas of members with stricter rules than their Rust types.
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
 use utoipa::openapi::{
@@ -7,43 +9,63 @@ use utoipa::openapi::{
 };
 
 use crate::store::TokenStatus;
+use crate::text::{INVISIBLE, JOINERS};
 
-/// The members of a character class: control and invisible characters.
-macro_rules! invisible {
-    () => {
-        r"\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb"
-    };
-}
-
-/// One line without invisible characters and without a space at either end.
-const LINE: &str = concat!(
-    r"^[^\s",
-    invisible!(),
-    "]([^",
-    invisible!(),
-    r"]*[^\s",
-    invisible!(),
-    "])?$"
-);
-const VISIBLE: &str = concat!("^[^", invisible!(), "]*$");
-/// Not blank. White space at the ends is removed.
-const ROLE: &str = concat!(
-    "^[^",
-    invisible!(),
-    r"]*[^\s",
-    invisible!(),
-    "][^",
-    invisible!(),
-    "]*$"
-);
 /// White space at the ends is removed.
 const SCOPE: &str = r"^ *[!#-\[\]-~]+ *$";
 /// Several lines, with tabs.
 const DESCRIPTION: &str = r"^([^\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\r\n)*$";
 const DURATION: &str = "^(P[1-9][0-9]{0,2}[YMWD]|PT[1-9][0-9]{0,3}[HMS]|[1-9][0-9]{0,2}[ywdhms])$";
+/// The largest number of an id.
+const MAX_NUMBER: u64 = 9_999_999_999_999;
 const DEFAULT_EXPIRY: &str = " If the caller's token expires and lacks the scope \
                               `service-tokens:admin`, the default is its expiry; `null` and later \
                               expiries are refused with 403 `escalation_denied`.";
+
+/// One line without invisible characters and without a space at either end, of which something is
+/// visible.
+fn line_pattern() -> String {
+    let (any, visible) = (any_class(), visible_class());
+    let end = format!(r"[^\s{}]", members(&INVISIBLE));
+    format!("^({end}{any}*)?{visible}({any}*{end})?$")
+}
+
+/// No invisible characters.
+fn text_pattern() -> String {
+    format!("^{}*$", any_class())
+}
+
+/// No invisible characters, but a visible one. White space at the ends of a role is removed.
+fn visible_pattern() -> String {
+    let (any, visible) = (any_class(), visible_class());
+    format!("^{any}*{visible}{any}*$")
+}
+
+fn any_class() -> String {
+    format!("[^{}]", members(&INVISIBLE))
+}
+
+fn visible_class() -> String {
+    format!(r"[^\s{}{}]", members(&INVISIBLE), members(&JOINERS))
+}
+
+/// Returns the members of a character class. JSON Schema has no escape for the characters above U+FFFF
+/// that all implementations read.
+fn members(ranges: &[RangeInclusive<char>]) -> String {
+    let member = |char: char| match u32::from(char) {
+        code @ 0..=0xffff => format!(r"\u{code:04x}"),
+        _ => char.to_string(),
+    };
+    let ranges = ranges.iter().map(|range| (*range.start(), *range.end()));
+    let ranges = ranges.map(|(start, end)| {
+        if start == end {
+            member(start)
+        } else {
+            format!("{}-{}", member(start), member(end))
+        }
+    });
+    ranges.collect()
+}
 
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
@@ -66,7 +88,7 @@ fn line_text() -> ObjectBuilder {
     string()
         .min_length(Some(1))
         .max_length(Some(200))
-        .pattern(Some(LINE))
+        .pattern(Some(line_pattern()))
 }
 
 pub(super) fn line() -> Object {
@@ -97,7 +119,7 @@ pub(super) fn description() -> Object {
 }
 
 pub(super) fn roles() -> Array {
-    names(ROLE)
+    names(&visible_pattern())
 }
 
 pub(super) fn scopes() -> Array {
@@ -125,8 +147,8 @@ fn labels_of(value: ObjectBuilder) -> Object {
     let key = string()
         .min_length(Some(1))
         .max_length(Some(100))
-        .pattern(Some(VISIBLE));
-    let value = value.max_length(Some(200)).pattern(Some(VISIBLE));
+        .pattern(Some(visible_pattern()));
+    let value = value.max_length(Some(200)).pattern(Some(text_pattern()));
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .max_properties(Some(50))
@@ -139,6 +161,54 @@ fn date_time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
+fn date() -> ObjectBuilder {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+}
+
+fn null() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Null)
+}
+
+/// A time, or a date as its start.
+pub(super) fn start() -> Schema {
+    AnyOfBuilder::new().item(date_time()).item(date()).into()
+}
+
+pub(super) fn start_or_null() -> Schema {
+    let start = AnyOfBuilder::new().item(date_time()).item(date());
+    let description = "A time, or a date: its start, UTC.";
+    start.item(null()).description(Some(description)).into()
+}
+
+pub(super) fn not_before() -> Schema {
+    let start = AnyOfBuilder::new().item(date_time()).item(date());
+    let description = "When the token starts working: before the expiry. A time, or a date: from its \
+                       start, UTC.";
+    start.item(null()).description(Some(description)).into()
+}
+
+/// The number of an id in a query.
+pub(super) fn number() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+        .maximum(Some(MAX_NUMBER))
+        .build()
+}
+
+pub(super) fn number_or_null() -> Object {
+    let types = [Type::Integer, Type::String, Type::Null];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(types))
+        .minimum(Some(0))
+        .maximum(Some(MAX_NUMBER))
+        .pattern(Some("^[0-9]{1,13}$"))
+        .description(Some(
+            "The number of the id, of at most 13 digits, as clients with integer ids show it.",
+        ))
+        .build()
+}
+
 pub(super) fn expires_at() -> Schema {
     expires_at_with_default("")
 }
@@ -148,11 +218,10 @@ pub(super) fn new_expires_at() -> Schema {
 }
 
 fn expires_at_with_default(default: &str) -> Schema {
-    let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
-    let never = ObjectBuilder::new().schema_type(Type::Null);
     let description =
         format!("A time in the future, or a date: through its end, UTC. `null` is never.{default}");
-    let expires_at = AnyOfBuilder::new().item(date_time()).item(date).item(never);
+    let expires_at = AnyOfBuilder::new().item(date_time()).item(date());
+    let expires_at = expires_at.item(null());
     expires_at.description(Some(description)).into()
 }
 
@@ -197,11 +266,59 @@ pub(super) fn always_false() -> Object {
 
 pub(super) fn no_secret() -> Object {
     let description = "The secret is not shown again. Rotate the token for another one.";
-    let null = ObjectBuilder::new().schema_type(Type::Null);
-    null.description(Some(description)).build()
+    null().description(Some(description)).build()
 }
 
 fn constant(value: bool) -> Object {
     let constant = ObjectBuilder::new().schema_type(Type::Boolean);
     constant.enum_values(Some([value])).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::is_invisible;
+
+    /// Reads the members of a class, as a regular expression does.
+    fn read(members: &str) -> Vec<RangeInclusive<char>> {
+        let mut chars = members.chars().peekable();
+        let member = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+            let char = chars.next()?;
+            if char != '\\' {
+                return Some(char);
+            }
+            assert_eq!(chars.next(), Some('u'), "{members}");
+            let code: String = chars.by_ref().take(4).collect();
+            char::from_u32(u32::from_str_radix(&code, 16).unwrap())
+        };
+        let mut ranges = Vec::new();
+        while let Some(start) = member(&mut chars) {
+            let end = match chars.next_if_eq(&'-') {
+                Some(_) => member(&mut chars).unwrap(),
+                None => start,
+            };
+            ranges.push(start..=end);
+        }
+        ranges
+    }
+
+    #[test]
+    fn patterns_reject_the_characters_that_the_service_rejects() {
+        let pattern = text_pattern();
+        let members = pattern.strip_prefix("^[^").unwrap();
+        let rejected = read(members.strip_suffix("]*$").unwrap());
+        for char in '\0'..=char::MAX {
+            let is_rejected = rejected.iter().any(|range| range.contains(&char));
+            assert_eq!(
+                is_rejected,
+                is_invisible(char),
+                "{:?}",
+                char.escape_unicode()
+            );
+        }
+        for pattern in [line_pattern(), visible_pattern()] {
+            let class = format!("[^{members}", members = members.strip_suffix("*$").unwrap());
+            assert!(pattern.contains(&class), "{pattern}");
+        }
+    }
 }

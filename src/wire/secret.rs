@@ -4,19 +4,18 @@ use std::time::Duration;
 #[cfg(feature = "api")]
 use std::time::SystemTime;
 
-use jiff::{Span, SpanRelativeTo, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-use super::field::FieldProblems;
 #[cfg(feature = "api")]
 use super::schema;
 use super::token_info::TokenInfo;
+use crate::clock::duration::parse_duration;
 use crate::lifecycle::FieldProblem;
 use crate::token::PresentedToken;
 
-/// The longest grace period that a client sends, in seconds: about 9,500 years, which a [`Span`]
-/// can hold.
+/// The longest grace period that a client sends, in seconds: about 9,500 years, which servers of
+/// earlier releases can parse.
 const MAX_GRACE: u64 = 300_000_000_000;
 
 /// The body of a rotation.
@@ -82,22 +81,13 @@ impl From<Duration> for RotateRequest {
 impl TryFrom<RotateRequest> for Duration {
     type Error = Vec<FieldProblem>;
 
-    /// Returns the grace period. Days have 24 hours.
+    /// Returns the grace period. Days have 24 hours. A period that is out of range is a long one.
     fn try_from(request: RotateRequest) -> Result<Self, Vec<FieldProblem>> {
-        let mut problems = FieldProblems::default();
-        let Some(span) = problems.parse::<Span>("/grace", request.grace.as_ref()) else {
-            return problems.finish(Self::ZERO);
+        let Some(grace) = request.grace else {
+            return Ok(Self::ZERO);
         };
-        let millis = span.total((Unit::Millisecond, SpanRelativeTo::days_are_24_hours()));
-        let grace = millis
-            .ok()
-            .map(|millis| Self::try_from_secs_f64(millis / 1_000.0));
-        let Some(Ok(grace)) = grace else {
-            let detail = "not a duration of zero or more in weeks, days or shorter units";
-            problems.push("/grace", detail);
-            return problems.finish(Self::ZERO);
-        };
-        problems.finish(grace)
+        let grace = parse_duration(&grace);
+        grace.map_err(|error| vec![FieldProblem::new("/grace", error.to_string())])
     }
 }
 
@@ -130,6 +120,20 @@ mod tests {
         let text = |grace: Duration| RotateRequest::from(grace).grace.expect("a grace period");
         assert_eq!(text(Duration::ZERO), "PT0.000000000S");
         assert_eq!(text(Duration::new(5_400, 7)), "PT5400.000000007S");
-        assert!(text(Duration::MAX).parse::<Span>().is_ok());
+        let longest = parse_duration(&text(Duration::MAX));
+        assert_eq!(longest, Ok(Duration::new(MAX_GRACE, 0)));
+    }
+
+    #[test]
+    fn refused_grace_periods_have_one_text() {
+        for text in ["", "soon", "1y", "-1h", "99999999999y", "-99999999999d"] {
+            let request = RotateRequest {
+                grace: Some(text.to_owned()),
+            };
+            let problems = Duration::try_from(request).expect_err(text);
+            let detail = "not a duration of zero or more in weeks, days or shorter units, such as \
+                          1h or PT1H";
+            assert_eq!(problems, [FieldProblem::new("/grace", detail)], "{text}");
+        }
     }
 }

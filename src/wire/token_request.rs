@@ -30,8 +30,7 @@ pub(crate) struct CreateRequest {
     scopes: Option<Vec<String>>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::labels))]
     labels: Option<BTreeMap<String, String>>,
-    /// When the token starts working: before the expiry.
-    #[cfg_attr(feature = "api", schema(format = DateTime))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::not_before))]
     not_before: Option<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::new_expires_at))]
@@ -67,9 +66,8 @@ pub(crate) struct UpdateRequest {
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::label_patch))]
     labels: Patch<BTreeMap<String, Option<String>>>,
-    /// When the token starts working: before the expiry.
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
-    #[cfg_attr(feature = "api", schema(value_type = Option<String>, format = DateTime))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::not_before))]
     not_before: Patch<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::expires_at))]

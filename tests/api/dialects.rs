@@ -22,20 +22,20 @@ struct Server {
     managed: ApiFixture,
     store: FaultyStore<MemoryStore>,
     app: Router,
-    /// The id of a token with a name, a role and a scope.
+    /// The ID of the target token, which has a name, a role and a scope.
     id: String,
     number: i64,
 }
 
 impl Server {
-    /// Callers are in a store of their own, which never fails.
+    /// Looks callers up in a separate store that never fails.
     async fn new() -> Self {
         let store = FaultyStore::new(MemoryStore::new());
         let managed = ApiFixture::new(MemoryStore::new(), store.clone()).await;
         Self::with(managed, store).await
     }
 
-    /// Callers are in the store that they change.
+    /// Looks callers up in the store that the calls change.
     async fn with_one_store() -> Self {
         let store = FaultyStore::new(MemoryStore::new());
         let tokens = ServiceTokens::new(store.clone());
@@ -144,9 +144,9 @@ const READS: [(&str, &str); 7] = [
     ("GET /workspace", ""),
 ];
 
-/// The message for people in an error of any API.
-fn message(answer: &ApiResponse) -> String {
-    let body = answer.json();
+/// Returns the human-readable message of an error response of any API.
+fn message(response: &ApiResponse) -> String {
+    let body = response.json();
     let member = if body["detail"].is_string() {
         &body["detail"]
     } else {
@@ -214,9 +214,9 @@ async fn rejects_duplicate_members_in_every_body() {
             r#"{"is_active":true,"is_active":false}"#,
         ),
     ] {
-        let answer = server.call(call, body).await;
-        assert_eq!(answer.status, 400, "{call} {body}: {answer:?}");
-        assert!(message(&answer).contains("given twice"), "{answer:?}");
+        let response = server.call(call, body).await;
+        assert_eq!(response.status, 400, "{call} {body}: {response:?}");
+        assert!(message(&response).contains("given twice"), "{response:?}");
     }
     server.assert_unchanged().await;
 }
@@ -272,15 +272,18 @@ async fn rejects_unknown_members_in_every_body() {
             "/isActive",
         ),
     ] {
-        let answer = server.call(call, body).await;
-        assert_eq!(answer.status, 422, "{call} {body}: {answer:?}");
-        assert!(answer.body.contains(member), "{call} {body}: {answer:?}");
+        let response = server.call(call, body).await;
+        assert_eq!(response.status, 422, "{call} {body}: {response:?}");
+        assert!(
+            response.body.contains(member),
+            "{call} {body}: {response:?}"
+        );
     }
     server.assert_unchanged().await;
 }
 
 #[tokio::test]
-async fn unknown_paths_have_errors_of_their_dialect() {
+async fn unknown_paths_get_an_error_in_the_format_of_their_dialect() {
     let server = Server::new().await;
     for method in ["GET", "POST", "DELETE"] {
         for path in [
@@ -291,10 +294,10 @@ async fn unknown_paths_have_errors_of_their_dialect() {
             "/api/security/tokens/1/2",
             "/api/server/infos",
         ] {
-            let answer = server.call(&format!("{method} {path}"), "").await;
-            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
-            assert_eq!(answer.headers["content-type"], "application/json");
-            let body = answer.json();
+            let response = server.call(&format!("{method} {path}"), "").await;
+            assert_eq!(response.status, 404, "{method} {path}: {response:?}");
+            assert_eq!(response.headers["content-type"], "application/json");
+            let body = response.json();
             assert_eq!(body["_type"], "NotFoundError", "{path}");
             assert_eq!(body["errors"][0]["message"], "there is no such path");
             assert!(body["trackingKey"].is_string());
@@ -305,41 +308,45 @@ async fn unknown_paths_have_errors_of_their_dialect() {
             "/api/v1/service-account-token",
             "/api/v1/service-account-tokens/1/2",
         ] {
-            let answer = server.call(&format!("{method} {path}"), "{}").await;
-            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
-            assert_eq!(answer.headers["content-type"], "application/json");
+            let response = server.call(&format!("{method} {path}"), "{}").await;
+            assert_eq!(response.status, 404, "{method} {path}: {response:?}");
+            assert_eq!(response.headers["content-type"], "application/json");
             let message = "there is no such path";
             let expected = json!({ "success": false, "status": "error", "message": message });
-            assert_eq!(answer.json(), expected, "{path}");
+            assert_eq!(response.json(), expected, "{path}");
         }
-        // Other paths stay with the app.
+        // The APIs do not handle other paths.
         for path in ["/nope", "/apis"] {
-            let answer = server.call(&format!("{method} {path}"), "").await;
-            assert_eq!((answer.status, &*answer.body), (404, ""), "{path}");
+            let response = server.call(&format!("{method} {path}"), "").await;
+            assert_eq!((response.status, &*response.body), (404, ""), "{path}");
         }
     }
 }
 
 #[tokio::test]
-async fn routes_of_the_app_win_over_unknown_paths() {
+async fn app_routes_take_precedence_over_not_found_errors() {
     let Server { managed, .. } = Server::new().await;
     let stackstate = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
     let pipeops = PipeOpsApi::new(managed.tokens, managed.layer);
-    let own = Router::new()
+    let app_routes = Router::new()
         .route("/jobs/{id}", axum::routing::get(async || "a job"))
         .route("/{*rest}", axum::routing::get(async || "the rest"));
     let app = Router::new()
         .merge(pipeops.into_router())
         .nest("/api", stackstate.into_router())
-        .nest("/api/v1", own)
+        .nest("/api/v1", app_routes)
         .fallback(async || "the app");
     for (path, expected) in [
         ("/api/v1/jobs/7", "a job"),
         ("/api/v1/other", "the rest"),
         ("/other", "the app"),
     ] {
-        let answer = ApiResponse::send(&app, &format!("GET {path}"), |it| it, "").await;
-        assert_eq!((answer.status, &*answer.body), (200, expected), "{path}");
+        let response = ApiResponse::send(&app, &format!("GET {path}"), |it| it, "").await;
+        assert_eq!(
+            (response.status, &*response.body),
+            (200, expected),
+            "{path}"
+        );
     }
 }
 
@@ -359,32 +366,32 @@ async fn missing_scopes_are_named_by_every_api() {
         if call.contains("/self") || call.ends_with("/workspace") || body.contains("dry_run") {
             continue;
         }
-        let answer = server.call_as(token.expose_secret(), call, body).await;
-        assert_eq!(answer.status, 403, "{call}: {answer:?}");
+        let response = server.call_as(token.expose_secret(), call, body).await;
+        assert_eq!(response.status, 403, "{call}: {response:?}");
         let required = json!({ "match": "any", "scopes": scopes(kind) });
-        assert_eq!(answer.json()["required"], required, "{call}");
+        assert_eq!(response.json()["required"], required, "{call}");
         if !call.contains(MANAGEMENT) {
             let expected = format!("missing scope: service-tokens:{kind} or service-tokens:admin");
-            assert_eq!(message(&answer), expected, "{call}");
+            assert_eq!(message(&response), expected, "{call}");
         }
     }
     let headers = |request: Builder| {
         let request = request.header("x-api-key", reader.expose_secret());
         request.header("content-type", "application/x-www-form-urlencoded")
     };
-    let answer = ApiResponse::send(&server.app, "POST /introspect", headers, "token=x").await;
-    assert_eq!(answer.status, 403);
-    assert_eq!(answer.json()["required"]["scopes"], json!(["introspect"]));
+    let response = ApiResponse::send(&server.app, "POST /introspect", headers, "token=x").await;
+    assert_eq!(response.status, 403);
+    assert_eq!(response.json()["required"]["scopes"], json!(["introspect"]));
 }
 
-/// Asserts that a response says that a change failed, or that its outcome is unknown.
+/// Asserts that the response reports a failed change or an unknown outcome.
 #[track_caller]
-fn assert_failed_change(call: &str, answer: &ApiResponse) {
-    assert_eq!(answer.status, 503, "{call}: {answer:?}");
-    assert!(answer.headers.contains_key("retry-after"));
+fn assert_failed_change(call: &str, response: &ApiResponse) {
+    assert_eq!(response.status, 503, "{call}: {response:?}");
+    assert!(response.headers.contains_key("retry-after"));
     let expected = "the token store is unavailable: the change failed, or its outcome is unknown";
-    assert_eq!(message(answer), expected, "{call}");
-    let body = answer.json();
+    assert_eq!(message(response), expected, "{call}");
+    let body = response.json();
     if call.contains(STACKSTATE) {
         assert_eq!(body["_type"], "ChangeFailedError");
     } else if !call.contains(PIPEOPS) {
@@ -393,10 +400,13 @@ fn assert_failed_change(call: &str, answer: &ApiResponse) {
 }
 
 #[track_caller]
-fn assert_failed_read(call: &str, answer: &ApiResponse) {
-    assert_eq!(answer.status, 503, "{call}: {answer:?}");
-    assert!(!message(answer).contains("change"), "{call}: {answer:?}");
-    let code = &answer.json()["code"];
+fn assert_failed_read(call: &str, response: &ApiResponse) {
+    assert_eq!(response.status, 503, "{call}: {response:?}");
+    assert!(
+        !message(response).contains("change"),
+        "{call}: {response:?}"
+    );
+    let code = &response.json()["code"];
     assert!(
         [Value::Null, json!("auth_unavailable")].contains(code),
         "{call}"
@@ -404,11 +414,11 @@ fn assert_failed_read(call: &str, answer: &ApiResponse) {
 }
 
 #[tokio::test]
-async fn outages_during_changes_say_so() {
+async fn store_failures_during_changes_are_reported() {
     let server = Server::new().await;
     server.store.inject(Fault::Error);
     for (call, body) in CHANGES {
-        // The caller's own token is in the other store.
+        // The caller's own token is in the store that does not fail.
         if !call.contains("/self") {
             assert_failed_change(call, &server.call(call, body).await);
         }
@@ -421,10 +431,10 @@ async fn outages_during_changes_say_so() {
 }
 
 #[tokio::test]
-async fn outages_between_the_check_and_the_change_say_so() {
+async fn store_failures_between_authentication_and_change_are_reported() {
     let server = Server::with_one_store().await;
     for (call, body) in CHANGES {
-        // The layer looks the caller up; the second lookup, after the body was read, fails.
+        // The layer's lookup of the caller succeeds; the lookup after the body is read fails.
         server.store.inject_after(1, Fault::Error);
         assert_failed_change(call, &server.call(call, body).await);
     }
@@ -432,7 +442,7 @@ async fn outages_between_the_check_and_the_change_say_so() {
         server.store.inject_after(1, Fault::Error);
         assert_failed_read(call, &server.call(call, body).await);
     }
-    // The layer itself checks a token, and no change was tried.
+    // If the layer's own lookup fails, no change was attempted.
     for (call, body) in CHANGES {
         server.store.inject(Fault::Error);
         assert_failed_read(call, &server.call(call, body).await);

@@ -2,20 +2,21 @@
 //!
 //! 1. [Endpoints](endpoints): introspection, revocation and forward authentication.
 //! 2. [Management](management): the management API, call by call.
-//! 3. [`stackstate`] and [`pipeops`]: what the existing clients send, and
-//!    [the lists](dialect_lists) that both answer with. [Rules](dialects) that all APIs share.
-//! 4. [Limits](limits): what unknown tokens cost their sender.
-//! 5. [The end of time](end_of_time), the same in every API.
-//! 6. [Escalation](escalation): no steps give a holder more than was granted.
-//! 7. [Owners](owners): holders of owned tokens, in every API.
+//! 3. [`stackstate`] and [`pipeops`]: requests and responses of the existing clients, and
+//!    [their lists](dialect_lists). [Rules](dialects) that all APIs share.
+//! 4. [Limits](limits) on failures and lookups per client.
+//! 5. [Latest expiry](latest_expiry): expiries at the end of the year 9999.
+//! 6. [Escalation](escalation): a holder cannot obtain more permissions than were granted.
+//! 7. [Owners](owners): a holder of an owned token sees and changes only tokens of its owner.
 
 #[cfg(feature = "testing")]
+mod dialect_conditions;
 mod dialect_lists;
 #[cfg(feature = "testing")]
 mod dialects;
 #[cfg(feature = "testing")]
 mod endpoints;
-mod end_of_time;
+mod latest_expiry;
 mod escalation;
 #[cfg(feature = "testing")]
 mod limits;

@@ -1,4 +1,5 @@
-//! What the `sts` command line tool sends, byte for byte, and what it must get.
+//! The `StackState` dialect: requests as the `sts` command-line tool sends them, and the responses
+//! that it expects.
 
 use std::time::Duration;
 
@@ -26,13 +27,14 @@ struct Server {
     app: Router,
 }
 
-trait StackStateAnswer {
-    /// An error whose messages the tool shows: it looks for exactly this content type.
+trait StackStateResponse {
+    /// Asserts that the response is an error. The tool shows its messages only if the content type
+    /// is exactly `application/json`.
     #[track_caller]
     fn assert_failed(&self, status: u16, kind: &str);
 }
 
-impl StackStateAnswer for ApiResponse {
+impl StackStateResponse for ApiResponse {
     #[track_caller]
     fn assert_failed(&self, status: u16, kind: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -58,10 +60,10 @@ impl StackStateAnswer for ApiResponse {
 impl Server {
     async fn new() -> Self {
         let store = MemoryStore::new();
-        Self::over(store.clone(), store).await
+        Self::with_stores(store.clone(), store).await
     }
 
-    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+    async fn with_stores(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let managed = ApiFixture::new(callers.clone(), store).await;
         let api = StackStateApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
@@ -96,7 +98,7 @@ impl Server {
             .await
     }
 
-    /// The entry of the list with this name.
+    /// Returns the listed token with this name.
     async fn listed(&self, name: &str) -> Option<Value> {
         let list = self.call("GET security/tokens", "").await.json();
         let list = list.as_array().expect("a bare array").clone();
@@ -108,10 +110,10 @@ impl Server {
 async fn reports_a_supported_version() {
     let server = Server::new().await;
     let plain = server.holder(&[]).await;
-    let answer = server.call_as(Some(&plain), "GET server/info", "").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.headers["content-type"], "application/json");
-    let info = answer.json();
+    let response = server.call_as(Some(&plain), "GET server/info", "").await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.headers["content-type"], "application/json");
+    let info = response.json();
     let version =
         json!({ "major": 5, "minor": 2, "patch": 0, "diff": "", "commit": "", "isDev": false });
     assert_eq!(info["version"], version);
@@ -125,7 +127,7 @@ async fn reports_a_supported_version() {
 }
 
 #[tokio::test]
-async fn rejects_invalid_tokens_first_and_missing_scopes_where_needed() {
+async fn rejects_invalid_tokens_before_missing_scopes() {
     let server = Server::new().await;
     let plain = server.holder(&["other:read"]).await;
     let reader = server.holder(&["service-tokens:read"]).await;
@@ -139,22 +141,25 @@ async fn rejects_invalid_tokens_first_and_missing_scopes_where_needed() {
         ("DELETE security/tokens/5", "", &[&writer]),
     ] {
         for bad in [None, Some("svctok-unknown"), Some(&*"x".repeat(600))] {
-            let answer = server.call_as(bad, call, body).await;
+            let response = server.call_as(bad, call, body).await;
             let is_long = bad.is_some_and(|bad| bad.len() > 512);
             let (status, kind) = if is_long {
                 (400, "BadRequestError")
             } else {
                 (401, "UnauthorizedError")
             };
-            answer.assert_failed(status, kind);
-            assert!(answer.headers.contains_key("www-authenticate"));
+            response.assert_failed(status, kind);
+            assert!(response.headers.contains_key("www-authenticate"));
         }
         for token in [&plain, &reader, &writer] {
-            let answer = server.call_as(Some(token), call, body).await;
+            let response = server.call_as(Some(token), call, body).await;
             if allowed.contains(&token) {
-                assert!([200, 404].contains(&answer.status), "{call}: {answer:?}");
+                assert!(
+                    [200, 404].contains(&response.status),
+                    "{call}: {response:?}"
+                );
             } else {
-                answer.assert_failed(403, "ForbiddenError");
+                response.assert_failed(403, "ForbiddenError");
             }
         }
     }
@@ -165,11 +170,11 @@ async fn creates_lists_and_deletes_tokens() {
     let server = Server::new().await;
     // As the tool sends it, for `--name ci --roles a,b`.
     let body = r#"{"name":"ci","roles":["a","b"],"dedicatedSubject":""}"#;
-    let answer = server.call("POST security/tokens", body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.headers["content-type"], "application/json");
-    assert_eq!(answer.headers["cache-control"], "no-store");
-    let created = answer.json();
+    let response = server.call("POST security/tokens", body).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.headers["content-type"], "application/json");
+    assert_eq!(response.headers["cache-control"], "no-store");
+    let created = response.json();
     assert_eq!(
         (&created["name"], &created["expiration"]),
         (&json!("ci"), &Value::Null)
@@ -193,10 +198,10 @@ async fn creates_lists_and_deletes_tokens() {
     let all = server.call("GET security/tokens", "").await;
     assert!(!all.body.contains(secret), "{all:?}");
 
-    let answer = server
+    let response = server
         .call(&format!("DELETE security/tokens/{id}"), "")
         .await;
-    assert_eq!((answer.status, &*answer.body), (204, ""));
+    assert_eq!((response.status, &*response.body), (204, ""));
     assert_eq!(server.listed("ci").await, None);
     assert_eq!(
         server
@@ -205,7 +210,7 @@ async fn creates_lists_and_deletes_tokens() {
             .status,
         401
     );
-    for gone in [
+    for unknown_id in [
         &*id.to_string(),
         "0",
         "-1",
@@ -214,38 +219,38 @@ async fn creates_lists_and_deletes_tokens() {
         "x",
         "%FF",
     ] {
-        let answer = server
-            .call(&format!("DELETE security/tokens/{gone}"), "")
+        let response = server
+            .call(&format!("DELETE security/tokens/{unknown_id}"), "")
             .await;
-        answer.assert_failed(404, "NotFoundError");
+        response.assert_failed(404, "NotFoundError");
     }
 }
 
 #[tokio::test]
-async fn dates_last_through_the_day_and_display_as_noon() {
-    for (typed, told, end) in [
+async fn dates_expire_at_the_end_of_the_day_and_display_as_noon() {
+    for (given, shown, expiry) in [
         (TODAY, TODAY + DAY / 2, TODAY + DAY),
         (TODAY + 9 * DAY, TODAY + 9 * DAY + DAY / 2, TODAY + 10 * DAY),
         (NOW + 1_500, NOW + 1_500, NOW + 1_500),
     ] {
         let server = Server::new().await;
         let body = json!({
-            "name": "ci", "roles": [], "dedicatedSubject": "alice", "expiryDate": typed,
+            "name": "ci", "roles": [], "dedicatedSubject": "alice", "expiryDate": given,
         });
-        let answer = server
+        let response = server
             .call("POST security/tokens", &body.to_string())
             .await
             .json();
-        assert_eq!(answer["expiration"], told);
+        assert_eq!(response["expiration"], shown);
         let listed = server.listed("ci").await.unwrap();
-        assert_eq!(listed["expiration"], told);
+        assert_eq!(listed["expiration"], shown);
         assert_eq!(listed["dedicatedSubject"], "alice");
-        let secret = answer["token"].as_str();
-        let left = (end - NOW).unsigned_abs();
+        let secret = response["token"].as_str();
+        let remaining = (expiry - NOW).unsigned_abs();
         server
             .managed
             .clock
-            .advance(Duration::from_millis(left - 1));
+            .advance(Duration::from_millis(remaining - 1));
         assert_eq!(
             server.call_as(secret, "GET server/status", "").await.status,
             200
@@ -261,11 +266,11 @@ async fn dates_last_through_the_day_and_display_as_noon() {
 #[tokio::test]
 async fn rejects_past_expiries() {
     let server = Server::new().await;
-    for typed in [TODAY - DAY, NOW, NOW - 1, 1, 0, -1, i64::MIN] {
-        let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": typed });
-        let answer = server.call("POST security/tokens", &body.to_string()).await;
-        answer.assert_failed(400, "ServiceTokenInvalidExpiryError");
-        let message = answer.json()["message"].as_str().unwrap().to_owned();
+    for given in [TODAY - DAY, NOW, NOW - 1, 1, 0, -1, i64::MIN] {
+        let body = json!({ "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": given });
+        let response = server.call("POST security/tokens", &body.to_string()).await;
+        response.assert_failed(400, "ServiceTokenInvalidExpiryError");
+        let message = response.json()["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("expiryDate: "), "{message}");
     }
     assert_eq!(server.listed("x").await, None);
@@ -281,9 +286,9 @@ async fn rejects_invalid_creations_with_a_reason() {
         r#"{"name":"x","roles":[],"roles":["hush"]}"#,
         r#"{"name":"x","expiryDate":1,"expiryDate":null}"#,
     ] {
-        let answer = server.call("POST security/tokens", bad).await;
-        answer.assert_failed(400, "BadRequestError");
-        assert!(!answer.body.contains("hush"));
+        let response = server.call("POST security/tokens", bad).await;
+        response.assert_failed(400, "BadRequestError");
+        assert!(!response.body.contains("hush"));
     }
     for (bad, pointer) in [
         (r#"{"name":5,"roles":[]}"#, "/name"),
@@ -291,7 +296,8 @@ async fn rejects_invalid_creations_with_a_reason() {
         (r#"{"name":"x","roles":["a",7]}"#, "/roles/1"),
         (r#"{"name":"x","expiryDate":"hush"}"#, "/expiryDate"),
         (r#"{"name":"x","expiryDate":1.5}"#, "/expiryDate"),
-        // The member names of the response, which would create a token that never expires.
+        // These members are part of the response. If they were ignored, the token would never
+        // expire.
         (r#"{"name":"x","expiration":"hush"}"#, "/expiration"),
         (r#"{"name":"x","description":"hush"}"#, "/description"),
         (
@@ -301,10 +307,10 @@ async fn rejects_invalid_creations_with_a_reason() {
         ("{}", "name"),
         (r#"{"name":"","roles":[]}"#, "name"),
     ] {
-        let answer = server.call("POST security/tokens", bad).await;
-        answer.assert_failed(422, "BadRequestError");
-        assert!(!answer.body.contains("hush"));
-        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        let response = server.call("POST security/tokens", bad).await;
+        response.assert_failed(422, "BadRequestError");
+        assert!(!response.body.contains("hush"));
+        let message = response.json()["message"].as_str().unwrap().to_owned();
         assert!(
             message.starts_with(&format!("{pointer}: ")),
             "{bad}: {message}"
@@ -312,15 +318,15 @@ async fn rejects_invalid_creations_with_a_reason() {
     }
     assert_eq!(server.listed("x").await, None);
     let long = json!({ "name": "x".repeat(70_000) }).to_string();
-    let answer = server.call("POST security/tokens", &long).await;
-    answer.assert_failed(413, "PayloadTooLargeError");
+    let response = server.call("POST security/tokens", &long).await;
+    response.assert_failed(413, "PayloadTooLargeError");
     let writer = server.holder(&["service-tokens:write"]).await;
     let body = r#"{"name":"x","roles":["stackstate-admin"],"dedicatedSubject":""}"#;
-    let answer = server
+    let response = server
         .call_as(Some(&writer), "POST security/tokens", body)
         .await;
-    answer.assert_failed(403, "ForbiddenError");
-    assert!(answer.body.contains("stackstate-admin"));
+    response.assert_failed(403, "ForbiddenError");
+    assert!(response.body.contains("stackstate-admin"));
 }
 
 #[tokio::test]
@@ -331,35 +337,35 @@ async fn rejects_other_methods() {
         "PATCH security/tokens/1",
         "POST server/info",
     ] {
-        let answer = server.call(call, "").await;
-        answer.assert_failed(405, "BadRequestError");
-        assert!(answer.headers.contains_key("allow"), "{call}");
+        let response = server.call(call, "").await;
+        response.assert_failed(405, "BadRequestError");
+        assert!(response.headers.contains_key("allow"), "{call}");
     }
 }
 
 #[tokio::test]
-async fn store_failures_are_outages() {
+async fn store_failures_are_503() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     store.inject(Fault::Error);
     for (call, body) in [
         ("GET security/tokens", ""),
         ("POST security/tokens", r#"{"name":"x","roles":[]}"#),
         ("DELETE security/tokens/5", ""),
     ] {
-        let answer = server.call(call, body).await;
+        let response = server.call(call, body).await;
         let kind = if call.starts_with("GET") {
             "ServiceUnavailableError"
         } else {
             "ChangeFailedError"
         };
-        answer.assert_failed(503, kind);
-        assert!(answer.headers.contains_key("retry-after"));
+        response.assert_failed(503, kind);
+        assert!(response.headers.contains_key("retry-after"));
     }
 }
 
-/// The number by which the tool knows a token: jq and JavaScript round longer ones, and the table of
-/// the tool cuts them.
+/// Returns the numeric ID that the tool uses for a token. It has at most 13 digits, because jq and
+/// JavaScript round longer numbers, and the tool's table truncates them.
 fn number(record: &TokenRecord) -> i64 {
     record.id().as_i64() % 10_000_000_000_000
 }
@@ -392,9 +398,9 @@ async fn ids_have_at_most_13_digits() {
     }
 }
 
-/// What scripts kept from before.
+/// Scripts may have stored the longer IDs of earlier releases.
 #[tokio::test]
-async fn deletes_by_the_ids_of_earlier_releases() {
+async fn deletes_tokens_by_ids_of_earlier_releases() {
     let server = Server::new().await;
     let id = TokenId::from_i64(107_484_341_630_693).unwrap();
     let record = TokenRecord::new(id, TokenDigest::of("old")).with_name("old");
@@ -403,20 +409,26 @@ async fn deletes_by_the_ids_of_earlier_releases() {
         server.listed("old").await.unwrap()["id"],
         7_484_341_630_693_i64
     );
-    for none in ["107484341630692", "10107484341630693", "7484341630692"] {
-        let answer = server
-            .call(&format!("DELETE security/tokens/{none}"), "")
+    for unknown in [
+        "107484341630692",
+        "10107484341630693",
+        "7484341630692",
+        "07484341630693",
+        "0107484341630693",
+    ] {
+        let response = server
+            .call(&format!("DELETE security/tokens/{unknown}"), "")
             .await;
-        answer.assert_failed(404, "NotFoundError");
+        response.assert_failed(404, "NotFoundError");
     }
-    let answer = server
+    let response = server
         .call("DELETE security/tokens/107484341630693", "")
         .await;
-    assert_eq!(answer.status, 204, "{answer:?}");
+    assert_eq!(response.status, 204, "{response:?}");
     assert_eq!(server.listed("old").await, None);
 }
 
-/// Two tokens of an earlier release may have the same number.
+/// Two tokens of an earlier release may have the same short ID.
 #[tokio::test]
 async fn ambiguous_ids_delete_nothing() {
     let server = Server::new().await;
@@ -430,20 +442,20 @@ async fn ambiguous_ids_delete_nothing() {
         server.store.insert(record).unwrap();
     }
     for _ in 0..2 {
-        let answer = server.call("DELETE security/tokens/5", "").await;
-        answer.assert_failed(409, "ConflictError");
-        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        let response = server.call("DELETE security/tokens/5", "").await;
+        response.assert_failed(409, "ConflictError");
+        let message = response.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("several tokens"), "{message}");
         assert!(server.listed("a").await.is_some() && server.listed("b").await.is_some());
     }
-    // The whole number names one of them.
+    // The long ID identifies one of them.
     for id in ["10000000000005", "20000000000005"] {
-        let answer = server
+        let response = server
             .call(&format!("DELETE security/tokens/{id}"), "")
             .await;
-        assert_eq!(answer.status, 204, "{answer:?}");
+        assert_eq!(response.status, 204, "{response:?}");
     }
-    // The revoked ones no longer count.
+    // Revoked tokens no longer count.
     assert_eq!(
         server.call("DELETE security/tokens/5", "").await.status,
         204
@@ -456,8 +468,8 @@ async fn roles_are_trimmed() {
     let server = Server::new().await;
     // As the tool sends it, for `--roles 'viewer, admin'`.
     let body = r#"{"name":"ci","roles":["viewer"," admin"],"dedicatedSubject":""}"#;
-    let answer = server.call("POST security/tokens", body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = server.call("POST security/tokens", body).await;
+    assert_eq!(response.status, 200, "{response:?}");
     let listed = server.listed("ci").await.unwrap();
     assert_eq!(listed["roles"], json!(["viewer", "admin"]));
 }

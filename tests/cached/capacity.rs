@@ -1,3 +1,5 @@
+//! The bounds of the cache, and evictions.
+
 use async_trait::async_trait;
 use tower_service_token::MemoryStore;
 use tower_service_token::store::{
@@ -5,13 +7,13 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::PresentedToken;
 
-use crate::node::{Node, OK, UNAUTHORIZED, clock, mint, stored};
+use crate::node::{Node, OK, UNAUTHORIZED, clock, insert_token, mint};
 use crate::remote_store::RemoteStore;
 
-const GOOD: usize = 1_000;
-const JUNK: usize = 100_000;
+const VALID_TOKENS: usize = 1_000;
+const UNKNOWN_TOKENS: usize = 100_000;
 
-/// Each map is cut into shards of equal size, so its bound is the capacity rounded up.
+/// Each map is split into shards of equal size, so its bound is the capacity rounded up.
 fn capacity_with_slack(capacity: usize) -> usize {
     capacity + capacity / 10
 }
@@ -21,25 +23,29 @@ async fn negative_entries_do_not_evict_positive_ones_and_stay_within_capacity() 
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let good: Vec<_> = (0..GOOD).map(|_| stored(&tokens)).collect();
-    for token in &good {
+    let valid: Vec<_> = (0..VALID_TOKENS).map(|_| insert_token(&tokens)).collect();
+    for token in &valid {
         assert_eq!(node.status(token).await, OK);
     }
-    assert_eq!(node.cached.occupancy().positive, GOOD);
+    assert_eq!(node.cached.occupancy().positive, VALID_TOKENS);
 
-    for number in 0..JUNK {
-        let response = node.send(&format!("junk-{number}")).await;
+    for number in 0..UNKNOWN_TOKENS {
+        let response = node.send(&format!("unknown-{number}")).await;
         assert_eq!(response.status(), UNAUTHORIZED);
     }
     let occupancy = node.cached.occupancy();
-    assert_eq!(occupancy.positive, GOOD);
+    assert_eq!(occupancy.positive, VALID_TOKENS);
     assert!((1..=capacity_with_slack(10_000)).contains(&occupancy.negative));
     assert_eq!(occupancy.in_flight, 0);
-    assert_eq!(remote.lookups(), GOOD + JUNK);
-    for token in &good {
+    assert_eq!(remote.lookups(), VALID_TOKENS + UNKNOWN_TOKENS);
+    for token in &valid {
         assert_eq!(node.status(token).await, OK);
     }
-    assert_eq!(remote.lookups(), GOOD + JUNK, "all tokens are cached");
+    assert_eq!(
+        remote.lookups(),
+        VALID_TOKENS + UNKNOWN_TOKENS,
+        "the valid tokens are still cached"
+    );
 }
 
 #[tokio::test]
@@ -47,9 +53,9 @@ async fn positive_entries_stay_within_capacity_and_all_tokens_are_accepted() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone()).with_capacity(100);
-    let node = Node::of(cached, &clock());
-    for _ in 0..GOOD {
-        assert_eq!(node.status(&stored(&tokens)).await, OK);
+    let node = Node::with_cache(cached, &clock());
+    for _ in 0..VALID_TOKENS {
+        assert_eq!(node.status(&insert_token(&tokens)).await, OK);
     }
     let positive = node.cached.occupancy().positive;
     assert!(
@@ -64,8 +70,8 @@ async fn zero_capacity_caches_nothing() {
     let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone());
     let cached = cached.with_capacity(0).with_negative_capacity(0);
-    let node = Node::of(cached, &clock());
-    let (token, unknown) = (stored(&tokens), mint());
+    let node = Node::with_cache(cached, &clock());
+    let (token, unknown) = (insert_token(&tokens), mint());
     for _ in 0..3 {
         assert_eq!(node.status(&token).await, OK);
         assert_eq!(node.status(&unknown).await, UNAUTHORIZED);
@@ -73,33 +79,36 @@ async fn zero_capacity_caches_nothing() {
     assert_eq!(remote.lookups(), 6);
 }
 
-/// Finds its one record whatever is presented, as a store that looks up by id would.
-struct ById(TokenRecord);
+/// Returns its only record for every token, as a store that looks up by id may do.
+struct SingleRecordStore(TokenRecord);
 
 #[async_trait]
-impl TokenStore for ById {
+impl TokenStore for SingleRecordStore {
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         Ok(Some(self.0.clone()))
     }
 }
 
 #[tokio::test]
-async fn wrong_digest_records_are_negative_entries() {
+async fn record_with_another_digest_counts_as_negative_entry() {
     let token = mint();
-    let cached = CachedStore::new(ById(TokenRecord::from(&token)))
+    let cached = CachedStore::new(SingleRecordStore(TokenRecord::from(&token)))
         .with_capacity(100)
         .with_negative_capacity(100);
-    let good = PresentedToken::new(token.expose_secret()).unwrap();
-    let good = Credential::new(good);
-    cached.find(&good).await.unwrap();
-    for number in 0..GOOD {
+    let valid = PresentedToken::new(token.expose_secret()).unwrap();
+    let valid = Credential::new(valid);
+    cached.find(&valid).await.unwrap();
+    for number in 0..VALID_TOKENS {
         let guess = format!("guess-{number}");
         let guess = Credential::new(PresentedToken::new(&guess).unwrap());
         let found = cached.find(&guess).await.unwrap();
-        assert!(found.is_some(), "the layer decides");
+        assert!(
+            found.is_some(),
+            "the layer rejects the record, not the cache"
+        );
     }
     let occupancy = cached.occupancy();
     assert_eq!(occupancy.positive, 1);
     assert!((1..=capacity_with_slack(100)).contains(&occupancy.negative));
-    assert!(matches!(cached.find_cached(&good), Cached::Found(_)));
+    assert!(matches!(cached.find_cached(&valid), Cached::Found(_)));
 }

@@ -1,4 +1,4 @@
-//! Changes of a store that knows the id of a changed token and none of its digests.
+//! Change notifications that contain the id of a token and no digests.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::{MintedToken, PresentedToken, TokenId};
 
-use crate::node::{SECOND, digest, mint, start, stored};
+use crate::node::{SECOND, digest, insert_token, mint, start};
 use crate::remote_store::RemoteStore;
 
-/// A store whose notifications name a token by its id alone.
-struct WithoutDigests {
+/// A store whose notifications contain only the id of a token.
+struct StoreWithoutDigests {
     remote: RemoteStore,
     feed: ChangeFeed,
 }
 
 #[async_trait]
-impl TokenStore for WithoutDigests {
+impl TokenStore for StoreWithoutDigests {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.remote.find(credential).await
     }
@@ -34,7 +34,7 @@ struct Fixture {
     tokens: MemoryStore,
     remote: RemoteStore,
     feed: ChangeFeed,
-    cached: CachedStore<WithoutDigests>,
+    cached: CachedStore<StoreWithoutDigests>,
 }
 
 impl Fixture {
@@ -42,7 +42,7 @@ impl Fixture {
         let tokens = MemoryStore::new();
         let remote = RemoteStore::without_feed(&tokens);
         let feed = ChangeFeed::default();
-        let cached = CachedStore::new(WithoutDigests {
+        let cached = CachedStore::new(StoreWithoutDigests {
             remote: remote.clone(),
             feed: feed.clone(),
         });
@@ -68,7 +68,7 @@ impl Fixture {
     }
 }
 
-async fn find(cached: &CachedStore<WithoutDigests>, token: &str) -> Option<TokenRecord> {
+async fn find(cached: &CachedStore<StoreWithoutDigests>, token: &str) -> Option<TokenRecord> {
     let token = PresentedToken::new(token).unwrap();
     cached.find(&Credential::new(token)).await.unwrap()
 }
@@ -76,7 +76,7 @@ async fn find(cached: &CachedStore<WithoutDigests>, token: &str) -> Option<Token
 #[tokio::test]
 async fn change_without_digests_evicts_the_token_by_its_id() {
     let fixture = Fixture::new();
-    let (revoked, other) = (stored(&fixture.tokens), stored(&fixture.tokens));
+    let (revoked, other) = (insert_token(&fixture.tokens), insert_token(&fixture.tokens));
     for token in [&revoked, &other] {
         assert_eq!(fixture.state(token).await, TokenState::Active);
     }
@@ -90,14 +90,14 @@ async fn change_without_digests_evicts_the_token_by_its_id() {
     assert_eq!(
         fixture.remote.lookups(),
         lookups,
-        "another token was evicted"
+        "the other token is still cached"
     );
 }
 
 #[tokio::test]
 async fn change_without_digests_evicts_every_secret_of_the_token() {
     let fixture = Fixture::new();
-    let (old, new) = (stored(&fixture.tokens), mint());
+    let (old, new) = (insert_token(&fixture.tokens), mint());
     let record = fixture.tokens.get(old.id()).unwrap();
     let rotated = record
         .with_digest(digest(&new))
@@ -113,11 +113,11 @@ async fn change_without_digests_evicts_every_secret_of_the_token() {
     }
 }
 
-/// An entry for a token that was not found has no id, so any change may concern it.
+/// An entry for an unknown token has no id, so every change evicts it.
 #[tokio::test]
 async fn change_without_digests_evicts_unknown_and_rejected_tokens() {
     let fixture = Fixture::new();
-    let (unknown, disabled) = (mint(), stored(&fixture.tokens));
+    let (unknown, disabled) = (mint(), insert_token(&fixture.tokens));
     let record = fixture.tokens.get(disabled.id()).unwrap();
     let disable = record.clone().with_state(TokenState::Disabled);
     fixture.tokens.replace(disable).unwrap();
@@ -136,17 +136,17 @@ async fn change_without_digests_evicts_unknown_and_rejected_tokens() {
 #[tokio::test]
 async fn change_without_digests_restarts_running_lookups() {
     let fixture = Fixture::new();
-    let token = stored(&fixture.tokens);
-    fixture.remote.after_reading().close();
+    let token = insert_token(&fixture.tokens);
+    fixture.remote.after_read().close();
     let lookup = tokio::spawn({
         let (cached, token) = (fixture.cached.clone(), token.expose_secret().to_owned());
         async move { find(&cached, &token).await }
     });
-    fixture.remote.after_reading().wait_until_reached().await;
+    fixture.remote.after_read().wait_until_reached().await;
     fixture.tokens.revoke(token.id()).unwrap();
     fixture.publish(token.id());
-    fixture.remote.after_reading().reopen();
-    fixture.remote.after_reading().resume_one();
+    fixture.remote.after_read().reopen();
+    fixture.remote.after_read().resume_one();
     let found = lookup.await.unwrap().unwrap();
     assert_eq!(found.state(), TokenState::Revoked);
     assert_eq!(fixture.state(&token).await, TokenState::Revoked);

@@ -1,3 +1,5 @@
+//! Changes that race lookups, on one node and between nodes.
+
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -14,22 +16,22 @@ use tower_service_token::store::{
 use tower_service_token::token::{MintedToken, PresentedToken};
 
 use crate::node::{
-    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, just_before, mint,
-    start, stored,
+    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, insert_token,
+    just_before, mint, start,
 };
 use crate::remote_store::RemoteStore;
 
 const ROUNDS: usize = 1000;
 
-/// Where a lookup is when its token is revoked.
+/// The point at which a lookup pauses while its token is revoked.
 type Checkpoint = fn(&RemoteStore) -> &PausePoint;
 
-async fn a_revoke_at(checkpoint: Checkpoint) {
+async fn assert_revocation_applies_at(checkpoint: Checkpoint) {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
     for round in 0..ROUNDS {
-        let token = stored(&tokens);
+        let token = insert_token(&tokens);
         let before = remote.lookups();
         checkpoint(&remote).close();
         let request = node.spawn(&token);
@@ -39,7 +41,7 @@ async fn a_revoke_at(checkpoint: Checkpoint) {
         checkpoint(&remote).resume_one();
         assert_eq!(request.await.unwrap(), UNAUTHORIZED, "round {round}");
         assert_eq!(remote.lookups() - before, 2, "round {round}");
-        let reason = node.reason(&token).await;
+        let reason = node.rejection_reason(&token).await;
         assert_eq!(reason, Some(RejectionReason::RevokedToken));
         assert_eq!(remote.lookups() - before, 2, "the second result was cached");
     }
@@ -48,23 +50,23 @@ async fn a_revoke_at(checkpoint: Checkpoint) {
 
 #[tokio::test]
 async fn revocation_before_lookup_reads_rejects_waiting_request() {
-    a_revoke_at(RemoteStore::before_reading).await;
+    assert_revocation_applies_at(RemoteStore::before_read).await;
 }
 
 #[tokio::test]
 async fn revocation_after_lookup_read_rejects_waiting_request() {
-    a_revoke_at(RemoteStore::after_reading).await;
+    assert_revocation_applies_at(RemoteStore::after_read).await;
 }
 
-/// In each round the order may differ.
+/// The order of the requests and the revocation differs between rounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rejects_every_request_started_after_revocation() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let (mut passed, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for round in 0..ROUNDS {
-        let token = Arc::new(stored(&tokens));
+        let token = Arc::new(insert_token(&tokens));
         let racing: Vec<_> = (0..3).map(|_| node.spawn(&token)).collect();
         if round % 2 == 0 {
             tokio::task::yield_now().await;
@@ -77,14 +79,14 @@ async fn rejects_every_request_started_after_revocation() {
         assert_eq!(node.status(&token).await, UNAUTHORIZED, "round {round}");
         for request in racing {
             match request.await.unwrap() {
-                OK => passed += 1,
-                UNAUTHORIZED => refused += 1,
+                OK => accepted += 1,
+                UNAUTHORIZED => rejected += 1,
                 status => panic!("{status} in round {round}"),
             }
         }
         assert_eq!(node.status(&token).await, UNAUTHORIZED, "round {round}");
     }
-    println!("{passed} passed before the revoke, {refused} were refused");
+    println!("{accepted} requests were accepted before the revocation, {rejected} were rejected");
 }
 
 #[tokio::test]
@@ -92,8 +94,8 @@ async fn change_of_everything_clears_cache_and_restarts_running_lookups() {
     let tokens = MemoryStore::new();
     let feed = ChangeFeed::default();
     let remote = RemoteStore::without_feed(&tokens);
-    let cached = CachedStore::new(WithFeed(remote.clone(), feed.clone()));
-    let known: Vec<_> = (0..100).map(|_| stored(&tokens)).collect();
+    let cached = CachedStore::new(StoreWithFeed(remote.clone(), feed.clone()));
+    let known: Vec<_> = (0..100).map(|_| insert_token(&tokens)).collect();
     let unknown = mint();
     for token in known.iter().chain([&unknown]) {
         find(&cached, token).await.unwrap();
@@ -101,21 +103,21 @@ async fn change_of_everything_clears_cache_and_restarts_running_lookups() {
     let occupancy = cached.occupancy();
     assert_eq!((occupancy.positive, occupancy.negative), (100, 1));
 
-    let running = stored(&tokens);
-    remote.after_reading().close();
+    let running = insert_token(&tokens);
+    remote.after_read().close();
     let lookup = tokio::spawn({
         let (cached, token) = (cached.clone(), running.expose_secret().to_owned());
         async move { find_text(&cached, &token).await }
     });
-    remote.after_reading().wait_until_reached().await;
+    remote.after_read().wait_until_reached().await;
     for token in known.iter().chain([&running]) {
         tokens.revoke(token.id()).unwrap();
     }
     feed.publish(&TokenChange::Everything);
     let occupancy = cached.occupancy();
     assert_eq!((occupancy.positive, occupancy.negative), (0, 0));
-    remote.after_reading().reopen();
-    remote.after_reading().resume_one();
+    remote.after_read().reopen();
+    remote.after_read().resume_one();
 
     let found = lookup.await.unwrap().unwrap().unwrap();
     assert_eq!(found.state(), TokenState::Revoked);
@@ -125,11 +127,11 @@ async fn change_of_everything_clears_cache_and_restarts_running_lookups() {
     }
 }
 
-/// A store whose test determines each result and notification.
-struct WithFeed(RemoteStore, ChangeFeed);
+/// A store whose notifications the test publishes.
+struct StoreWithFeed(RemoteStore, ChangeFeed);
 
 #[async_trait]
-impl TokenStore for WithFeed {
+impl TokenStore for StoreWithFeed {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.0.find(credential).await
     }
@@ -159,18 +161,18 @@ async fn returns_unavailable_if_token_changes_during_every_attempt() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
-    remote.after_reading().close();
+    let token = insert_token(&tokens);
+    remote.after_read().close();
     let request = node.spawn(&token);
     for _ in 0..8 {
-        remote.after_reading().wait_until_reached().await;
+        remote.after_read().wait_until_reached().await;
         let record = tokens.get(token.id()).unwrap();
         tokens.replace(record).unwrap();
-        remote.after_reading().resume_one();
+        remote.after_read().resume_one();
     }
     assert_eq!(request.await.unwrap(), UNAVAILABLE);
     assert_eq!(remote.lookups(), 8);
-    remote.after_reading().reopen();
+    remote.after_read().reopen();
     assert_eq!(node.status(&token).await, OK);
 }
 
@@ -180,10 +182,10 @@ async fn without_feed_remote_revocation_applies_after_ttl() {
     let remote = RemoteStore::without_feed(&tokens);
     let clock = clock();
     let (a, b) = (Node::new(&remote, &clock), Node::new(&remote, &clock));
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     assert_eq!((a.status(&token).await, b.status(&token).await), (OK, OK));
 
-    // Node A makes the change through its own cache and sees it at once.
+    // Node A changes the token through its own cache, so the change applies there at once.
     revoke(&a.cached, &token).await;
     assert_eq!(a.status(&token).await, UNAUTHORIZED);
     clock.advance(just_before(10 * SECOND));
@@ -199,7 +201,7 @@ async fn with_feed_remote_revocation_applies_at_once() {
     let remote = RemoteStore::new(&tokens);
     let clock = clock();
     let (a, b) = (Node::new(&remote, &clock), Node::new(&remote, &clock));
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     assert_eq!((a.status(&token).await, b.status(&token).await), (OK, OK));
     revoke(&a.cached, &token).await;
     assert_eq!(a.status(&token).await, UNAUTHORIZED);
@@ -285,7 +287,7 @@ async fn rotation_invalidates_both_digests() {
     let remote = RemoteStore::new(&tokens);
     let clock = clock();
     let node = Node::new(&remote, &clock);
-    let (old, new) = (stored(&tokens), mint());
+    let (old, new) = (insert_token(&tokens), mint());
     assert_eq!(node.status(&old).await, OK);
     assert_eq!(node.status(&new).await, UNAUTHORIZED);
     let record = tokens.get(old.id()).unwrap();
@@ -296,25 +298,25 @@ async fn rotation_invalidates_both_digests() {
     tokens.replace(rotated.clone()).unwrap();
     assert_eq!((node.status(&old).await, node.status(&new).await), (OK, OK));
 
-    // The grace ends on the hit, and the entry with it.
+    // The grace period ends, so the entry of the previous secret is not served any more.
     clock.advance(5 * SECOND);
     assert!(matches!(node.find_cached(&old), Cached::Miss));
     assert!(matches!(node.find_cached(&new), Cached::Found(_)));
-    let reason = node.reason(&old).await;
+    let reason = node.rejection_reason(&old).await;
     assert_eq!(reason, Some(RejectionReason::SupersededToken));
     assert_eq!(node.status(&new).await, OK);
 
     tokens.replace(rotated.with_previous_digest(None)).unwrap();
-    let reason = node.reason(&old).await;
+    let reason = node.rejection_reason(&old).await;
     assert_eq!(reason, Some(RejectionReason::UnknownToken));
 }
 
 #[tokio::test]
-async fn invalidate_and_clear_restart_running_lookups() {
+async fn invalidate_and_clear_evict_entries_and_restart_running_lookups() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::without_feed(&tokens);
     let node = Node::new(&remote, &clock());
-    let (one, other) = (stored(&tokens), stored(&tokens));
+    let (one, other) = (insert_token(&tokens), insert_token(&tokens));
     for token in [&one, &other] {
         assert_eq!(node.status(token).await, OK);
         tokens.revoke(token.id()).unwrap();
@@ -326,18 +328,18 @@ async fn invalidate_and_clear_restart_running_lookups() {
     node.cached.clear();
     assert_eq!(node.status(&other).await, UNAUTHORIZED);
 
-    for forget in [
+    for invalidate_entry in [
         |node: &Node, token: &MintedToken| node.cached.invalidate(&digest(token)),
         |node: &Node, _: &MintedToken| node.cached.clear(),
     ] {
-        let token = stored(&tokens);
-        remote.after_reading().close();
+        let token = insert_token(&tokens);
+        remote.after_read().close();
         let request = node.spawn(&token);
-        remote.after_reading().wait_until_reached().await;
+        remote.after_read().wait_until_reached().await;
         tokens.revoke(token.id()).unwrap();
-        forget(&node, &token);
-        remote.after_reading().reopen();
-        remote.after_reading().resume_one();
+        invalidate_entry(&node, &token);
+        remote.after_read().reopen();
+        remote.after_read().resume_one();
         assert_eq!(request.await.unwrap(), UNAUTHORIZED);
     }
 }
@@ -345,23 +347,28 @@ async fn invalidate_and_clear_restart_running_lookups() {
 #[test]
 fn effective_within_follows_feed_delay() {
     let tokens = MemoryStore::new();
-    let promised = |cached: &dyn TokenRegistry| cached.effective_within();
-    let told = CachedStore::new(RemoteStore::new(&tokens));
-    assert_eq!(promised(&told), Duration::ZERO);
-    assert_eq!(promised(&CachedStore::new(tokens.clone())), Duration::ZERO);
+    let bound = |cached: &dyn TokenRegistry| cached.effective_within();
+    let with_feed = CachedStore::new(RemoteStore::new(&tokens));
+    assert_eq!(bound(&with_feed), Duration::ZERO);
+    assert_eq!(bound(&CachedStore::new(tokens.clone())), Duration::ZERO);
 
-    let untold = || CachedStore::new(RemoteStore::without_feed(&tokens));
-    assert_eq!(promised(&untold()), 10 * SECOND);
-    assert_eq!(promised(&untold().with_ttl(SECOND)), 2 * SECOND);
-    let brief = untold().with_ttl(SECOND).with_negative_ttl(MILLISECOND);
-    assert_eq!(promised(&brief), SECOND);
-    assert_eq!(promised(&untold().with_ttl(Duration::ZERO)), Duration::ZERO);
-    // The inner store reports a cache with a longer TTL.
-    let behind = untold().with_ttl(30 * SECOND);
-    assert_eq!(promised(&CachedStore::new(behind)), 30 * SECOND);
+    let without_feed = || CachedStore::new(RemoteStore::without_feed(&tokens));
+    assert_eq!(bound(&without_feed()), 10 * SECOND);
+    assert_eq!(bound(&without_feed().with_ttl(SECOND)), 2 * SECOND);
+    let short_ttls = without_feed()
+        .with_ttl(SECOND)
+        .with_negative_ttl(MILLISECOND);
+    assert_eq!(bound(&short_ttls), SECOND);
+    assert_eq!(
+        bound(&without_feed().with_ttl(Duration::ZERO)),
+        Duration::ZERO
+    );
+    // The inner store is itself a cache with a longer TTL.
+    let inner = without_feed().with_ttl(30 * SECOND);
+    assert_eq!(bound(&CachedStore::new(inner)), 30 * SECOND);
 }
 
-/// A store that lists its listeners without keeping them alive.
+/// A store that keeps weak references to its listeners.
 #[derive(Default)]
 struct ListenerList(Mutex<Vec<Weak<dyn ChangeListener>>>);
 
@@ -377,21 +384,21 @@ impl TokenStore for ListenerList {
 }
 
 #[test]
-fn only_live_caches_stay_subscribed() {
-    let roll = Arc::new(ListenerList::default());
-    let listening = || {
-        let roll = roll.0.lock().unwrap();
-        roll.iter().filter(|one| one.strong_count() > 0).count()
+fn dropped_caches_are_unsubscribed() {
+    let store = Arc::new(ListenerList::default());
+    let live_listeners = || {
+        let listeners = store.0.lock().unwrap();
+        listeners.iter().filter(|it| it.strong_count() > 0).count()
     };
-    let cached = CachedStore::new(Arc::clone(&roll));
-    assert_eq!(listening(), 1);
+    let cached = CachedStore::new(Arc::clone(&store));
+    assert_eq!(live_listeners(), 1);
     let cached = cached.with_ttl(SECOND).with_capacity(7);
-    assert_eq!(listening(), 1);
+    assert_eq!(live_listeners(), 1);
     let clone = cached.clone();
     drop(cached);
-    assert_eq!(listening(), 1);
-    let apart = clone.clone().with_ttl(2 * SECOND);
-    assert_eq!(listening(), 2);
-    drop((clone, apart));
-    assert_eq!(listening(), 0);
+    assert_eq!(live_listeners(), 1);
+    let reconfigured = clone.clone().with_ttl(2 * SECOND);
+    assert_eq!(live_listeners(), 2);
+    drop((clone, reconfigured));
+    assert_eq!(live_listeners(), 0);
 }

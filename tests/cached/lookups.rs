@@ -1,3 +1,5 @@
+//! Shared lookups: cancellation, errors, panics, timeouts, limits and metrics.
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -10,11 +12,13 @@ use tower_service_token::store::{
 };
 use tower_service_token::token::PresentedToken;
 
-use crate::node::{MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, mint, stored};
+use crate::node::{
+    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, insert_token, mint,
+};
 use crate::remote_store::{Fault, RemoteStore};
 
 /// Runs all other tasks of this thread until they wait.
-async fn settle() {
+async fn run_other_tasks() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -25,14 +29,14 @@ async fn concurrent_misses_share_one_lookup() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    for (token, expected) in [(stored(&tokens), OK), (mint(), UNAUTHORIZED)] {
+    for (token, expected) in [(insert_token(&tokens), OK), (mint(), UNAUTHORIZED)] {
         let before = remote.lookups();
-        remote.before_reading().close();
+        remote.before_read().close();
         let requests: Vec<_> = (0..1000).map(|_| node.spawn(&token)).collect();
-        remote.before_reading().wait_until_reached().await;
-        settle().await;
-        remote.before_reading().reopen();
-        remote.before_reading().resume_one();
+        remote.before_read().wait_until_reached().await;
+        run_other_tasks().await;
+        remote.before_read().reopen();
+        remote.before_read().resume_one();
         for status in join_all(requests).await {
             assert_eq!(status.unwrap(), expected);
         }
@@ -45,7 +49,7 @@ async fn misses_on_several_threads_share_one_lookup() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     let requests = (0..1000).map(|_| node.spawn(&token));
     for status in join_all(requests).await {
         assert_eq!(status.unwrap(), OK);
@@ -58,15 +62,15 @@ async fn dropping_first_caller_does_not_affect_waiters() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
-    remote.before_reading().close();
+    let token = insert_token(&tokens);
+    remote.before_read().close();
     let first = node.spawn(&token);
-    remote.before_reading().wait_until_reached().await;
+    remote.before_read().wait_until_reached().await;
     let others: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-    settle().await;
+    run_other_tasks().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    remote.before_reading().resume_one();
+    remote.before_read().resume_one();
     for status in join_all(others).await {
         assert_eq!(status.unwrap(), OK);
     }
@@ -78,18 +82,18 @@ async fn caches_result_after_all_callers_are_dropped() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
-    remote.before_reading().close();
+    let token = insert_token(&tokens);
+    remote.before_read().close();
     let callers: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-    remote.before_reading().wait_until_reached().await;
-    settle().await;
+    remote.before_read().wait_until_reached().await;
+    run_other_tasks().await;
     for caller in callers {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
     }
     assert!(matches!(node.find_cached(&token), Cached::Miss));
-    remote.before_reading().resume_one();
-    settle().await;
+    remote.before_read().resume_one();
+    run_other_tasks().await;
     assert!(matches!(node.find_cached(&token), Cached::Found(_)));
     assert_eq!(node.status(&token).await, OK);
     assert_eq!(remote.lookups(), 1);
@@ -100,15 +104,15 @@ async fn error_is_503_for_all_waiters_and_not_cached() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    for token in [stored(&tokens), mint()] {
+    for token in [insert_token(&tokens), mint()] {
         let before = remote.lookups();
         remote.set_fault(Fault::Down);
-        remote.before_reading().close();
+        remote.before_read().close();
         let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
-        remote.before_reading().wait_until_reached().await;
-        settle().await;
-        remote.before_reading().reopen();
-        remote.before_reading().resume_one();
+        remote.before_read().wait_until_reached().await;
+        run_other_tasks().await;
+        remote.before_read().reopen();
+        remote.before_read().resume_one();
         for status in join_all(requests).await {
             assert_eq!(status.unwrap(), UNAVAILABLE);
         }
@@ -116,7 +120,7 @@ async fn error_is_503_for_all_waiters_and_not_cached() {
         assert!(matches!(node.find_cached(&token), Cached::Miss));
         assert_eq!(node.cached.occupancy().in_flight, 0);
         // The next request starts another lookup.
-        let reason = node.reason(&token).await;
+        let reason = node.rejection_reason(&token).await;
         assert_eq!(reason, Some(RejectionReason::StoreUnavailable));
         assert_eq!(remote.lookups() - before, 2);
         remote.set_fault(Fault::None);
@@ -131,7 +135,7 @@ async fn store_panic_fails_only_waiting_requests() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     remote.set_fault(Fault::Panic);
     let requests: Vec<_> = (0..10).map(|_| node.spawn(&token)).collect();
     for status in join_all(requests).await {
@@ -149,27 +153,31 @@ async fn lookups_above_limit_wait_then_fail_as_unavailable() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone()).with_max_in_flight(2);
-    let node = Node::of(cached, &clock());
-    let (one, two, three) = (stored(&tokens), stored(&tokens), stored(&tokens));
-    remote.before_reading().close();
+    let node = Node::with_cache(cached, &clock());
+    let (one, two, three) = (
+        insert_token(&tokens),
+        insert_token(&tokens),
+        insert_token(&tokens),
+    );
+    remote.before_read().close();
     let running = [node.spawn(&one), node.spawn(&two)];
     for _ in &running {
-        remote.before_reading().wait_until_reached().await;
+        remote.before_read().wait_until_reached().await;
     }
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let response = node.send(three.expose_secret()).await;
-    assert!((SECOND..SECOND + 2 * MILLISECOND).contains(&begun.elapsed()));
+    assert!((SECOND..SECOND + 2 * MILLISECOND).contains(&started.elapsed()));
     assert_eq!(response.status(), UNAVAILABLE);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_eq!(remote.lookups(), 2);
 
-    // Joining a lookup needs no permit, and a waiting request gets the first free one.
+    // Joining a running lookup needs no permit. A waiting request gets the first free permit.
     let joining = node.spawn(&one);
     let waiting = [node.spawn(&three), node.spawn(&three)];
-    settle().await;
-    remote.before_reading().reopen();
-    remote.before_reading().resume_one();
-    remote.before_reading().resume_one();
+    run_other_tasks().await;
+    remote.before_read().reopen();
+    remote.before_read().resume_one();
+    remote.before_read().resume_one();
     for request in running.into_iter().chain([joining]).chain(waiting) {
         assert_eq!(request.await.unwrap(), OK);
     }
@@ -182,12 +190,12 @@ async fn lookup_timeout_returns_unavailable() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let cached = CachedStore::new(remote.clone()).with_lookup_timeout(3 * SECOND);
-    let node = Node::of(cached, &clock());
-    let token = stored(&tokens);
+    let node = Node::with_cache(cached, &clock());
+    let token = insert_token(&tokens);
     remote.set_fault(Fault::Hang);
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     assert_eq!(node.status(&token).await, UNAVAILABLE);
-    assert!((3 * SECOND..3 * SECOND + 2 * MILLISECOND).contains(&begun.elapsed()));
+    assert!((3 * SECOND..3 * SECOND + 2 * MILLISECOND).contains(&started.elapsed()));
     assert_eq!(node.cached.occupancy().in_flight, 0);
     remote.set_fault(Fault::None);
     assert_eq!(node.status(&token).await, OK);
@@ -197,7 +205,7 @@ async fn lookup_timeout_returns_unavailable() {
 fn without_runtime_hits_succeed_and_misses_are_unavailable() {
     let tokens = MemoryStore::new();
     let node = Node::new(&RemoteStore::new(&tokens), &clock());
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     let find = || {
         let presented = PresentedToken::new(token.expose_secret()).unwrap();
         let credential = Credential::new(presented);
@@ -205,12 +213,12 @@ fn without_runtime_hits_succeed_and_misses_are_unavailable() {
     };
     assert_eq!(find().unwrap_err().kind(), StoreErrorKind::Unavailable);
     let runtime = tokio::runtime::Builder::new_current_thread();
-    let status = runtime_of(runtime).block_on(node.status(&token));
+    let status = build_runtime(runtime).block_on(node.status(&token));
     assert_eq!(status, OK);
     assert!(matches!(node.find_cached(&token), Cached::Found(_)));
 }
 
-fn runtime_of(mut builder: tokio::runtime::Builder) -> tokio::runtime::Runtime {
+fn build_runtime(mut builder: tokio::runtime::Builder) -> tokio::runtime::Runtime {
     builder.enable_all().build().unwrap()
 }
 
@@ -219,18 +227,18 @@ fn runtime_shutdown_fails_lookups_and_keeps_cache_usable() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
     let node = Node::new(&remote, &clock());
-    let token = stored(&tokens);
-    remote.before_reading().close();
-    let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+    let token = insert_token(&tokens);
+    remote.before_read().close();
+    let runtime = build_runtime(tokio::runtime::Builder::new_current_thread());
     runtime.block_on(async {
         let _request = node.spawn(&token);
-        remote.before_reading().wait_until_reached().await;
+        remote.before_read().wait_until_reached().await;
     });
     assert_eq!(node.cached.occupancy().in_flight, 1);
     drop(runtime);
     assert_eq!(node.cached.occupancy().in_flight, 0);
-    remote.before_reading().reopen();
-    let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+    remote.before_read().reopen();
+    let runtime = build_runtime(tokio::runtime::Builder::new_current_thread());
     assert_eq!(runtime.block_on(node.status(&token)), OK);
 }
 
@@ -239,7 +247,9 @@ fn runtime_without_timers_makes_misses_unavailable() {
     let tokens = MemoryStore::new();
     let node = Node::new(&RemoteStore::new(&tokens), &clock());
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let status = runtime.unwrap().block_on(node.status(&stored(&tokens)));
+    let status = runtime
+        .unwrap()
+        .block_on(node.status(&insert_token(&tokens)));
     assert_eq!(status, UNAVAILABLE);
 }
 
@@ -247,7 +257,7 @@ fn runtime_without_timers_makes_misses_unavailable() {
 async fn uses_find_cached_of_inner_store() {
     let tokens = MemoryStore::new();
     let cached = CachedStore::new(tokens.clone());
-    let token = stored(&tokens);
+    let token = insert_token(&tokens);
     let presented = PresentedToken::new(token.expose_secret()).unwrap();
     let found = cached.find_cached(&Credential::new(presented));
     assert!(matches!(found, Cached::Found(_)));
@@ -261,8 +271,8 @@ fn debug_shows_only_settings() {
     let id = mint().id();
     tokens.insert(TokenRecord::new(id, token)).unwrap();
     let cached = CachedStore::new(RemoteStore::new(&tokens)).with_ttl(Duration::from_secs(7));
-    let shown = format!("{cached:?}");
-    assert_eq!(shown, "CachedStore { ttl: 7s, negative_ttl: 2s, .. }");
+    let debug = format!("{cached:?}");
+    assert_eq!(debug, "CachedStore { ttl: 7s, negative_ttl: 2s, .. }");
 }
 
 #[cfg(feature = "metrics")]
@@ -276,10 +286,10 @@ fn counts_every_outcome() {
         let tokens = MemoryStore::new();
         let remote = RemoteStore::new(&tokens);
         let clock = clock();
-        let runtime = runtime_of(tokio::runtime::Builder::new_current_thread());
+        let runtime = build_runtime(tokio::runtime::Builder::new_current_thread());
         runtime.block_on(async {
             let node = Node::new(&remote, &clock);
-            let (token, unknown) = (stored(&tokens), mint());
+            let (token, unknown) = (insert_token(&tokens), mint());
             for _ in 0..3 {
                 node.status(&token).await;
                 node.status(&unknown).await;
@@ -294,7 +304,7 @@ fn counts_every_outcome() {
             node.status(&token).await;
         });
     });
-    let counted: Vec<_> = snapshotter
+    let metric_values: Vec<_> = snapshotter
         .snapshot()
         .into_vec()
         .into_iter()
@@ -310,8 +320,11 @@ fn counts_every_outcome() {
             (format!("{name} {}", labels.join(" ")), value)
         })
         .collect();
-    let mut counted: Vec<_> = counted.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-    counted.sort_unstable();
+    let mut metric_values: Vec<_> = metric_values
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    metric_values.sort_unstable();
     let expected = [
         ("changes_total token", 2),
         ("lookups_in_flight ", 0),
@@ -323,5 +336,5 @@ fn counts_every_outcome() {
         ("requests_total miss", 5),
         ("requests_total negative_hit", 2),
     ];
-    assert_eq!(counted, expected);
+    assert_eq!(metric_values, expected);
 }

@@ -1,4 +1,4 @@
-//! A service behind the layer, with a cache in front of a store, and a manual clock.
+//! A service behind the layer, with a cache in front of a store and a manual clock.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -29,10 +29,10 @@ pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
 impl Node {
     pub(crate) fn new(remote: &RemoteStore, clock: &ManualClock) -> Self {
-        Self::of(CachedStore::new(remote.clone()), clock)
+        Self::with_cache(CachedStore::new(remote.clone()), clock)
     }
 
-    pub(crate) fn of(cached: CachedStore<RemoteStore>, clock: &ManualClock) -> Self {
+    pub(crate) fn with_cache(cached: CachedStore<RemoteStore>, clock: &ManualClock) -> Self {
         let cached = cached.with_clock(clock.clone());
         let layer = ServiceTokenLayer::new(cached.clone()).with_clock(clock.clone());
         Self { cached, layer }
@@ -49,13 +49,13 @@ impl Node {
         self.send(token.expose_secret()).await.status()
     }
 
-    /// Returns why a request with this token is rejected, if it is.
-    pub(crate) async fn reason(&self, token: &MintedToken) -> Option<RejectionReason> {
+    /// Returns the reason if a request with this token is rejected.
+    pub(crate) async fn rejection_reason(&self, token: &MintedToken) -> Option<RejectionReason> {
         let response = self.send(token.expose_secret()).await;
         response.extensions().get().map(Rejection::reason)
     }
 
-    /// Sends a request in a task of its own.
+    /// Sends a request in a separate task.
     pub(crate) fn spawn(&self, token: &MintedToken) -> tokio::task::JoinHandle<StatusCode> {
         let (node, token) = (self.clone(), token.expose_secret().to_owned());
         tokio::spawn(async move { node.send(&token).await.status() })
@@ -84,13 +84,13 @@ pub(crate) fn digest(token: &MintedToken) -> TokenDigest {
 }
 
 /// Creates a token and stores its record.
-pub(crate) fn stored(tokens: &MemoryStore) -> MintedToken {
+pub(crate) fn insert_token(tokens: &MemoryStore) -> MintedToken {
     let token = mint();
     tokens.insert(TokenRecord::from(&token)).unwrap();
     token
 }
 
-/// Returns the longest time, in milliseconds, that is shorter than this.
+/// Returns a duration that is one millisecond shorter.
 pub(crate) fn just_before(time: Duration) -> Duration {
     time.checked_sub(MILLISECOND).unwrap()
 }

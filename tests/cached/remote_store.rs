@@ -1,4 +1,4 @@
-//! A store without `find_cached`, whose lookups can be paused, counted and made to fail.
+//! A store without `find_cached`. Tests can pause and count its lookups and make them fail.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,12 +20,12 @@ struct State {
     tokens: MemoryStore,
     has_feed: bool,
     lookups: AtomicUsize,
-    before_reading: PausePoint,
-    after_reading: PausePoint,
+    before_read: PausePoint,
+    after_read: PausePoint,
     fault: Mutex<Fault>,
 }
 
-/// How lookups fail.
+/// The way in which lookups fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -39,7 +39,7 @@ impl RemoteStore {
         Self::with(tokens, true)
     }
 
-    /// Sends no change notifications.
+    /// Creates a store that sends no change notifications.
     pub(crate) fn without_feed(tokens: &MemoryStore) -> Self {
         Self::with(tokens, false)
     }
@@ -49,8 +49,8 @@ impl RemoteStore {
             tokens: tokens.clone(),
             has_feed,
             lookups: AtomicUsize::new(0),
-            before_reading: PausePoint::open(),
-            after_reading: PausePoint::open(),
+            before_read: PausePoint::open(),
+            after_read: PausePoint::open(),
             fault: Mutex::new(Fault::None),
         }))
     }
@@ -60,12 +60,12 @@ impl RemoteStore {
         self.0.lookups.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn before_reading(&self) -> &PausePoint {
-        &self.0.before_reading
+    pub(crate) fn before_read(&self) -> &PausePoint {
+        &self.0.before_read
     }
 
-    pub(crate) fn after_reading(&self) -> &PausePoint {
-        &self.0.after_reading
+    pub(crate) fn after_read(&self) -> &PausePoint {
+        &self.0.after_read
     }
 
     pub(crate) fn set_fault(&self, fault: Fault) {
@@ -81,15 +81,15 @@ impl RemoteStore {
 impl TokenStore for RemoteStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.0.lookups.fetch_add(1, Ordering::SeqCst);
-        self.0.before_reading.pass().await;
+        self.0.before_read.pass().await;
         match self.fault() {
             Fault::None => {}
             Fault::Down => return Err(StoreError::unavailable("connection refused")),
-            Fault::Panic => panic!("as the test asked for"),
+            Fault::Panic => panic!("the scripted panic"),
             Fault::Hang => std::future::pending().await,
         }
         let found = self.0.tokens.find(credential).await;
-        self.0.after_reading.pass().await;
+        self.0.after_read.pass().await;
         found
     }
 

@@ -1,4 +1,4 @@
-//! Searches the writable memory of this process, which a heap dump contains.
+//! Searches the writable memory of this process, as far as a heap dump would contain it.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -15,19 +15,19 @@ use zeroize::Zeroizing;
 use crate::node::{clock, mint};
 use crate::remote_store::RemoteStore;
 
-/// This test itself holds the token and its digest only masked.
+/// The test keeps the token and its digest only masked, so that it does not find its own copies.
 const MASK: u8 = 0xa5;
 
 const CHUNK: usize = 1 << 20;
 
-/// The length of a piece that counts as found.
+/// The length of the searched pieces of a secret.
 const PIECE: usize = 16;
 
 #[tokio::test]
-async fn keeps_only_digest_of_cached_token_in_memory() {
+async fn memory_contains_only_the_digest_of_a_cached_token() {
     let tokens = MemoryStore::new();
     let remote = RemoteStore::new(&tokens);
-    // Searching takes longer than the negative ttl, and may take longer than a lookup.
+    // A search takes longer than the negative TTL, and may exceed the default lookup timeout.
     let cached = CachedStore::new(remote.clone())
         .with_clock(clock())
         .with_lookup_timeout(Duration::from_secs(600));
@@ -40,22 +40,25 @@ async fn keeps_only_digest_of_cached_token_in_memory() {
                 .insert(TokenRecord::new(mint().id(), digest))
                 .unwrap();
         }
-        remote.after_reading().close();
+        remote.after_read().close();
         let request = tokio::spawn(find(cached.clone(), token.clone()));
-        remote.after_reading().wait_until_reached().await;
+        remote.after_read().wait_until_reached().await;
         request.abort();
         request.await.unwrap_err();
         scrub_stack();
-        assert!(copies(&token) > 0, "the running lookup needs the token");
+        assert!(
+            count_copies(&token) > 0,
+            "the running lookup needs the token"
+        );
 
-        remote.after_reading().reopen();
-        remote.after_reading().resume_one();
+        remote.after_read().reopen();
+        remote.after_read().resume_one();
         while cached.occupancy().in_flight > 0 {
             tokio::task::yield_now().await;
         }
         scrub_stack();
-        assert_eq!(copies(&token), 0, "known: {is_known}");
-        assert!(copies(&digest) > 0, "the cache has the digest");
+        assert_eq!(count_copies(&token), 0, "known: {is_known}");
+        assert!(count_copies(&digest) > 0, "the cache has the digest");
     }
     let occupancy = cached.occupancy();
     assert_eq!((occupancy.positive, occupancy.negative), (1, 1));
@@ -70,52 +73,53 @@ fn masked_token() -> Vec<u8> {
         .collect()
 }
 
-fn unmasked(token: &[u8]) -> Zeroizing<Vec<u8>> {
+fn unmask(token: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(token.len()));
     text.extend(token.iter().map(|byte| byte ^ MASK));
     text
 }
 
 fn masked_digest(token: &[u8]) -> [u8; 32] {
-    let text = unmasked(token);
+    let text = unmask(token);
     let credential = Credential::new(PresentedToken::from_bytes(&text).unwrap());
     credential.digest().as_bytes().map(|byte| byte ^ MASK)
 }
 
 async fn find(cached: CachedStore<RemoteStore>, token: Vec<u8>) {
-    let text = unmasked(&token);
+    let text = unmask(&token);
     let credential = Credential::new(PresentedToken::from_bytes(&text).unwrap());
-    // The hasher leaves its block behind; a task's future would take it along as padding.
+    // The hasher leaves its block on the stack, from which the future of the task may copy it.
     scrub_stack();
     let _ = cached.find(&credential).await;
 }
 
-/// Overwrites the stack below, where returned functions left data such as the hashed block.
+/// Overwrites the free part of the stack, where returned functions left data such as the hashed
+/// block.
 #[inline(never)]
 #[expect(
     clippy::large_stack_arrays,
-    reason = "it is the stack that is to be overwritten"
+    reason = "the array must be on the stack to overwrite it"
 )]
 fn scrub_stack() {
     black_box(&mut [0_u8; 512 * 1024]);
 }
 
 /// Counts the occurrences in memory of the first, middle and last bytes of a masked secret.
-fn copies(masked: &[u8]) -> usize {
+fn count_copies(masked: &[u8]) -> usize {
     let pieces = [0, (masked.len() - PIECE) / 2, masked.len() - PIECE];
     let pieces = pieces.map(|start| &masked[start..start + PIECE]);
     let memory = File::open("/proc/self/mem").unwrap();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut count = 0;
     let mut searched = 0;
-    // Zeroed afterwards, because it holds copies of what is found.
+    // Zeroed at the end, because it contains copies of the secrets.
     let mut buffer = vec![0; CHUNK];
-    for (start, end) in maps.lines().filter_map(writable) {
+    for (start, end) in maps.lines().filter_map(parse_writable_range) {
         // Chunks overlap, so that no piece is cut.
         for start in (start..end).step_by(CHUNK - PIECE) {
             let length = CHUNK.min(usize::try_from(end - start).unwrap());
             let chunk = &mut buffer[..length];
-            // The thread of another test may have ended, and its stack with it.
+            // The mapping may be gone, such as the stack of a thread that has ended.
             if memory.read_exact_at(chunk, start).is_ok() {
                 searched += length;
                 count += occurrences(chunk, &pieces);
@@ -127,7 +131,7 @@ fn copies(masked: &[u8]) -> usize {
     count
 }
 
-fn writable(line: &str) -> Option<(u64, u64)> {
+fn parse_writable_range(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let is_writable = fields.next()?.starts_with("rw");
@@ -145,8 +149,8 @@ fn occurrences(bytes: &[u8], pieces: &[&[u8]]) -> usize {
         let Some(found) = bytes.get(at..at + PIECE) else {
             break;
         };
-        let is_here = |piece: &&&[u8]| piece.iter().zip(found).all(|(a, b)| a ^ MASK == *b);
-        count += pieces.iter().filter(is_here).count();
+        let matches_piece = |piece: &&&[u8]| piece.iter().zip(found).all(|(a, b)| a ^ MASK == *b);
+        count += pieces.iter().filter(matches_piece).count();
     }
     count
 }

@@ -1,4 +1,4 @@
-//! Outgoing requests have the token from a value, a variable or a rotated file.
+//! Outgoing requests with a token from a value, an environment variable or a rotated file.
 
 use std::convert::Infallible;
 use std::fs;
@@ -53,7 +53,11 @@ impl Service<Request<()>> for Echo {
 }
 
 /// Returns the headers that the layer sends to `uri`.
-fn sent_to(layer: &AddServiceTokenLayer, uri: &str, headers: &[(HeaderName, &str)]) -> HeaderMap {
+fn sent_headers_to(
+    layer: &AddServiceTokenLayer,
+    uri: &str,
+    headers: &[(HeaderName, &str)],
+) -> HeaderMap {
     let mut request = Request::builder().uri(uri);
     for (name, value) in headers {
         request = request.header(name, *value);
@@ -63,16 +67,16 @@ fn sent_to(layer: &AddServiceTokenLayer, uri: &str, headers: &[(HeaderName, &str
     response.unwrap().into_body()
 }
 
-pub(crate) fn sent(layer: &AddServiceTokenLayer) -> HeaderMap {
-    sent_to(layer, "https://api.example/", &[])
+pub(crate) fn sent_headers(layer: &AddServiceTokenLayer) -> HeaderMap {
+    sent_headers_to(layer, "https://api.example/", &[])
 }
 
 fn layer(token: &str) -> AddServiceTokenLayer {
     AddServiceTokenLayer::new(token).unwrap()
 }
 
-fn kind(made: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErrorKind {
-    made.expect_err("no token").kind()
+fn kind(result: Result<AddServiceTokenLayer, TokenSourceError>) -> TokenSourceErrorKind {
+    result.expect_err("an error").kind()
 }
 
 /// A temporary file, removed at the end of the test.
@@ -85,9 +89,9 @@ impl TempFile {
     }
 
     pub(crate) fn write(&self, text: &str) {
-        let fresh = self.0.with_extension("new");
-        fs::write(&fresh, text).unwrap();
-        fs::rename(fresh, &self.0).unwrap();
+        let new_file = self.0.with_extension("new");
+        fs::write(&new_file, text).unwrap();
+        fs::rename(new_file, &self.0).unwrap();
     }
 }
 
@@ -99,15 +103,15 @@ impl Drop for TempFile {
 
 #[test]
 fn sends_sensitive_credentials_in_the_chosen_format() {
-    let by_default = sent(&layer(TOKEN));
-    assert_eq!(by_default[AUTHORIZATION], format!("ApiKey {TOKEN}"));
-    let bearer = sent(&layer(TOKEN).use_bearer());
+    let api_key = sent_headers(&layer(TOKEN));
+    assert_eq!(api_key[AUTHORIZATION], format!("ApiKey {TOKEN}"));
+    let bearer = sent_headers(&layer(TOKEN).use_bearer());
     assert_eq!(bearer[AUTHORIZATION], format!("Bearer {TOKEN}"));
-    let header = sent(&layer(TOKEN).with_header(X_API_KEY));
+    let header = sent_headers(&layer(TOKEN).with_header(X_API_KEY));
     assert_eq!(header[X_API_KEY], TOKEN);
     assert!(!header.contains_key(AUTHORIZATION));
     for (headers, name) in [
-        (by_default, AUTHORIZATION),
+        (api_key, AUTHORIZATION),
         (bearer, AUTHORIZATION),
         (header, X_API_KEY),
     ] {
@@ -117,28 +121,28 @@ fn sends_sensitive_credentials_in_the_chosen_format() {
 
 #[test]
 fn replaces_existing_credentials() {
-    let there = [
+    let existing = [
         (AUTHORIZATION, "ApiKey old"),
         (AUTHORIZATION, "Basic older"),
-        (HeaderName::from_static("x-other"), "kept"),
+        (HeaderName::from_static("x-other"), "unchanged"),
     ];
-    let headers = sent_to(&layer(TOKEN), "https://api.example/", &there);
+    let headers = sent_headers_to(&layer(TOKEN), "https://api.example/", &existing);
     let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
     assert_eq!(values, [&format!("ApiKey {TOKEN}")]);
-    assert_eq!(headers["x-other"], "kept");
+    assert_eq!(headers["x-other"], "unchanged");
 }
 
 #[test]
 fn sends_the_token_only_to_its_origin() {
     let layer = layer(TOKEN).with_origin("https://api.example").unwrap();
-    for meant in [
+    for allowed in [
         "https://api.example/",
         "https://API.example:443/a",
         "https://api.example",
     ] {
         assert!(
-            sent_to(&layer, meant, &[]).contains_key(AUTHORIZATION),
-            "{meant}"
+            sent_headers_to(&layer, allowed, &[]).contains_key(AUTHORIZATION),
+            "{allowed}"
         );
     }
     for other in [
@@ -148,15 +152,15 @@ fn sends_the_token_only_to_its_origin() {
         "https://api.example.evil.example/",
         "/relative",
     ] {
-        assert!(sent_to(&layer, other, &[]).is_empty(), "{other}");
+        assert!(sent_headers_to(&layer, other, &[]).is_empty(), "{other}");
     }
-    // The caller's own header stays.
-    let own = sent_to(
+    // The layer keeps the caller's own header.
+    let headers = sent_headers_to(
         &layer,
         "https://other.example/",
         &[(AUTHORIZATION, "Basic eA==")],
     );
-    assert_eq!(own[AUTHORIZATION], "Basic eA==");
+    assert_eq!(headers[AUTHORIZATION], "Basic eA==");
 }
 
 #[test]
@@ -180,8 +184,14 @@ fn rejects_malformed_tokens_without_repeating_them() {
         );
         assert!(!text.contains("hush"), "{text}");
     }
-    assert_eq!(sent(&layer("hush\r\n"))[AUTHORIZATION], "ApiKey hush");
-    assert_eq!(sent(&layer(&long[1..]))[AUTHORIZATION].len(), 7 + 4_096);
+    assert_eq!(
+        sent_headers(&layer("hush\r\n"))[AUTHORIZATION],
+        "ApiKey hush"
+    );
+    assert_eq!(
+        sent_headers(&layer(&long[1..]))[AUTHORIZATION].len(),
+        7 + 4_096
+    );
     let origin = layer(TOKEN).with_origin("https://api.example/v1");
     assert_eq!(kind(origin), TokenSourceErrorKind::InvalidOrigin);
 }
@@ -191,46 +201,52 @@ fn reads_environment_variables() {
     // `PATH` is always set, and its value has the syntax of a token.
     let path = std::env::var("PATH").unwrap();
     let layer = AddServiceTokenLayer::from_env("PATH").unwrap();
-    assert_eq!(sent(&layer)[AUTHORIZATION], format!("ApiKey {path}"));
-    let error = AddServiceTokenLayer::from_env("SVCTOK_NOBODY_SET_THIS").unwrap_err();
+    assert_eq!(
+        sent_headers(&layer)[AUTHORIZATION],
+        format!("ApiKey {path}")
+    );
+    let error = AddServiceTokenLayer::from_env("SVCTOK_UNSET_VARIABLE").unwrap_err();
     assert_eq!(error.kind(), TokenSourceErrorKind::NotSet);
-    assert_eq!(error.to_string(), "SVCTOK_NOBODY_SET_THIS is not set");
+    assert_eq!(error.to_string(), "SVCTOK_UNSET_VARIABLE is not set");
 }
 
 #[test]
 fn rejects_missing_and_malformed_files() {
-    let place = TempFile::new("none");
-    let missing = AddServiceTokenLayer::from_file(&place.0);
+    let file = TempFile::new("none");
+    let missing = AddServiceTokenLayer::from_file(&file.0);
     assert_eq!(kind(missing), TokenSourceErrorKind::Unreadable);
     for bad in ["", "\n", "two words", &*"x".repeat(5_000)] {
-        place.write(bad);
-        let made = AddServiceTokenLayer::from_file(&place.0);
-        assert_eq!(kind(made), TokenSourceErrorKind::InvalidToken);
+        file.write(bad);
+        let result = AddServiceTokenLayer::from_file(&file.0);
+        assert_eq!(kind(result), TokenSourceErrorKind::InvalidToken);
     }
-    fs::write(&place.0, b"\xff\xfe").unwrap();
-    let made = AddServiceTokenLayer::from_file(&place.0);
-    assert_eq!(kind(made), TokenSourceErrorKind::InvalidToken);
+    fs::write(&file.0, b"\xff\xfe").unwrap();
+    let result = AddServiceTokenLayer::from_file(&file.0);
+    assert_eq!(kind(result), TokenSourceErrorKind::InvalidToken);
 }
 
 #[test]
 fn reloads_rotated_files() {
-    let place = TempFile::new("rotated");
-    place.write(&format!("{TOKEN}\n"));
-    let layer = AddServiceTokenLayer::from_file(&place.0).unwrap();
+    let file = TempFile::new("rotated");
+    file.write(&format!("{TOKEN}\n"));
+    let layer = AddServiceTokenLayer::from_file(&file.0).unwrap();
     let clone = layer.clone();
-    assert_eq!(sent(&layer)[AUTHORIZATION], format!("ApiKey {TOKEN}"));
+    assert_eq!(
+        sent_headers(&layer)[AUTHORIZATION],
+        format!("ApiKey {TOKEN}")
+    );
 
-    place.write(OTHER);
+    file.write(OTHER);
     let expected = format!("ApiKey {OTHER}");
     let deadline = Instant::now() + Duration::from_secs(60);
-    while sent(&clone)[AUTHORIZATION] != expected {
-        assert!(Instant::now() < deadline, "the new token was not picked up");
+    while sent_headers(&clone)[AUTHORIZATION] != expected {
+        assert!(Instant::now() < deadline, "the new token is not used");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[tokio::test]
-async fn real_clients_authenticate() {
+async fn hyper_clients_authenticate() {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     let record = TokenRecord::from(&token).with_name("ci");
@@ -250,16 +266,16 @@ async fn real_clients_authenticate() {
         let request = Request::get(format!("http://{address}/"));
         request.body(Empty::<&[u8]>::new()).unwrap()
     };
-    let refused = client.clone().oneshot(request()).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let rejected = client.clone().oneshot(request()).await.unwrap();
+    assert_eq!(rejected.status(), StatusCode::UNAUTHORIZED);
     let layer = layer(token.expose_secret());
     let layer = layer.with_origin(&format!("http://{address}")).unwrap();
     for layer in [layer.clone(), layer.with_header(X_API_KEY)] {
-        let answer = layer
+        let response = layer
             .layer(client.clone())
             .oneshot(request())
             .await
             .unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(response.status(), StatusCode::OK);
     }
 }

@@ -1,8 +1,8 @@
-//! Texts from which `AddServiceTokenLayer` reads a token.
+//! Text from which `AddServiceTokenLayer` reads a token.
 
 use tower_service_token::client::{AddServiceTokenLayer, TokenSourceErrorKind};
 
-use crate::outgoing_requests::{OTHER, TOKEN, TempFile, sent};
+use crate::outgoing_requests::{OTHER, TOKEN, TempFile, sent_headers};
 
 #[test]
 fn accepts_one_token_with_whitespace_around_it() {
@@ -17,16 +17,16 @@ fn accepts_one_token_with_whitespace_around_it() {
         let text = text.replace("TOKEN", TOKEN);
         let expected = format!("ApiKey {TOKEN}");
         let layer = AddServiceTokenLayer::new(&text).unwrap();
-        assert_eq!(sent(&layer)["authorization"], expected, "{text:?}");
+        assert_eq!(sent_headers(&layer)["authorization"], expected, "{text:?}");
         let file = TempFile::new("text");
         file.write(&text);
         let layer = AddServiceTokenLayer::from_file(&file.0).unwrap();
-        assert_eq!(sent(&layer)["authorization"], expected, "{text:?}");
+        assert_eq!(sent_headers(&layer)["authorization"], expected, "{text:?}");
     }
 }
 
 #[test]
-fn error_says_what_the_text_contains_besides_a_token() {
+fn error_names_the_reason_why_the_text_is_not_a_token() {
     let utf16: Vec<u8> = format!("\u{feff}{TOKEN}")
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
@@ -35,7 +35,7 @@ fn error_says_what_the_text_contains_besides_a_token() {
     let space = format!("Bearer {TOKEN}");
     let inside = TOKEN.replace('_', "_\u{feff}");
     let long = "x".repeat(4_097);
-    for (bytes, found) in [
+    for (bytes, reason) in [
         (&b""[..], "it is empty"),
         (b"\xef\xbb\xbf \n", "it is empty"),
         (two_lines.as_bytes(), "it has 2 lines"),
@@ -47,11 +47,11 @@ fn error_says_what_the_text_contains_besides_a_token() {
         (b"abc\xff", "it is not UTF-8 text"),
         (long.as_bytes(), "it is longer than 4096 bytes"),
     ] {
-        let file = TempFile::new("found");
+        let file = TempFile::new("reason");
         std::fs::write(&file.0, bytes).unwrap();
         let error = AddServiceTokenLayer::from_file(&file.0).unwrap_err();
-        assert_eq!(error.kind(), TokenSourceErrorKind::InvalidToken, "{found}");
-        let expected = format!("{} does not contain a token: {found}", file.0.display());
+        assert_eq!(error.kind(), TokenSourceErrorKind::InvalidToken, "{reason}");
+        let expected = format!("{} does not contain a token: {reason}", file.0.display());
         assert_eq!(error.to_string(), expected);
         assert!(!format!("{error:?}").contains(&TOKEN[18..]));
     }

@@ -1,6 +1,6 @@
-//! What must hold for any bytes: the bodies of the fuzz targets.
+//! The bodies of the fuzz targets: properties that hold for any bytes.
 //!
-//! `tests/token/fuzz_corpus.rs` runs them on the stable compiler as well.
+//! `tests/token/fuzz_corpus.rs` also runs them on the stable compiler.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,14 +11,14 @@ use tower_service_token::token::{PresentedToken, TokenFormat, TokenShape};
 const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
 const MAX_TOKEN_LENGTH: usize = 512;
 
-/// Reads credentials from `data`, one header a line.
+/// Reads credentials from `data`, which contains one header per line.
 ///
 /// # Panics
 ///
-/// The sources accept what is no token, or a request with two values of a header that it reads.
+/// Panics if the sources accept a malformed token, or a request that repeats a header they read.
 pub fn credential_sources(data: &[u8]) {
     let headers = header_lines(data);
-    let header = TokenHeader::new(X_CUSTOM).expect("a header without a syntax");
+    let header = TokenHeader::new(X_CUSTOM).expect("the header has no predefined syntax");
     let custom = CredentialSources::default().with_header(header);
     let schemes = ["apikey", "bearer"];
     for (sources, schemes, names) in [
@@ -26,62 +26,65 @@ pub fn credential_sources(data: &[u8]) {
         (CredentialSources::default(), &schemes[..1], &[X_API_KEY]),
         (custom.accept_bearer(), &schemes, &[X_API_KEY, X_CUSTOM]),
     ] {
-        let presented = Presented::find(&headers, schemes, names);
-        presented.check(sources.read(&headers));
+        let credentials = PresentedCredentials::find(&headers, schemes, names);
+        credentials.check(sources.read(&headers));
     }
 }
 
-/// What the headers hold, judged roughly: by the last word of each value.
+/// The credentials in the headers, by a simple rule: each is the last word of a value.
 #[derive(Default)]
-struct Presented<'h> {
+struct PresentedCredentials<'h> {
     any: bool,
     repeated: bool,
     last_words: Vec<&'h [u8]>,
 }
 
-impl<'h> Presented<'h> {
+impl<'h> PresentedCredentials<'h> {
     fn find(headers: &'h HeaderMap, schemes: &[&str], names: &[HeaderName]) -> Self {
-        let mut presented = Self::default();
+        let mut credentials = Self::default();
         let authorization = (!schemes.is_empty()).then_some(AUTHORIZATION);
         for name in authorization.iter().chain(names) {
             let values: Vec<_> = headers.get_all(name).iter().collect();
-            presented.any |= !values.is_empty();
-            presented.repeated |= values.len() > 1;
+            credentials.any |= !values.is_empty();
+            credentials.repeated |= values.len() > 1;
             for value in values {
                 let mut words = value.as_bytes().split(|byte| b" \t".contains(byte));
                 let first = words.clone().find(|word| !word.is_empty());
                 let first = first.unwrap_or_default().to_ascii_lowercase();
-                let ours = schemes.iter().any(|scheme| scheme.as_bytes() == first);
-                if name != AUTHORIZATION || ours {
+                let has_accepted_scheme = schemes.iter().any(|scheme| scheme.as_bytes() == first);
+                if name != AUTHORIZATION || has_accepted_scheme {
                     let last = words.rfind(|word| !word.is_empty());
-                    presented.last_words.push(last.unwrap_or_default());
+                    credentials.last_words.push(last.unwrap_or_default());
                 }
             }
         }
-        presented
+        credentials
     }
 
-    fn check(&self, answer: Result<Option<PresentedToken<'_>>, CredentialError>) {
-        match answer {
+    fn check(&self, outcome: Result<Option<PresentedToken<'_>>, CredentialError>) {
+        match outcome {
             Ok(Some(token)) => {
                 let token = token.expose_secret().as_bytes();
                 assert!((1..=MAX_TOKEN_LENGTH).contains(&token.len()));
                 assert!(token.iter().all(u8::is_ascii_graphic));
-                assert!(!self.repeated, "one of several values was taken");
-                assert!(!self.last_words.is_empty(), "nothing was presented");
+                assert!(!self.repeated, "a repeated header was accepted");
+                assert!(
+                    !self.last_words.is_empty(),
+                    "a token was found without a credential"
+                );
                 assert!(self.last_words.iter().all(|&word| word == token));
             }
             Ok(None) => {
-                assert!(!self.repeated, "several values count as none");
-                assert!(self.last_words.is_empty(), "a header was overlooked");
+                assert!(!self.repeated, "a repeated header was ignored");
+                assert!(self.last_words.is_empty(), "a credential was ignored");
             }
             Err(CredentialError::Repeated) => assert!(self.repeated),
-            Err(_) => assert!(self.any, "nothing can be wrong with nothing"),
+            Err(_) => assert!(self.any, "an error without any header"),
         }
     }
 }
 
-/// Lines `name: value`; a line without a known name is a value of `x-api-key`.
+/// Parses lines of the form `name: value`. A line without a colon is a value of `x-api-key`.
 fn header_lines(data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in data.split(|&byte| byte == b'\n') {
@@ -98,32 +101,33 @@ fn header_lines(data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// Inspects `data` as a token, and a good token made from it.
+/// Inspects `data` as a token, and a valid token that is derived from `data`.
 ///
 /// # Panics
 ///
-/// A text passes for ours without its checksum, one of ours does not, or redaction shows a secret.
+/// Panics if a text with a wrong checksum is recognized, if a valid token is not recognized, or if
+/// redaction shows a secret.
 pub fn token_format(data: &[u8]) {
     let Ok(acme) = TokenFormat::new("acme_") else {
-        panic!("a prefix of the documented form");
+        panic!("the prefix is valid");
     };
     let format = TokenFormat::default().with_accepted_format(&acme);
     check_format(&format, &String::from_utf8_lossy(data));
-    let own = own_token(data);
+    let valid = valid_token(data);
     assert!(
-        matches!(format.inspect(&own), TokenShape::WellFormed(_)),
-        "{own}"
+        matches!(format.inspect(&valid), TokenShape::WellFormed(_)),
+        "{valid}"
     );
-    check_format(&format, &own);
-    // The first byte says where, the second what.
-    if let [place, other, ..] = *data {
-        let place = usize::from(place) % own.len();
-        let mut edited = own.clone().into_bytes();
-        edited[place] = 0x21 + other % 94;
+    check_format(&format, &valid);
+    // The first byte selects the position of the edit, the second the new character.
+    if let [position, other, ..] = *data {
+        let position = usize::from(position) % valid.len();
+        let mut edited = valid.clone().into_bytes();
+        edited[position] = 0x21 + other % 94;
         let edited = String::from_utf8_lossy(&edited);
         check_format(&format, &edited);
-        let is_own = matches!(format.inspect(&edited), TokenShape::WellFormed(_));
-        assert_eq!(is_own, edited == own, "{edited}");
+        let is_well_formed = matches!(format.inspect(&edited), TokenShape::WellFormed(_));
+        assert_eq!(is_well_formed, edited == valid, "{edited}");
     }
 }
 
@@ -137,12 +141,14 @@ fn check_format(format: &TokenFormat, token: &str) {
     assert_eq!(checksum(checked.as_bytes()), sum, "{token}");
     let secret = &checked[checked.len() - 24..];
     assert!(!redacted.contains(secret), "{redacted}");
-    let shown = redacted.strip_suffix("***").expect("a hidden rest");
+    let shown = redacted
+        .strip_suffix("***")
+        .expect("a redacted token ends in `***`");
     assert!(token.starts_with(shown) && shown.ends_with(&format!("{id}_")));
 }
 
-/// A token of our form whose digits are taken from `data`.
-fn own_token(data: &[u8]) -> String {
+/// Returns a valid token whose digits are derived from `data`.
+fn valid_token(data: &[u8]) -> String {
     let mut digits = data.iter().map(|byte| char::from(digit((*byte).into())));
     let mut next =
         |count: usize| -> String { (0..count).map(|_| digits.next().unwrap_or('0')).collect() };
@@ -153,10 +159,10 @@ fn own_token(data: &[u8]) -> String {
 
 fn digit(number: u32) -> u8 {
     let digits = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    digits[usize::try_from(number % 62).expect("below 62")]
+    digits[usize::try_from(number % 62).expect("the value is below 62")]
 }
 
-/// CRC-32/ISO-HDLC bit by bit, as six base62 digits.
+/// Computes CRC-32/ISO-HDLC bit by bit, and returns it as six base62 digits.
 fn checksum(text: &[u8]) -> String {
     let mut crc = u32::MAX;
     for byte in text {
@@ -172,11 +178,11 @@ fn checksum(text: &[u8]) -> String {
         .collect()
 }
 
-/// Reads `data` as a digest, and writes digests made from it.
+/// Parses `data` as a digest, and formats digests that are derived from `data`.
 ///
 /// # Panics
 ///
-/// A digest does not come back from its text, or a text is read that no digest writes.
+/// Panics if a formatted digest does not parse to the same digest, or if a malformed text parses.
 pub fn digest(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(digest) = text.parse::<TokenDigest>() {
@@ -185,8 +191,8 @@ pub fn digest(data: &[u8]) {
     }
     check_round_trip(&TokenDigest::of(&text));
     let mut bytes = [0; 32];
-    for (byte, given) in bytes.iter_mut().zip(data) {
-        *byte = *given;
+    for (byte, source) in bytes.iter_mut().zip(data) {
+        *byte = *source;
     }
     check_round_trip(&TokenDigest::from_bytes(bytes));
 }
@@ -195,8 +201,8 @@ fn check_round_trip(digest: &TokenDigest) {
     let text = digest.to_string();
     let upper = format!("sha256:{}", text[7..].to_ascii_uppercase());
     for text in [&text, &upper] {
-        let read: TokenDigest = text.parse().expect("a digest's own text");
-        assert_eq!(read.as_bytes(), digest.as_bytes(), "{text}");
+        let parsed: TokenDigest = text.parse().expect("a formatted digest is valid");
+        assert_eq!(parsed.as_bytes(), digest.as_bytes(), "{text}");
     }
     for text in [&text[1..], &text[..text.len() - 1], &text[7..]] {
         assert!(text.parse::<TokenDigest>().is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! What opens the circuit breaker and what does not, and how long it stays open.
+//! The circuit breaker: failures that open it, failures that do not, and how long it stays open.
 
 use std::time::Duration;
 
@@ -6,58 +6,58 @@ use tower_service_token::clock::ManualClock;
 use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
-    Accepted, Kind, Outcome, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable, clock,
-    just_before, settle,
+    Accepted, Kind, Outcome, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
+    just_before, run_other_tasks,
 };
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::{MockResponse, Upstream};
 
 const OPEN: Outcome = Unavailable(Kind::BreakerOpen);
 
 /// Advances both clocks that the store uses.
-async fn pass(clock: &ManualClock, time: Duration) {
+async fn advance_clocks(clock: &ManualClock, time: Duration) {
     clock.advance(time);
     tokio::time::advance(time).await;
 }
 
 /// Sends requests with `count` different tokens, one after the other.
-async fn ask_many(service: &ProtectedService, count: usize) -> Vec<Outcome> {
+async fn send_many(service: &ProtectedService, count: usize) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for number in 0..count {
-        outcomes.push(service.authenticate(&format!("odd-{number}")).await);
+        outcomes.push(service.authenticate(&format!("other-{number}")).await);
     }
     outcomes
 }
 
 #[tokio::test(start_paused = true)]
 async fn opens_after_five_consecutive_failures() {
-    // The failure, and how many calls each request makes.
-    for (answer, calls) in [
-        (Answer::status(429), 1),
-        (Answer::status(502), 2),
-        (Answer::status(503), 2),
-        (Answer::status(504), 2),
-        (Answer::Unreachable, 2),
-        (Answer::Hang, 1),
+    // Each failure with the number of calls per request.
+    for (response, calls) in [
+        (MockResponse::status(429), 1),
+        (MockResponse::status(502), 2),
+        (MockResponse::status(503), 2),
+        (MockResponse::status(504), 2),
+        (MockResponse::Unreachable, 2),
+        (MockResponse::Hang, 1),
     ] {
         let clock = clock();
-        let upstream = Upstream::responding(Answer::active());
+        let upstream = Upstream::responding(MockResponse::active());
         let service = ProtectedService::new(&upstream, &clock);
         assert_eq!(service.authenticate("known").await, Accepted);
-        upstream.respond_with(answer);
+        upstream.respond_with(response);
         for number in 0..5 {
             assert_eq!(service.breaker(), BreakerState::Closed);
             assert_eq!(
                 service.authenticate(&format!("token-{number}")).await,
                 TRANSIENT
             );
-            settle().await;
+            run_other_tasks().await;
         }
         let before = upstream.calls();
         assert_eq!(before, 1 + 5 * calls);
         assert_eq!(service.breaker(), BreakerState::Open);
-        upstream.respond_with(Answer::active());
-        assert_eq!(ask_many(&service, 20).await, [OPEN; 20]);
-        pass(&clock, just_before(SECOND)).await;
+        upstream.respond_with(MockResponse::active());
+        assert_eq!(send_many(&service, 20).await, [OPEN; 20]);
+        advance_clocks(&clock, just_before(SECOND)).await;
         assert_eq!(service.authenticate("token").await, OPEN);
         assert_eq!(upstream.calls(), before);
         // Cached tokens are accepted as before.
@@ -66,11 +66,11 @@ async fn opens_after_five_consecutive_failures() {
     }
 }
 
-/// A node whose breaker has just opened.
-async fn opened(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
+/// Creates a service whose breaker has just opened.
+async fn service_with_open_breaker(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
     let service = ProtectedService::new(upstream, clock);
-    upstream.respond_with(Answer::status(429));
-    assert_eq!(ask_many(&service, 5).await, [TRANSIENT; 5]);
+    upstream.respond_with(MockResponse::status(429));
+    assert_eq!(send_many(&service, 5).await, [TRANSIENT; 5]);
     assert_eq!(service.breaker(), BreakerState::Open);
     service
 }
@@ -78,25 +78,25 @@ async fn opened(upstream: &Upstream, clock: &ManualClock) -> ProtectedService {
 #[tokio::test(start_paused = true)]
 async fn probe_closes_the_breaker_within_five_seconds() {
     let clock = clock();
-    let upstream = Upstream::responding(Answer::active());
-    let service = opened(&upstream, &clock).await;
+    let upstream = Upstream::responding(MockResponse::active());
+    let service = service_with_open_breaker(&upstream, &clock).await;
     let before = upstream.calls();
-    upstream.respond_with(Answer::active());
-    pass(&clock, 5 * SECOND).await;
-    upstream.answered().close();
+    upstream.respond_with(MockResponse::active());
+    advance_clocks(&clock, 5 * SECOND).await;
+    upstream.before_response().close();
     let probe = service.spawn("token");
-    upstream.answered().wait_until_reached().await;
+    upstream.before_response().wait_until_reached().await;
     assert_eq!(service.breaker(), BreakerState::HalfOpen);
-    // Other requests neither wait for the probe nor are probes.
-    assert_eq!(ask_many(&service, 20).await, [OPEN; 20]);
+    // Other requests fail at once: they do not wait for the probe and make no call.
+    assert_eq!(send_many(&service, 20).await, [OPEN; 20]);
     assert_eq!(upstream.calls(), before + 1);
-    upstream.answered().reopen();
-    upstream.answered().resume_one();
+    upstream.before_response().reopen();
+    upstream.before_response().resume_one();
     assert_eq!(probe.await.unwrap(), Accepted);
     assert_eq!(service.breaker(), BreakerState::Closed);
-    assert_eq!(ask_many(&service, 20).await, [Accepted; 20]);
-    // Opening takes five failures again.
-    upstream.respond_with(Answer::status(429));
+    assert_eq!(send_many(&service, 20).await, [Accepted; 20]);
+    // The failure count starts at zero again.
+    upstream.respond_with(MockResponse::status(429));
     for number in 0..4 {
         assert_eq!(
             service.authenticate(&format!("more-{number}")).await,
@@ -109,18 +109,18 @@ async fn probe_closes_the_breaker_within_five_seconds() {
 #[tokio::test(start_paused = true)]
 async fn failed_probe_reopens_the_breaker() {
     let clock = clock();
-    let upstream = Upstream::responding(Answer::active());
-    let service = opened(&upstream, &clock).await;
+    let upstream = Upstream::responding(MockResponse::active());
+    let service = service_with_open_breaker(&upstream, &clock).await;
     for round in 0..3 {
         let before = upstream.calls();
-        pass(&clock, 5 * SECOND).await;
+        advance_clocks(&clock, 5 * SECOND).await;
         assert_eq!(
             service.authenticate(&format!("probe-{round}")).await,
             TRANSIENT
         );
         assert_eq!(service.breaker(), BreakerState::Open);
-        assert_eq!(ask_many(&service, 10).await, [OPEN; 10]);
-        pass(&clock, just_before(SECOND)).await;
+        assert_eq!(send_many(&service, 10).await, [OPEN; 10]);
+        advance_clocks(&clock, just_before(SECOND)).await;
         assert_eq!(service.authenticate("token").await, OPEN);
         assert_eq!(upstream.calls(), before + 1);
     }
@@ -130,26 +130,26 @@ async fn failed_probe_reopens_the_breaker() {
 async fn dropped_or_panicked_probe_does_not_block_later_probes() {
     for panics in [false, true] {
         let clock = clock();
-        let upstream = Upstream::responding(Answer::active());
-        let service = opened(&upstream, &clock).await;
+        let upstream = Upstream::responding(MockResponse::active());
+        let service = service_with_open_breaker(&upstream, &clock).await;
         upstream.respond_with(if panics {
-            Answer::Panic
+            MockResponse::Panic
         } else {
-            Answer::active()
+            MockResponse::active()
         });
-        pass(&clock, 5 * SECOND).await;
-        upstream.answered().close();
+        advance_clocks(&clock, 5 * SECOND).await;
+        upstream.before_response().close();
         let probe = service.spawn("probe");
-        upstream.answered().wait_until_reached().await;
+        upstream.before_response().wait_until_reached().await;
         if !panics {
             probe.abort();
         }
-        upstream.answered().reopen();
-        upstream.answered().resume_one();
+        upstream.before_response().reopen();
+        upstream.before_response().resume_one();
         let _ = probe.await;
-        settle().await;
-        upstream.respond_with(Answer::active());
-        pass(&clock, 5 * SECOND).await;
+        run_other_tasks().await;
+        upstream.respond_with(MockResponse::active());
+        advance_clocks(&clock, 5 * SECOND).await;
         assert_eq!(
             service.authenticate("token").await,
             Accepted,
@@ -161,23 +161,23 @@ async fn dropped_or_panicked_probe_does_not_block_later_probes() {
 
 #[tokio::test(start_paused = true)]
 async fn probe_with_inactive_token_closes_the_breaker() {
-    for (answer, expected) in [
-        (Answer::inactive(), Refused),
-        (Answer::status(400), Unavailable(Kind::Protocol)),
-        (Answer::error(400, "unsupported_token_type"), Refused),
-        (Answer::status(500), TRANSIENT),
+    for (response, expected) in [
+        (MockResponse::inactive(), Rejected),
+        (MockResponse::status(400), Unavailable(Kind::Protocol)),
+        (MockResponse::error(400, "unsupported_token_type"), Rejected),
+        (MockResponse::status(500), TRANSIENT),
     ] {
         let clock = clock();
-        let upstream = Upstream::responding(Answer::active());
-        let service = opened(&upstream, &clock).await;
-        upstream.respond_with(answer);
-        pass(&clock, 5 * SECOND).await;
+        let upstream = Upstream::responding(MockResponse::active());
+        let service = service_with_open_breaker(&upstream, &clock).await;
+        upstream.respond_with(response);
+        advance_clocks(&clock, 5 * SECOND).await;
         assert_eq!(service.authenticate("probe").await, expected);
-        upstream.respond_with(Answer::active());
+        upstream.respond_with(MockResponse::active());
         assert_eq!(
             service.authenticate("token").await,
             Accepted,
-            "the server responds"
+            "any response of the server closes the breaker"
         );
     }
 }
@@ -187,17 +187,17 @@ async fn open_duration_is_jittered_between_one_and_five_seconds() {
     let mut times = Vec::new();
     for _ in 0..40 {
         let clock = clock();
-        let upstream = Upstream::responding(Answer::active());
-        let service = opened(&upstream, &clock).await;
+        let upstream = Upstream::responding(MockResponse::active());
+        let service = service_with_open_breaker(&upstream, &clock).await;
         let before = upstream.calls();
-        let mut waited = 0;
+        let mut tenths = 0;
         while upstream.calls() == before {
-            pass(&clock, SECOND / 10).await;
-            waited += 1;
-            assert!(waited <= 50, "longer than five seconds");
+            advance_clocks(&clock, SECOND / 10).await;
+            tenths += 1;
+            assert!(tenths <= 50, "open for longer than five seconds");
             service.authenticate("token").await;
         }
-        times.push(waited);
+        times.push(tenths);
     }
     assert!(
         times.iter().all(|tenths| (10..=50).contains(tenths)),
@@ -210,53 +210,53 @@ async fn open_duration_is_jittered_between_one_and_five_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn malformed_tokens_cannot_open_the_breaker() {
-    for answer in [
-        Answer::inactive(),
-        Answer::status(400),
-        Answer::error(400, "unsupported_token_type"),
-        Answer::status(401),
-        Answer::status(403),
-        Answer::status(404),
-        Answer::status(405),
-        Answer::status(413),
-        Answer::status(414),
-        Answer::status(422),
-        Answer::status(431),
-        Answer::status(500),
-        Answer::status(302),
-        Answer::text("text/html", "<p>sorry</p>"),
-        Answer::json("{"),
-        Answer::json("x".repeat(100_000)),
-        Answer::json("{\"active\":\"true\"}"),
-        Answer::Lost,
+    for response in [
+        MockResponse::inactive(),
+        MockResponse::status(400),
+        MockResponse::error(400, "unsupported_token_type"),
+        MockResponse::status(401),
+        MockResponse::status(403),
+        MockResponse::status(404),
+        MockResponse::status(405),
+        MockResponse::status(413),
+        MockResponse::status(414),
+        MockResponse::status(422),
+        MockResponse::status(431),
+        MockResponse::status(500),
+        MockResponse::status(302),
+        MockResponse::text("text/html", "<p>sorry</p>"),
+        MockResponse::json("{"),
+        MockResponse::json("x".repeat(100_000)),
+        MockResponse::json("{\"active\":\"true\"}"),
+        MockResponse::Reset,
     ] {
-        let upstream = Upstream::responding(answer);
+        let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
-        ask_many(&service, 50).await;
+        send_many(&service, 50).await;
         assert_eq!(service.breaker(), BreakerState::Closed);
         assert!(upstream.calls() >= 50);
-        upstream.respond_with(Answer::active());
-        assert_eq!(service.authenticate("good").await, Accepted);
+        upstream.respond_with(MockResponse::active());
+        assert_eq!(service.authenticate("active").await, Accepted);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn success_resets_the_failure_count() {
     let upstream = Upstream::new(|call| match call.number % 5 {
-        4 => Answer::active(),
-        _ => Answer::status(429),
+        4 => MockResponse::active(),
+        _ => MockResponse::status(429),
     });
     let service = ProtectedService::new(&upstream, &clock());
-    ask_many(&service, 50).await;
+    send_many(&service, 50).await;
     assert_eq!(upstream.calls(), 50);
     assert_eq!(service.breaker(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn breaker_threshold_is_configurable() {
-    let upstream = Upstream::responding(Answer::status(429));
+    let upstream = Upstream::responding(MockResponse::status(429));
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_breaker_threshold(2)
     });
-    assert_eq!(ask_many(&service, 3).await, [TRANSIENT, TRANSIENT, OPEN]);
+    assert_eq!(send_many(&service, 3).await, [TRANSIENT, TRANSIENT, OPEN]);
 }

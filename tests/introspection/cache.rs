@@ -1,4 +1,4 @@
-//! How long responses are cached, how many, and which are not.
+//! TTLs and capacities of the cache, and responses that are never cached.
 
 use std::future::ready;
 use std::time::Duration;
@@ -11,53 +11,54 @@ use tower_service_token::introspection::IntrospectionBuilder;
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
-    Accepted, MILLISECOND, ProtectedService, Refused, SECOND, clock, credential, just_before,
+    Accepted, MILLISECOND, ProtectedService, Rejected, SECOND, clock, credential, just_before,
 };
-use crate::upstream::{Answer, Upstream, active_with};
+use crate::upstream::{MockResponse, Upstream, active_with};
 
-/// The maps are cut into shards of equal size, so a bound is the capacity rounded up.
-fn about(capacity: usize) -> usize {
+/// Each map is split into shards of equal size, so its bound is the capacity rounded up.
+fn capacity_with_slack(capacity: usize) -> usize {
     capacity + capacity / 10
 }
 
-/// Looks a token up now, just before `life` and at `life`. That makes two calls if a response is
-/// cached for this long.
-async fn assert_remembered_for(answer: Answer, life: Duration, set: Setting) {
+/// Sends requests now, just before `ttl` and at `ttl`. A response that is cached for `ttl` causes
+/// two calls.
+async fn assert_cached_for(response: MockResponse, ttl: Duration, configure: Configure) {
     let clock = clock();
-    let upstream = Upstream::responding(answer);
-    let service = ProtectedService::with(&upstream, &clock, set);
+    let upstream = Upstream::responding(response);
+    let service = ProtectedService::with(&upstream, &clock, configure);
     let outcome = service.authenticate("token").await;
-    clock.advance(just_before(life));
+    clock.advance(just_before(ttl));
     assert_eq!(service.authenticate("token").await, outcome);
-    assert_eq!(upstream.calls(), 1, "{life:?}");
+    assert_eq!(upstream.calls(), 1, "{ttl:?}");
     clock.advance(MILLISECOND);
     assert_eq!(service.authenticate("token").await, outcome);
-    assert_eq!(upstream.calls(), 2, "{life:?}");
+    assert_eq!(upstream.calls(), 2, "{ttl:?}");
 }
 
-type Setting = fn(IntrospectionBuilder) -> IntrospectionBuilder;
+type Configure = fn(IntrospectionBuilder) -> IntrospectionBuilder;
 
 #[tokio::test(start_paused = true)]
 async fn entries_expire_after_their_ttl() {
-    let as_is: Setting = |builder| builder;
-    assert_remembered_for(Answer::active(), 10 * SECOND, as_is).await;
-    assert_remembered_for(Answer::inactive(), 2 * SECOND, as_is).await;
-    let set: Setting = |builder| builder.with_ttl(3 * SECOND).with_negative_ttl(60 * SECOND);
-    assert_remembered_for(Answer::active(), 3 * SECOND, set).await;
-    assert_remembered_for(Answer::inactive(), 10 * SECOND, set).await;
+    let default_settings: Configure = |builder| builder;
+    assert_cached_for(MockResponse::active(), 10 * SECOND, default_settings).await;
+    assert_cached_for(MockResponse::inactive(), 2 * SECOND, default_settings).await;
+    let configure: Configure =
+        |builder| builder.with_ttl(3 * SECOND).with_negative_ttl(60 * SECOND);
+    assert_cached_for(MockResponse::active(), 3 * SECOND, configure).await;
+    assert_cached_for(MockResponse::inactive(), 10 * SECOND, configure).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn ttl_starts_before_the_call() {
     let clock = clock();
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock);
-    upstream.answered().close();
+    upstream.before_response().close();
     let request = service.spawn("token");
-    upstream.answered().wait_until_reached().await;
+    upstream.before_response().wait_until_reached().await;
     clock.advance(2 * SECOND);
-    upstream.answered().reopen();
-    upstream.answered().resume_one();
+    upstream.before_response().reopen();
+    upstream.before_response().resume_one();
     assert_eq!(request.await.unwrap(), Accepted);
     clock.advance(just_before(8 * SECOND));
     assert_eq!(service.authenticate("token").await, Accepted);
@@ -69,8 +70,8 @@ async fn ttl_starts_before_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn zero_ttl_disables_the_cache() {
-    for answer in [Answer::active(), Answer::inactive()] {
-        let upstream = Upstream::responding(answer);
+    for response in [MockResponse::active(), MockResponse::inactive()] {
+        let upstream = Upstream::responding(response);
         let service = ProtectedService::with(&upstream, &clock(), |builder| {
             builder
                 .with_ttl(Duration::ZERO)
@@ -89,21 +90,21 @@ async fn zero_ttl_disables_the_cache() {
 
 #[tokio::test(start_paused = true)]
 async fn only_active_and_inactive_responses_are_cached() {
-    for answer in [
-        Answer::error(400, "unsupported_token_type"),
-        Answer::error(400, "invalid_request"),
-        Answer::inactive().with_status(401),
-        Answer::inactive().with_status(403),
-        Answer::inactive().with_status(404),
-        Answer::active().with_status(201),
-        Answer::inactive().with_status(429),
-        Answer::inactive().with_status(500),
-        Answer::json("{\"active\":\"true\"}"),
-        Answer::json("{\"active\":false"),
-        Answer::text("text/html", "{\"active\":false}"),
-        Answer::Lost,
+    for response in [
+        MockResponse::error(400, "unsupported_token_type"),
+        MockResponse::error(400, "invalid_request"),
+        MockResponse::inactive().with_status(401),
+        MockResponse::inactive().with_status(403),
+        MockResponse::inactive().with_status(404),
+        MockResponse::active().with_status(201),
+        MockResponse::inactive().with_status(429),
+        MockResponse::inactive().with_status(500),
+        MockResponse::json("{\"active\":\"true\"}"),
+        MockResponse::json("{\"active\":false"),
+        MockResponse::text("text/html", "{\"active\":false}"),
+        MockResponse::Reset,
     ] {
-        let upstream = Upstream::responding(answer);
+        let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
         let outcome = service.authenticate("token").await;
         let status = service.store.status();
@@ -111,8 +112,8 @@ async fn only_active_and_inactive_responses_are_cached() {
         assert!(matches!(service.find_cached("token"), Cached::Miss));
         assert_ne!(outcome, Accepted);
         let before = upstream.calls();
-        // The next request makes a call of its own.
-        upstream.respond_with(Answer::active());
+        // Nothing is cached, so the next request makes a call.
+        upstream.respond_with(MockResponse::active());
         assert_eq!(service.authenticate("token").await, Accepted);
         assert_eq!(upstream.calls(), before + 1);
     }
@@ -121,13 +122,13 @@ async fn only_active_and_inactive_responses_are_cached() {
 #[tokio::test(start_paused = true)]
 async fn newer_response_replaces_the_opposite_entry() {
     let clock = clock();
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock);
     assert_eq!(service.authenticate("token").await, Accepted);
-    upstream.respond_with(Answer::inactive());
+    upstream.respond_with(MockResponse::inactive());
     clock.advance(10 * SECOND);
-    assert_eq!(service.authenticate("token").await, Refused);
-    upstream.respond_with(Answer::active());
+    assert_eq!(service.authenticate("token").await, Rejected);
+    upstream.respond_with(MockResponse::active());
     clock.advance(2 * SECOND);
     assert_eq!(service.authenticate("token").await, Accepted);
     clock.advance(just_before(10 * SECOND));
@@ -137,55 +138,59 @@ async fn newer_response_replaces_the_opposite_entry() {
 
 #[tokio::test(start_paused = true)]
 async fn invalidation_refetches_only_the_invalidated_token() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock());
-    let asked = async |token: &str| {
+    let calls_for = async |token: &str| {
         let before = upstream.calls();
         service.authenticate(token).await;
         upstream.calls() - before
     };
-    assert_eq!((asked("one").await, asked("two").await), (1, 1));
+    assert_eq!((calls_for("one").await, calls_for("two").await), (1, 1));
     service.store.invalidate(&credential("one"));
-    assert_eq!((asked("one").await, asked("two").await), (1, 0));
-    upstream.respond_with(Answer::inactive());
-    assert_eq!(asked("three").await, 1);
+    assert_eq!((calls_for("one").await, calls_for("two").await), (1, 0));
+    upstream.respond_with(MockResponse::inactive());
+    assert_eq!(calls_for("three").await, 1);
     service.store.invalidate(&credential("three"));
-    assert_eq!(asked("three").await, 1);
+    assert_eq!(calls_for("three").await, 1);
     service.store.clear();
-    let again = (asked("one").await, asked("two").await, asked("three").await);
+    let again = (
+        calls_for("one").await,
+        calls_for("two").await,
+        calls_for("three").await,
+    );
     assert_eq!(again, (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn invalidation_during_a_call_discards_its_result() {
-    for (forgets_all, asks_meanwhile) in
+    for (clears_all, requests_meanwhile) in
         [(false, false), (false, true), (true, false), (true, true)]
     {
         for (before, after, expected) in [
-            (Answer::active(), Answer::inactive(), Refused),
-            (Answer::inactive(), Answer::active(), Accepted),
+            (MockResponse::active(), MockResponse::inactive(), Rejected),
+            (MockResponse::inactive(), MockResponse::active(), Accepted),
         ] {
             let upstream = Upstream::responding(before);
             let service = ProtectedService::new(&upstream, &clock());
-            upstream.answered().close();
-            let overtaken = service.spawn("token");
-            upstream.answered().wait_until_reached().await;
+            upstream.before_response().close();
+            let pending = service.spawn("token");
+            upstream.before_response().wait_until_reached().await;
             upstream.respond_with(after);
-            if forgets_all {
+            if clears_all {
                 service.store.clear();
             } else {
                 service.store.invalidate(&credential("token"));
             }
-            upstream.answered().reopen();
-            if asks_meanwhile {
-                // Requests from now on must not get the previous answer.
+            upstream.before_response().reopen();
+            if requests_meanwhile {
+                // A request after the invalidation must not get the earlier response.
                 assert_eq!(service.authenticate("token").await, expected);
             }
-            upstream.answered().resume_one();
+            upstream.before_response().resume_one();
             assert_eq!(
-                overtaken.await.unwrap(),
+                pending.await.unwrap(),
                 expected,
-                "it looks the token up again"
+                "the pending request repeats the lookup"
             );
             assert_eq!(service.authenticate("token").await, expected);
             assert_eq!(service.store.status().in_flight, 0);
@@ -193,13 +198,13 @@ async fn invalidation_during_a_call_discards_its_result() {
     }
 }
 
-const GOOD: usize = 1_000;
-/// Four of these make seven tokens: 100,002 in total.
-const JUNK: usize = 57_144;
+const ACTIVE_TOKENS: usize = 1_000;
+/// Every four numbers produce seven different tokens, 100,002 in total.
+const REJECTED_TOKEN_NUMBERS: usize = 57_144;
 
-/// Counts the tokens that are found, looking up a hundred at a time as the layer does.
-async fn found(service: &ProtectedService, tokens: impl Iterator<Item = String>) -> usize {
-    let looked_up = tokens.map(|token| async move {
+/// Looks up a hundred tokens at a time, as the layer does, and counts the active ones.
+async fn count_active(service: &ProtectedService, tokens: impl Iterator<Item = String>) -> usize {
+    let lookups = tokens.map(|token| async move {
         let credential = credential(&token);
         match service.store.find_cached(&credential) {
             Cached::Found(_) => true,
@@ -207,88 +212,108 @@ async fn found(service: &ProtectedService, tokens: impl Iterator<Item = String>)
             Cached::Miss => service.store.find(&credential).await.unwrap().is_some(),
         }
     });
-    let found = stream::iter(looked_up).buffer_unordered(100);
-    found.filter(|is_found| ready(*is_found)).count().await
+    let results = stream::iter(lookups).buffer_unordered(100);
+    results.filter(|is_found| ready(*is_found)).count().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn inactive_tokens_cannot_evict_active_ones() {
-    let upstream = good_and_junk();
+    let upstream = server_with_active_tokens();
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_token_filter(|token| !token.expose_secret().contains("..."))
     });
-    let good = || (0..GOOD).map(|number| format!("good-{number}"));
-    assert_eq!(found(&service, good()).await, GOOD);
-    assert_eq!(service.store.status().active, GOOD);
+    let active_tokens = || (0..ACTIVE_TOKENS).map(|number| format!("active-{number}"));
+    assert_eq!(count_active(&service, active_tokens()).await, ACTIVE_TOKENS);
+    assert_eq!(service.store.status().active, ACTIVE_TOKENS);
 
-    // Four numbers make seven tokens. One of those is sent twice and needs a call.
-    let junk = |number: usize| match number % 4 {
+    // Only the last of four numbers produces tokens that need a call. They are equal and share it.
+    let rejected_tokens = |number: usize| match number % 4 {
         0 => [
             format!("svctok-{number:010}_{:030}", 0),
-            format!("{number}=junk"),
+            format!("{number}=inactive"),
         ],
-        1 => [format!("{number}...junk"), format!("{number}\"junk")],
-        2 => [format!("...junk-{number}"), format!("={number}")],
-        _ => [format!("junk-{number}"), format!("junk-{number}")],
+        1 => [
+            format!("{number}...inactive"),
+            format!("{number}\"inactive"),
+        ],
+        2 => [format!("...inactive-{number}"), format!("={number}")],
+        _ => [format!("inactive-{number}"), format!("inactive-{number}")],
     };
-    let half = |start: usize| (start..start + JUNK / 2).flat_map(junk);
-    assert_eq!(found(&service, half(0)).await, 0);
+    let half = |start: usize| (start..start + REJECTED_TOKEN_NUMBERS / 2).flat_map(rejected_tokens);
+    assert_eq!(count_active(&service, half(0)).await, 0);
     let live_bytes = Counts::of_this_thread().live_bytes;
-    assert_eq!(found(&service, half(JUNK / 2)).await, 0);
-    let grown = Counts::of_this_thread().live_bytes - live_bytes;
-    assert!(grown < 1 << 20, "{grown} bytes");
+    assert_eq!(
+        count_active(&service, half(REJECTED_TOKEN_NUMBERS / 2)).await,
+        0
+    );
+    let growth = Counts::of_this_thread().live_bytes - live_bytes;
+    assert!(growth < 1 << 20, "{growth} bytes");
 
     let status = service.store.status();
-    assert_eq!(status.active, GOOD);
-    assert!((1..=about(10_000)).contains(&status.inactive), "{status:?}");
+    assert_eq!(status.active, ACTIVE_TOKENS);
+    assert!(
+        (1..=capacity_with_slack(10_000)).contains(&status.inactive),
+        "{status:?}"
+    );
     assert_eq!(status.in_flight, 0);
-    assert_eq!(upstream.calls(), GOOD + JUNK / 4);
+    assert_eq!(upstream.calls(), ACTIVE_TOKENS + REJECTED_TOKEN_NUMBERS / 4);
     assert!(
         upstream.max_concurrent() <= 64,
         "{}",
         upstream.max_concurrent()
     );
-    assert_eq!(found(&service, good()).await, GOOD);
-    assert_eq!(upstream.calls(), GOOD + JUNK / 4, "all tokens are cached");
+    assert_eq!(count_active(&service, active_tokens()).await, ACTIVE_TOKENS);
+    assert_eq!(
+        upstream.calls(),
+        ACTIVE_TOKENS + REJECTED_TOKEN_NUMBERS / 4,
+        "the active tokens are still cached"
+    );
 }
 
-/// Accepts each token whose text starts with `good`.
-fn good_and_junk() -> Upstream {
+/// Creates a server for which exactly the tokens that start with `active` are active.
+fn server_with_active_tokens() -> Upstream {
     Upstream::new(|call| {
-        if call.token().starts_with("good") {
-            Answer::active()
+        if call.token().starts_with("active") {
+            MockResponse::active()
         } else {
-            Answer::inactive()
+            MockResponse::inactive()
         }
     })
 }
 
 #[tokio::test(start_paused = true)]
 async fn cache_respects_both_capacities() {
-    let upstream = good_and_junk();
+    let upstream = server_with_active_tokens();
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_capacity(100).with_negative_capacity(50)
     });
     for number in 0..1_000 {
         assert_eq!(
-            service.authenticate(&format!("good-{number}")).await,
+            service.authenticate(&format!("active-{number}")).await,
             Accepted
         );
         assert_eq!(
-            service.authenticate(&format!("junk-{number}")).await,
-            Refused
+            service.authenticate(&format!("inactive-{number}")).await,
+            Rejected
         );
     }
     let status = service.store.status();
-    assert!((1..=about(100)).contains(&status.active), "{status:?}");
-    assert!((1..=about(50)).contains(&status.inactive), "{status:?}");
+    assert!(
+        (1..=capacity_with_slack(100)).contains(&status.active),
+        "{status:?}"
+    );
+    assert!(
+        (1..=capacity_with_slack(50)).contains(&status.inactive),
+        "{status:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn cache_weight_bounds_large_entries() {
-    // A name of 10,000 bytes, which the record holds.
-    let heavy = Answer::of(&active_with(&json!({ "name": "x".repeat(10_000) })));
-    let upstream = Upstream::responding(heavy);
+    // The record contains a name of 10,000 bytes.
+    let large_response =
+        MockResponse::from_json(&active_with(&json!({ "name": "x".repeat(10_000) })));
+    let upstream = Upstream::responding(large_response);
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_max_weight(1_000_000)
     });
@@ -301,7 +326,7 @@ async fn cache_weight_bounds_large_entries() {
     let status = service.store.status();
     assert!((10..=100).contains(&status.active), "{status:?}");
     // Small entries are bounded by the capacity alone.
-    upstream.respond_with(Answer::active());
+    upstream.respond_with(MockResponse::active());
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_max_weight(2 << 20)
     });
@@ -316,7 +341,7 @@ async fn cache_weight_bounds_large_entries() {
 
 #[tokio::test(start_paused = true)]
 async fn only_clones_share_the_cache() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let clock = clock();
     let (one, two) = (
         ProtectedService::new(&upstream, &clock),
@@ -324,6 +349,6 @@ async fn only_clones_share_the_cache() {
     );
     assert_eq!(one.authenticate("token").await, Accepted);
     assert!(matches!(two.find_cached("token"), Cached::Miss));
-    let known = one.store.clone().find_cached(&credential("token"));
-    assert!(matches!(known, Cached::Found(_)), "clones share all");
+    let cached = one.store.clone().find_cached(&credential("token"));
+    assert!(matches!(cached, Cached::Found(_)), "clones share the cache");
 }

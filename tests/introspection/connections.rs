@@ -1,4 +1,4 @@
-//! Connections that are refused, closed at the wrong moment, reused and dropped.
+//! Connections that are refused, closed during a request, reused and dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::introspection::{BreakerState, IntrospectionBuilder};
 
 use crate::protected_service::{
-    Accepted, Kind, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable,
+    Accepted, Kind, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable,
 };
-use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
+use crate::raw_server::{ACTIVE, RawConnection, RawServer, ok_response};
 
-/// A server that handles the requests of each connection in turn with this function.
-fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawServer {
+/// Starts a server that responds to each request with the text for its number.
+fn server_with_script(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawServer {
     let script = Arc::new(script);
     let number = Arc::new(AtomicUsize::new(0));
     RawServer::start(move |mut connection| {
@@ -34,7 +34,7 @@ fn answering(script: impl Fn(usize) -> String + Send + Sync + 'static) -> RawSer
     })
 }
 
-fn without_memory(builder: IntrospectionBuilder) -> IntrospectionBuilder {
+fn without_cache(builder: IntrospectionBuilder) -> IntrospectionBuilder {
     builder
         .with_ttl(Duration::ZERO)
         .with_negative_ttl(Duration::ZERO)
@@ -48,8 +48,8 @@ fn status(status: u16) -> String {
 
 #[tokio::test]
 async fn reuses_connections() {
-    let raw_server = answering(|_| answer(ACTIVE));
-    let service = ProtectedService::to(&raw_server.url(), without_memory);
+    let raw_server = server_with_script(|_| ok_response(ACTIVE));
+    let service = ProtectedService::with_endpoint(&raw_server.url(), without_cache);
     for _ in 0..10 {
         assert_eq!(service.authenticate("token").await, Accepted);
     }
@@ -68,42 +68,46 @@ async fn retries_only_retryable_statuses() {
         (503, TRANSIENT, 2),
         (504, TRANSIENT, 2),
     ] {
-        let raw_server = answering(move |_| status(code));
-        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let raw_server = server_with_script(move |_| status(code));
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
         assert_eq!(service.authenticate("token").await, expected, "{code}");
         assert_eq!(raw_server.requests(), requests, "{code}");
     }
 }
 
 #[tokio::test]
-async fn retry_hides_a_transient_failure() {
-    let raw_server = answering(|number| match number {
+async fn request_succeeds_if_its_retry_succeeds() {
+    let raw_server = server_with_script(|number| match number {
         0 => status(503),
-        _ => answer(ACTIVE),
+        _ => ok_response(ACTIVE),
     });
-    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+    let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
     assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!(raw_server.requests(), 2);
 }
 
 #[tokio::test]
 async fn retries_a_connection_closed_before_any_byte() {
-    for reads_first in [true, false] {
+    for reads_request in [true, false] {
         let raw_server = RawServer::start(move |mut connection: RawConnection| async move {
-            if reads_first {
+            if reads_request {
                 connection.request().await;
             }
         });
-        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
         assert_eq!(service.authenticate("token").await, TRANSIENT);
-        assert_eq!(raw_server.connections(), 2, "reads first: {reads_first}");
+        assert_eq!(
+            raw_server.connections(),
+            2,
+            "reads the request: {reads_request}"
+        );
     }
     let raw_server = RawServer::start(|mut connection: RawConnection| async move {
         if connection.request().await.is_some() && connection.number > 0 {
-            connection.answer(ACTIVE).await;
+            connection.respond(ACTIVE).await;
         }
     });
-    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+    let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
     assert_eq!(service.authenticate("token").await, Accepted);
     assert_eq!((raw_server.connections(), raw_server.requests()), (2, 2));
 }
@@ -111,8 +115,8 @@ async fn retries_a_connection_closed_before_any_byte() {
 #[tokio::test]
 async fn does_not_retry_a_truncated_response() {
     for part in [1, 12, 60, 90] {
-        let raw_server = RawServer::responding(&answer(ACTIVE).as_bytes()[..part]);
-        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let raw_server = RawServer::responding(&ok_response(ACTIVE).as_bytes()[..part]);
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
         assert_eq!(service.authenticate("token").await, TRANSIENT, "{part}");
         assert_eq!(raw_server.connections(), 1, "{part} bytes");
     }
@@ -122,7 +126,8 @@ async fn does_not_retry_a_truncated_response() {
 async fn refused_connection_is_503_until_the_server_returns() {
     let port = ReservedPort::new();
     let address = port.address();
-    let service = ProtectedService::to(&format!("http://{address}/introspect"), |builder| builder);
+    let service =
+        ProtectedService::with_endpoint(&format!("http://{address}/introspect"), |builder| builder);
     let watch = Stopwatch::start();
     assert_eq!(service.authenticate("token").await, TRANSIENT);
     let elapsed = watch.elapsed_without_stalls();
@@ -134,34 +139,37 @@ async fn refused_connection_is_503_until_the_server_returns() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await.unwrap();
-        stream.write_all(answer(ACTIVE).as_bytes()).await.unwrap();
+        stream
+            .write_all(ok_response(ACTIVE).as_bytes())
+            .await
+            .unwrap();
     });
     assert_eq!(service.authenticate("token").await, Accepted);
     server.await.unwrap();
 }
 
-/// Pseudorandom numbers, the same in each run.
-fn microseconds(number: usize) -> Duration {
+/// Returns a pseudorandom delay that is the same in each run.
+fn pseudorandom_delay(number: usize) -> Duration {
     let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     Duration::from_micros(mixed % 2_000)
 }
 
-/// A server that closes a connection after a request, when the next request may have been sent.
+/// Starts a server that closes idle connections at random, sometimes while a request is on its way.
 fn closing_at_random() -> RawServer {
     let number = Arc::new(AtomicUsize::new(0));
     RawServer::start(move |mut connection| {
         let number = Arc::clone(&number);
         async move {
             loop {
-                let wait = microseconds(number.fetch_add(1, Ordering::SeqCst));
-                let patience = if connection.is_fresh() {
+                let delay = pseudorandom_delay(number.fetch_add(1, Ordering::SeqCst));
+                let idle_timeout = if connection.is_fresh() {
                     Duration::from_secs(5)
                 } else {
-                    wait
+                    delay
                 };
-                match timeout(patience, connection.request()).await {
-                    Ok(Some(_)) => connection.answer(ACTIVE).await,
-                    // Idle for too long, or closed by the client.
+                match timeout(idle_timeout, connection.request()).await {
+                    Ok(Some(_)) => connection.respond(ACTIVE).await,
+                    // The connection was idle for too long, or the client closed it.
                     _ => break,
                 };
             }
@@ -170,35 +178,35 @@ fn closing_at_random() -> RawServer {
 }
 
 #[tokio::test]
-async fn closed_idle_connections_fail_no_request() {
+async fn requests_succeed_although_the_server_closes_idle_connections() {
     let raw_server = closing_at_random();
-    let service = ProtectedService::to(&raw_server.url(), without_memory);
+    let service = ProtectedService::with_endpoint(&raw_server.url(), without_cache);
     for number in 0..500 {
         assert_eq!(
             service.authenticate("token").await,
             Accepted,
             "request {number}"
         );
-        sleep(microseconds(number + 1_000_000)).await;
+        sleep(pseudorandom_delay(number + 1_000_000)).await;
     }
     assert!(
         raw_server.connections() > 20,
         "{}",
         raw_server.connections()
     );
-    assert!(raw_server.connections() < 500, "some were used again");
+    assert!(raw_server.connections() < 500, "no connection was reused");
 }
 
 #[tokio::test]
-async fn closed_idle_connections_fail_no_concurrent_request() {
+async fn concurrent_requests_succeed_although_the_server_closes_idle_connections() {
     let raw_server = closing_at_random();
-    let service = ProtectedService::to(&raw_server.url(), without_memory);
+    let service = ProtectedService::with_endpoint(&raw_server.url(), without_cache);
     for round in 0..100 {
         let tokens: Vec<_> = (0..8).map(|number| format!("token-{number}")).collect();
         for found in join_all(tokens.iter().map(|token| service.find(token))).await {
             assert!(matches!(found, Ok(Some(_))), "round {round}: {found:?}");
         }
-        sleep(microseconds(round + 2_000_000)).await;
+        sleep(pseudorandom_delay(round + 2_000_000)).await;
     }
 }
 
@@ -210,16 +218,16 @@ async fn drops_idle_connections_after_four_seconds() {
             let sender = sender.clone();
             async move {
                 connection.request().await;
-                connection.answer(ACTIVE).await;
-                let begun = Instant::now();
-                connection.closed().await;
-                sender.send(begun.elapsed()).unwrap();
+                connection.respond(ACTIVE).await;
+                let started = Instant::now();
+                connection.wait_until_closed().await;
+                sender.send(started.elapsed()).unwrap();
             }
         });
-        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
         assert_eq!(service.authenticate("token").await, Accepted);
         let idle = timeout(60 * SECOND, idle.recv()).await;
-        idle.expect("it is dropped").unwrap()
+        idle.expect("the connection is dropped").unwrap()
     })
     .await;
     // Node.js closes idle connections after 5 s.
@@ -227,13 +235,13 @@ async fn drops_idle_connections_after_four_seconds() {
     assert!(window.contains(&idle), "{idle:?}");
 }
 
-/// A token may cause this, so it does not open the breaker.
+/// A token may cause a reset, so resets do not open the breaker.
 #[tokio::test]
 async fn connection_reset_is_retried_once_per_request() {
     let raw_server = RawServer::start(|connection: RawConnection| async move {
         connection.stream.set_zero_linger().unwrap();
     });
-    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+    let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
     for number in 0..20 {
         assert_eq!(
             service.authenticate(&format!("token-{number}")).await,
@@ -248,7 +256,7 @@ async fn connection_reset_is_retried_once_per_request() {
 async fn unreachable_server_opens_the_breaker() {
     let port = ReservedPort::new();
     let url = format!("http://{}/introspect", port.address());
-    let service = ProtectedService::to(&url, |builder| builder);
+    let service = ProtectedService::with_endpoint(&url, |builder| builder);
     for number in 0..5 {
         assert_eq!(
             service.authenticate(&format!("token-{number}")).await,
@@ -268,29 +276,29 @@ async fn concurrent_tokens_get_their_own_responses() {
             let token = request.rsplit("token=").next().unwrap();
             let body = format!(
                 "{{\"active\":{},\"sub\":\"{token}\"}}",
-                token.starts_with("good")
+                token.starts_with("active")
             );
-            connection.answer(&body).await;
+            connection.respond(&body).await;
         }
     });
-    let service = ProtectedService::to(&raw_server.url(), |builder| builder);
-    // As many as there may be calls, so that no request is rejected.
-    let asked = (0..64).map(|number| {
+    let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
+    // The default limit of concurrent calls, so that no request is rejected.
+    let requests = (0..64).map(|number| {
         let service = service.clone();
         async move {
             if number % 2 == 0 {
-                let token = format!("good-{number}");
+                let token = format!("active-{number}");
                 let principal = service.principal(&token).await;
                 assert_eq!(principal.subject(), Some(token.as_str()));
             } else {
                 assert_eq!(
-                    service.authenticate(&format!("junk-{number}")).await,
-                    Refused
+                    service.authenticate(&format!("inactive-{number}")).await,
+                    Rejected
                 );
             }
         }
     });
-    join_all(asked).await;
+    join_all(requests).await;
     assert!(
         raw_server.connections() <= 64,
         "{}",

@@ -1,5 +1,5 @@
-//! The same tokens, introspected over HTTP at our own `/introspect` and looked up in its store,
-//! give the same principals and the same rejections.
+//! Introspection at our own `/introspect` endpoint and a direct lookup in its store yield the same
+//! principals and the same rejections.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,26 +17,26 @@ use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 
 use crate::protected_service::{SECOND, START, at, clock, send};
 
-/// A store, its endpoints on loopback, and the two ways to check its tokens.
-struct Pair {
+/// A store with its OAuth endpoints on loopback, and layers for both ways to check its tokens.
+struct Deployment {
     clock: ManualClock,
     tokens: ServiceTokens,
-    /// The client that introspects.
-    service: TokenId,
+    /// The token of the client that calls `/introspect`.
+    client: TokenId,
     direct: ServiceTokenLayer,
-    introspecting: Vec<ServiceTokenLayer>,
+    remote: Vec<ServiceTokenLayer>,
     server: JoinHandle<()>,
 }
 
-impl Drop for Pair {
+impl Drop for Deployment {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-/// Everything that a handler sees of its caller, except how the store found it.
+/// The fields of a principal that must be equal.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct PrincipalFields {
     id: String,
     name: String,
     subject: Option<String>,
@@ -44,17 +44,17 @@ struct Seen {
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: Vec<(String, String)>,
-    /// In whole seconds.
+    /// Rounded down to whole seconds.
     expires_at: Option<SystemTime>,
 }
 
-fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut texts: Vec<_> = texts.map(str::to_owned).collect();
-    texts.sort_unstable();
-    texts
+fn sorted<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut sorted: Vec<_> = values.map(str::to_owned).collect();
+    sorted.sort_unstable();
+    sorted
 }
 
-impl From<&Principal> for Seen {
+impl From<&Principal> for PrincipalFields {
     fn from(principal: &Principal) -> Self {
         let labels = principal.labels();
         Self {
@@ -62,8 +62,8 @@ impl From<&Principal> for Seen {
             name: principal.name().to_owned(),
             subject: principal.subject().map(str::to_owned),
             owner: principal.owner().map(str::to_owned),
-            roles: texts(principal.roles().iter()),
-            scopes: texts(principal.scopes().iter()),
+            roles: sorted(principal.roles().iter()),
+            scopes: sorted(principal.scopes().iter()),
             labels: labels
                 .map(|(key, value)| (key.into(), value.into()))
                 .collect(),
@@ -77,7 +77,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     at(since.as_secs())
 }
 
-impl Pair {
+impl Deployment {
     async fn new() -> Self {
         let clock = clock();
         let store = SqliteStore::in_memory().await.unwrap();
@@ -94,14 +94,14 @@ impl Pair {
                 .await
                 .unwrap();
         });
-        let new = NewToken::new("the service").with_scopes(["introspect"]);
-        let service = tokens.create(new).await.unwrap();
-        let (id, secret) = (service.record().id(), service.expose_secret());
+        let new = NewToken::new("introspection client").with_scopes(["introspect"]);
+        let client = tokens.create(new).await.unwrap();
+        let (id, secret) = (client.record().id(), client.expose_secret());
         let auths = [
             ClientAuth::bearer(secret),
             ClientAuth::basic(id.to_string(), secret),
         ];
-        let introspecting = auths.map(|auth| {
+        let remote = auths.map(|auth| {
             let store = IntrospectionStore::builder(auth)
                 .allow_http_to_loopback()
                 .allow_any_visible_ascii()
@@ -118,8 +118,8 @@ impl Pair {
         });
         Self {
             direct: layer,
-            introspecting: introspecting.into(),
-            service: id,
+            remote: remote.into(),
+            client: id,
             clock,
             tokens,
             server,
@@ -130,28 +130,33 @@ impl Pair {
         self.tokens.create(new).await.unwrap()
     }
 
-    /// Returns the caller with this token, or the status of the rejection, which must be the same both ways.
-    async fn seen(&self, token: &str) -> Result<Seen, StatusCode> {
-        let expected = seen(&self.direct, token).await;
-        for layer in &self.introspecting {
-            assert_eq!(seen(layer, token).await, expected);
+    /// Authenticates in both ways, asserts that the results are equal, and returns the result.
+    async fn authenticate(&self, token: &str) -> Result<PrincipalFields, StatusCode> {
+        let expected = authenticate(&self.direct, token).await;
+        for layer in &self.remote {
+            assert_eq!(authenticate(layer, token).await, expected);
         }
         expected
     }
 
-    async fn assert_refused(&self, what: &str, token: &str) {
-        let refused = Err(StatusCode::UNAUTHORIZED);
-        assert_eq!(self.seen(token).await, refused, "{what}");
+    async fn assert_rejected(&self, case: &str, token: &str) {
+        let rejected = Err(StatusCode::UNAUTHORIZED);
+        assert_eq!(self.authenticate(token).await, rejected, "{case}");
     }
 }
 
-async fn seen(layer: &ServiceTokenLayer, token: &str) -> Result<Seen, StatusCode> {
+async fn authenticate(
+    layer: &ServiceTokenLayer,
+    token: &str,
+) -> Result<PrincipalFields, StatusCode> {
     let response = send(layer, token).await;
     let principal = response.extensions().get::<Principal>();
-    principal.map(Seen::from).ok_or(response.status())
+    principal
+        .map(PrincipalFields::from)
+        .ok_or(response.status())
 }
 
-fn full(name: &str) -> NewToken {
+fn token_with_all_fields(name: &str) -> NewToken {
     NewToken::new(name)
         .with_subject("team-a")
         .with_owner("user:1")
@@ -164,107 +169,154 @@ fn full(name: &str) -> NewToken {
 
 #[tokio::test]
 async fn valid_token_yields_the_same_principal_locally_and_by_introspection() {
-    let pair = Pair::new().await;
-    let token = pair.create(full("ci \u{1F680}")).await;
-    let seen = pair.seen(token.expose_secret()).await.unwrap();
-    assert_eq!(seen.subject.as_deref(), Some("team-a"));
-    assert_eq!(seen.owner.as_deref(), Some("user:1"));
-    assert_eq!(seen.roles, ["deployer", "k8s-troubleshooter"]);
-    assert_eq!(seen.scopes.len(), 3);
-    assert_eq!(seen.labels.len(), 2);
-    assert_eq!(seen.expires_at, Some(at(START + 60)));
+    let deployment = Deployment::new().await;
+    let token = deployment
+        .create(token_with_all_fields("ci \u{1F680}"))
+        .await;
+    let principal = deployment
+        .authenticate(token.expose_secret())
+        .await
+        .unwrap();
+    assert_eq!(principal.subject.as_deref(), Some("team-a"));
+    assert_eq!(principal.owner.as_deref(), Some("user:1"));
+    assert_eq!(principal.roles, ["deployer", "k8s-troubleshooter"]);
+    assert_eq!(principal.scopes.len(), 3);
+    assert_eq!(principal.labels.len(), 2);
+    assert_eq!(principal.expires_at, Some(at(START + 60)));
 
-    let plain = pair.create(NewToken::new("plain")).await;
-    let seen = pair.seen(plain.expose_secret()).await.unwrap();
-    assert_eq!((seen.subject, seen.expires_at), (None, None));
-    assert_eq!(seen.id, plain.record().id().to_string());
+    let plain = deployment.create(NewToken::new("plain")).await;
+    let principal = deployment
+        .authenticate(plain.expose_secret())
+        .await
+        .unwrap();
+    assert_eq!((principal.subject, principal.expires_at), (None, None));
+    assert_eq!(principal.id, plain.record().id().to_string());
 
-    // Imported, with characters that need encoding.
-    let foreign = "p%a&s=s+\"w/o\\r;d#?<>";
-    let digest = TokenDigest::of(foreign);
-    pair.tokens.import(full("foreign"), digest).await.unwrap();
-    assert_eq!(pair.seen(foreign).await.unwrap().name, "foreign");
+    // An imported token with characters that need encoding.
+    let imported = "p%a&s=s+\"w/o\\r;d#?<>";
+    let digest = TokenDigest::of(imported);
+    deployment
+        .tokens
+        .import(token_with_all_fields("imported"), digest)
+        .await
+        .unwrap();
+    assert_eq!(
+        deployment.authenticate(imported).await.unwrap().name,
+        "imported"
+    );
 }
 
 #[tokio::test]
 async fn validity_period_is_equal_locally_and_by_introspection() {
-    let pair = Pair::new().await;
-    let new = full("timed").with_not_before(at(START + 10));
-    let token = pair.create(new).await;
+    let deployment = Deployment::new().await;
+    let new = token_with_all_fields("timed").with_not_before(at(START + 10));
+    let token = deployment.create(new).await;
     let token = token.expose_secret();
-    for (second, is_good) in [(0, false), (9, false), (10, true), (59, true), (60, false)] {
-        pair.clock.set(at(START + second));
-        assert_eq!(pair.seen(token).await.is_ok(), is_good, "{second}");
+    for (second, is_valid) in [(0, false), (9, false), (10, true), (59, true), (60, false)] {
+        deployment.clock.set(at(START + second));
+        assert_eq!(
+            deployment.authenticate(token).await.is_ok(),
+            is_valid,
+            "{second}"
+        );
     }
 }
 
 #[tokio::test]
 async fn invalid_token_is_rejected_locally_and_by_introspection() {
-    let pair = Pair::new().await;
-    let revoked = pair.create(full("revoked")).await;
-    let disabled = pair.create(full("disabled")).await;
+    let deployment = Deployment::new().await;
+    let revoked = deployment.create(token_with_all_fields("revoked")).await;
+    let disabled = deployment.create(token_with_all_fields("disabled")).await;
     for token in [&revoked, &disabled] {
-        assert!(pair.seen(token.expose_secret()).await.is_ok());
+        assert!(deployment.authenticate(token.expose_secret()).await.is_ok());
     }
-    let tokens = pair.tokens.clone().allow_last_admin_removal();
+    let tokens = deployment.tokens.clone().allow_last_admin_removal();
     tokens.revoke(revoked.record().id()).await.unwrap();
     tokens.disable(disabled.record().id()).await.unwrap();
-    pair.assert_refused("revoked", revoked.expose_secret())
+    deployment
+        .assert_rejected("revoked", revoked.expose_secret())
         .await;
-    pair.assert_refused("disabled", disabled.expose_secret())
+    deployment
+        .assert_rejected("disabled", disabled.expose_secret())
         .await;
-    pair.tokens.enable(disabled.record().id()).await.unwrap();
-    assert!(pair.seen(disabled.expose_secret()).await.is_ok());
+    deployment
+        .tokens
+        .enable(disabled.record().id())
+        .await
+        .unwrap();
+    assert!(
+        deployment
+            .authenticate(disabled.expose_secret())
+            .await
+            .is_ok()
+    );
 
     let unknown = TokenFormat::default().mint().unwrap();
-    pair.assert_refused("unknown", unknown.expose_secret())
+    deployment
+        .assert_rejected("unknown", unknown.expose_secret())
         .await;
-    pair.assert_refused("foreign", "nobody-knows-this").await;
-    let good = pair.create(full("good")).await;
-    let mut damaged = good.expose_secret().to_owned();
+    deployment
+        .assert_rejected("other format", "not-a-token")
+        .await;
+    let valid = deployment.create(token_with_all_fields("valid")).await;
+    let mut damaged = valid.expose_secret().to_owned();
     let last = if damaged.ends_with('0') { "1" } else { "0" };
     damaged.replace_range(damaged.len() - 1.., last);
-    pair.assert_refused("damaged", &damaged).await;
+    deployment.assert_rejected("damaged", &damaged).await;
 }
 
 #[tokio::test]
 async fn grace_period_is_equal_locally_and_by_introspection() {
-    let pair = Pair::new().await;
-    let old = pair.create(full("rotated")).await;
+    let deployment = Deployment::new().await;
+    let old = deployment.create(token_with_all_fields("rotated")).await;
     let grace = 20 * SECOND;
-    let new = pair.tokens.rotate(old.record().id(), grace).await.unwrap();
-    let current = pair.seen(new.expose_secret()).await.unwrap();
+    let new = deployment
+        .tokens
+        .rotate(old.record().id(), grace)
+        .await
+        .unwrap();
+    let current = deployment.authenticate(new.expose_secret()).await.unwrap();
     assert_eq!(current.expires_at, Some(at(START + 60)));
 
-    let direct = seen(&pair.direct, old.expose_secret()).await.unwrap();
+    let direct = authenticate(&deployment.direct, old.expose_secret())
+        .await
+        .unwrap();
     assert_eq!(direct, current);
-    for layer in &pair.introspecting {
-        let introspected = seen(layer, old.expose_secret()).await.unwrap();
-        // A remote service gets the end of the grace period as the expiry.
+    for layer in &deployment.remote {
+        let introspected = authenticate(layer, old.expose_secret()).await.unwrap();
+        // Introspection reports the end of the grace period as the expiry.
         let expires_at = Some(at(START + 20));
-        let current = seen(layer, new.expose_secret()).await.unwrap();
+        let current = authenticate(layer, new.expose_secret()).await.unwrap();
         assert_eq!(
             introspected,
-            Seen {
+            PrincipalFields {
                 expires_at,
                 ..current
             }
         );
     }
-    pair.clock.set(at(START + 20));
-    pair.assert_refused("past its grace", old.expose_secret())
+    deployment.clock.set(at(START + 20));
+    deployment
+        .assert_rejected("after the grace period", old.expose_secret())
         .await;
-    assert_eq!(pair.seen(new.expose_secret()).await.unwrap(), current);
+    assert_eq!(
+        deployment.authenticate(new.expose_secret()).await.unwrap(),
+        current
+    );
 }
 
 #[tokio::test]
 async fn client_without_introspection_rights_gets_503() {
-    let pair = Pair::new().await;
-    let token = pair.create(full("ci")).await;
-    pair.tokens.revoke(pair.service).await.unwrap();
-    assert!(seen(&pair.direct, token.expose_secret()).await.is_ok());
-    for layer in &pair.introspecting {
-        let refused = seen(layer, token.expose_secret()).await;
-        assert_eq!(refused, Err(StatusCode::SERVICE_UNAVAILABLE));
+    let deployment = Deployment::new().await;
+    let token = deployment.create(token_with_all_fields("ci")).await;
+    deployment.tokens.revoke(deployment.client).await.unwrap();
+    assert!(
+        authenticate(&deployment.direct, token.expose_secret())
+            .await
+            .is_ok()
+    );
+    for layer in &deployment.remote {
+        let rejected = authenticate(layer, token.expose_secret()).await;
+        assert_eq!(rejected, Err(StatusCode::SERVICE_UNAVAILABLE));
     }
 }

@@ -1,19 +1,19 @@
 //! `IntrospectionStore` against hostile authorization servers, with a test for each rule.
 //!
-//! Two servers replace a real one: an [`upstream`] in this process with a manual clock, and a
-//! [`raw_server`] with real sockets that writes byte by byte.
+//! Two test servers stand in for a real one: [`upstream`] runs in this process with a manual clock,
+//! and [`raw_server`] writes scripted bytes to real sockets.
 //!
-//! 1. [Outcomes](outcomes): the status for each response of the server.
-//! 2. [Responses](responses): how one is parsed, and what is malformed.
-//! 3. [Rules](rules) that an active token must meet, at every request.
-//! 4. [Requests](requests): what is sent, and what is rejected without a call.
-//! 5. [Cache](cache): how long, how many, and what is never cached.
-//! 6. [Lookups](shared_lookups) are shared, outlive their requests, fail, panic and are limited.
-//! 7. [Breaker](breaker): what opens it, and what does not.
-//! 8. [Stale](stale) entries, if enabled.
-//! 9. [Sockets](sockets): what a hostile server can do with bytes and with time.
-//! 10. [Connections](connections) that are refused, closed, reused and dropped.
-//! 11. [Secrets](secrets) and metrics: what is logged and counted.
+//! 1. [Outcomes](outcomes): the status of the request for each response of the server.
+//! 2. [Responses](responses): parsing, and malformed responses.
+//! 3. [Rules](rules) that an active token must meet on every request.
+//! 4. [Requests](requests) to the server, and tokens that are rejected without a call.
+//! 5. [Cache](cache): TTLs, capacities, and responses that are never cached.
+//! 6. [Shared lookups](shared_lookups): concurrency, cancellation, deadlines, panics and limits.
+//! 7. [Circuit breaker](breaker): failures that open it, and failures that do not.
+//! 8. [Stale entries](stale), if enabled.
+//! 9. [Sockets](sockets): slow, endless and malformed responses as bytes.
+//! 10. [Connections](connections): refused, closed, reused and dropped.
+//! 11. [Secrets](secrets) in errors and logs, and metrics.
 //! 12. Differential: our own endpoints and the store behind them give the same results.
 
 mod breaker;

@@ -1,4 +1,4 @@
-//! Each request and each call is counted under one outcome.
+//! Each request and each call is counted once, under its outcome.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,14 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde_json::json;
 
 use crate::protected_service::{
-    Accepted, Kind, ProtectedService, Refused, SECOND, TRANSIENT, Unavailable, clock, settle,
+    Accepted, Kind, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
+    run_other_tasks,
 };
-use crate::upstream::{Answer, Upstream, active_with};
+use crate::upstream::{MockResponse, Upstream, active_with};
 
 const PREFIX: &str = "service_token_introspection_";
 
-/// Returns the metrics of this store after `run`, by name and outcome.
+/// Runs `run` and returns the metrics of the store by name and outcome.
 fn record_metrics(run: impl Future<Output = ()>) -> BTreeMap<String, i64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -23,7 +24,7 @@ fn record_metrics(run: impl Future<Output = ()>) -> BTreeMap<String, i64> {
         .build()
         .unwrap();
     metrics::with_local_recorder(&recorder, || runtime.block_on(run));
-    let mut counted = BTreeMap::new();
+    let mut metrics_by_name = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let key = key.key();
         let Some(name) = key.name().strip_prefix(PREFIX) else {
@@ -37,51 +38,58 @@ fn record_metrics(run: impl Future<Output = ()>) -> BTreeMap<String, i64> {
             DebugValue::Histogram(_) => continue,
         };
         let name = format!("{name} {}", labels.join(" "));
-        counted.insert(name.trim_end().to_owned(), value);
+        metrics_by_name.insert(name.trim_end().to_owned(), value);
     }
-    counted
+    metrics_by_name
 }
 
 #[track_caller]
-fn assert_counted<const N: usize>(counted: &BTreeMap<String, i64>, expected: [(&str, i64); N]) {
-    let mut counted: Vec<_> = counted
+fn assert_counted<const N: usize>(
+    metrics_by_name: &BTreeMap<String, i64>,
+    expected: [(&str, i64); N],
+) {
+    let mut metrics_by_name: Vec<_> = metrics_by_name
         .iter()
         .map(|(name, count)| (name.as_str(), *count))
         .collect();
     // A gauge that is zero again may or may not be listed.
-    counted.retain(|(name, count)| name.contains("_total") || *count != 0);
+    metrics_by_name.retain(|(name, count)| name.contains("_total") || *count != 0);
     let mut expected = expected.to_vec();
     expected.sort_unstable();
-    assert_eq!(counted, expected);
+    assert_eq!(metrics_by_name, expected);
 }
 
 #[test]
 fn counts_every_request_outcome() {
-    let counted = record_metrics(async {
+    let metrics_by_name = record_metrics(async {
         let clock = clock();
         let upstream = Upstream::new(|call| match call.token() {
-            "good" => Answer::active(),
-            _ => Answer::inactive(),
+            "active" => MockResponse::active(),
+            _ => MockResponse::inactive(),
         });
         let service = ProtectedService::with(&upstream, &clock, |builder| {
             builder.with_stale_if_error(60 * SECOND)
         });
         for _ in 0..3 {
-            assert_eq!(service.authenticate("good").await, Accepted);
-            assert_eq!(service.authenticate("junk").await, Refused);
+            assert_eq!(service.authenticate("active").await, Accepted);
+            assert_eq!(service.authenticate("inactive").await, Rejected);
         }
-        assert_eq!(service.authenticate("no=b64token").await, Refused);
+        assert_eq!(service.authenticate("no=b64token").await, Rejected);
         service.store.clear();
         assert_eq!(
-            join_all([service.authenticate("good"), service.authenticate("good")]).await,
+            join_all([
+                service.authenticate("active"),
+                service.authenticate("active")
+            ])
+            .await,
             [Accepted; 2]
         );
         clock.advance(10 * SECOND);
-        upstream.respond_with(Answer::status(500));
-        assert!(service.principal("good").await.is_stale());
+        upstream.respond_with(MockResponse::status(500));
+        assert!(service.principal("active").await.is_stale());
     });
     assert_counted(
-        &counted,
+        &metrics_by_name,
         [
             ("calls_total active", 2),
             ("calls_total inactive", 1),
@@ -98,36 +106,36 @@ fn counts_every_request_outcome() {
 
 #[test]
 fn counts_every_call_outcome_once() {
-    for (answer, outcome, calls) in [
-        (Answer::active(), "active", 1),
-        (Answer::inactive(), "inactive", 1),
+    for (response, outcome, calls) in [
+        (MockResponse::active(), "active", 1),
+        (MockResponse::inactive(), "inactive", 1),
         (
-            Answer::error(400, "unsupported_token_type"),
+            MockResponse::error(400, "unsupported_token_type"),
             "unsupported_token",
             1,
         ),
-        (Answer::status(400), "protocol", 1),
-        (Answer::json("{"), "protocol", 1),
-        (Answer::status(401), "credentials", 1),
-        (Answer::status(500), "transient", 1),
-        (Answer::status(503), "transient", 2),
-        (Answer::Hang, "timed_out", 1),
-        (Answer::Panic, "lost", 1),
+        (MockResponse::status(400), "protocol", 1),
+        (MockResponse::json("{"), "protocol", 1),
+        (MockResponse::status(401), "credentials", 1),
+        (MockResponse::status(500), "transient", 1),
+        (MockResponse::status(503), "transient", 2),
+        (MockResponse::Hang, "timed_out", 1),
+        (MockResponse::Panic, "lost", 1),
     ] {
-        let upstream = Upstream::responding(answer);
-        let counted = record_metrics({
+        let upstream = Upstream::responding(response);
+        let metrics_by_name = record_metrics({
             let upstream = upstream.clone();
             async move {
                 ProtectedService::new(&upstream, &clock())
                     .authenticate("token")
                     .await;
-                // The call ends in its own task.
-                settle().await;
+                // The call is counted in a separate task.
+                run_other_tasks().await;
             }
         });
         assert_eq!(upstream.calls(), calls);
         let name = format!("calls_total {outcome}");
-        assert_counted(&counted, [(&name, 1), ("requests_total miss", 1)]);
+        assert_counted(&metrics_by_name, [(&name, 1), ("requests_total miss", 1)]);
     }
 }
 
@@ -143,14 +151,14 @@ fn counts_every_claim_violation() {
         (json!({ "cnf": {} }), "bound_to_a_key"),
         (json!({ "sub": null, "aud": "api" }), "no_subject"),
     ] {
-        let counted = record_metrics(async move {
-            let upstream = Upstream::responding(Answer::of(&active_with(&members)));
+        let metrics_by_name = record_metrics(async move {
+            let upstream = Upstream::responding(MockResponse::from_json(&active_with(&members)));
             let service = ProtectedService::with(&upstream, &clock(), |builder| {
                 builder
                     .with_audience("api")
                     .with_issuer("https://auth.example")
             });
-            assert_eq!(service.authenticate("token").await, Refused);
+            assert_eq!(service.authenticate("token").await, Rejected);
         });
         let name = format!("claim_violations_total {rule}");
         let expected = [
@@ -158,14 +166,14 @@ fn counts_every_claim_violation() {
             ("calls_total active", 1),
             ("requests_total miss", 1),
         ];
-        assert_counted(&counted, expected);
+        assert_counted(&metrics_by_name, expected);
     }
 }
 
 #[test]
 fn counts_rejections_and_updates_gauges() {
-    let counted = record_metrics(async {
-        let upstream = Upstream::responding(Answer::status(429));
+    let metrics_by_name = record_metrics(async {
+        let upstream = Upstream::responding(MockResponse::status(429));
         let service =
             ProtectedService::with(&upstream, &clock(), |builder| builder.with_max_in_flight(1));
         for number in 0..5 {
@@ -178,21 +186,21 @@ fn counts_rejections_and_updates_gauges() {
             service.authenticate("token").await,
             Unavailable(Kind::BreakerOpen)
         );
-        upstream.respond_with(Answer::active());
+        upstream.respond_with(MockResponse::active());
         let other =
             ProtectedService::with(&upstream, &clock(), |builder| builder.with_max_in_flight(1));
-        upstream.answered().close();
+        upstream.before_response().close();
         let _running = other.spawn("one");
-        upstream.answered().wait_until_reached().await;
+        upstream.before_response().wait_until_reached().await;
         assert_eq!(
             other.authenticate("two").await,
             Unavailable(Kind::Overloaded)
         );
     });
-    assert_eq!(counted["requests_total breaker_open"], 1);
-    assert_eq!(counted["requests_total overloaded"], 1);
-    assert_eq!(counted["calls_total transient"], 5);
-    assert_eq!(counted["breaker_open"], 1);
+    assert_eq!(metrics_by_name["requests_total breaker_open"], 1);
+    assert_eq!(metrics_by_name["requests_total overloaded"], 1);
+    assert_eq!(metrics_by_name["calls_total transient"], 5);
+    assert_eq!(metrics_by_name["breaker_open"], 1);
     // The call is still in progress when its runtime ends.
-    assert_eq!(counted["calls_in_flight"], 1);
+    assert_eq!(metrics_by_name["calls_in_flight"], 1);
 }

@@ -1,4 +1,5 @@
-//! The caller's response for each response of the server, row by row of the documented table.
+//! The status of a request for each response of the authorization server, as the documented table
+//! lists them.
 
 use std::error::Error;
 
@@ -11,14 +12,14 @@ use tower_service_token::authorize::RequireScopesLayer;
 use tower_service_token::store::StoreErrorKind;
 
 use crate::protected_service::{
-    Accepted, Kind, Outcome, PROTOCOL, ProtectedService, Refused, TRANSIENT, Unavailable, cause,
+    Accepted, Kind, Outcome, PROTOCOL, ProtectedService, Rejected, TRANSIENT, Unavailable, cause,
     clock,
 };
-use crate::upstream::{Answer, Upstream, active_with};
+use crate::upstream::{MockResponse, Upstream, active_with};
 
 const CREDENTIALS: Outcome = Unavailable(Kind::Credentials);
 
-/// Each status with its outcome and the number of calls.
+/// Each status of the server with the outcome of the request and the number of calls.
 const STATUSES: [(u16, Outcome, usize); 32] = [
     (201, PROTOCOL, 1),
     (202, PROTOCOL, 1),
@@ -57,22 +58,22 @@ const STATUSES: [(u16, Outcome, usize); 32] = [
 #[tokio::test(start_paused = true)]
 async fn non_200_status_never_rejects_the_token() {
     for (status, expected, calls) in STATUSES {
-        // Whatever the body contains, even an active token.
-        for answer in [
-            Answer::status(status),
-            Answer::active().with_status(status),
-            Answer::inactive().with_status(status),
-            Answer::json("").with_status(status),
+        // The body does not matter, even if it describes an active token.
+        for response in [
+            MockResponse::status(status),
+            MockResponse::active().with_status(status),
+            MockResponse::inactive().with_status(status),
+            MockResponse::json("").with_status(status),
         ] {
-            let upstream = Upstream::responding(answer);
+            let upstream = Upstream::responding(response);
             let service = ProtectedService::new(&upstream, &clock());
             assert_eq!(service.authenticate("token").await, expected, "{status}");
             assert_eq!(upstream.calls(), calls, "{status}");
             let error = service.find("token").await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Unavailable);
             assert_eq!(Unavailable(cause(&error).kind()), expected);
-            let text = StatusCode::from_u16(status).unwrap();
-            assert_eq!(cause(&error).status(), Some(text));
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(cause(&error).status(), Some(status));
         }
     }
 }
@@ -81,14 +82,14 @@ async fn non_200_status_never_rejects_the_token() {
 async fn valid_response_is_accepted_or_rejected_after_one_call() {
     let past = json!({ "exp": 1 });
     let future = json!({ "nbf": 4_000_000_000_u64 });
-    for (answer, expected) in [
-        (Answer::active(), Accepted),
-        (Answer::inactive(), Refused),
-        (Answer::error(400, "unsupported_token_type"), Refused),
-        (Answer::of(&active_with(&past)), Refused),
-        (Answer::of(&active_with(&future)), Refused),
+    for (response, expected) in [
+        (MockResponse::active(), Accepted),
+        (MockResponse::inactive(), Rejected),
+        (MockResponse::error(400, "unsupported_token_type"), Rejected),
+        (MockResponse::from_json(&active_with(&past)), Rejected),
+        (MockResponse::from_json(&active_with(&future)), Rejected),
     ] {
-        let upstream = Upstream::responding(answer);
+        let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
         assert_eq!(service.authenticate("token").await, expected);
         assert_eq!(upstream.calls(), 1);
@@ -100,17 +101,20 @@ async fn valid_response_is_accepted_or_rejected_after_one_call() {
 #[tokio::test(start_paused = true)]
 async fn only_unsupported_token_type_with_400_rejects_the_token() {
     let error = "unsupported_token_type";
-    for (answer, expected) in [
-        (Answer::error(400, "invalid_request"), PROTOCOL),
-        (Answer::error(400, "UNSUPPORTED_TOKEN_TYPE"), PROTOCOL),
-        (Answer::error(400, "unsupported_token_type "), PROTOCOL),
-        (Answer::error(200, error), PROTOCOL),
-        (Answer::error(404, error), PROTOCOL),
-        (Answer::error(401, error), CREDENTIALS),
-        (Answer::error(503, error), TRANSIENT),
-        (Answer::json(error).with_status(400), PROTOCOL),
+    for (response, expected) in [
+        (MockResponse::error(400, "invalid_request"), PROTOCOL),
+        (MockResponse::error(400, "UNSUPPORTED_TOKEN_TYPE"), PROTOCOL),
+        (
+            MockResponse::error(400, "unsupported_token_type "),
+            PROTOCOL,
+        ),
+        (MockResponse::error(200, error), PROTOCOL),
+        (MockResponse::error(404, error), PROTOCOL),
+        (MockResponse::error(401, error), CREDENTIALS),
+        (MockResponse::error(503, error), TRANSIENT),
+        (MockResponse::json(error).with_status(400), PROTOCOL),
     ] {
-        let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+        let service = ProtectedService::new(&Upstream::responding(response), &clock());
         assert_eq!(service.authenticate("token").await, expected);
     }
 }
@@ -124,8 +128,8 @@ async fn rejected_client_credentials_are_503() {
             ("application/json", "{\"active\":false}"),
             ("application/json", "{"),
         ] {
-            let answer = Answer::text(content_type, body).with_status(status);
-            let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+            let response = MockResponse::text(content_type, body).with_status(status);
+            let service = ProtectedService::new(&Upstream::responding(response), &clock());
             assert_eq!(service.authenticate("token").await, CREDENTIALS);
         }
     }
@@ -133,11 +137,11 @@ async fn rejected_client_credentials_are_503() {
 
 #[tokio::test(start_paused = true)]
 async fn transport_failure_is_503() {
-    for answer in [Answer::Unreachable, Answer::Lost] {
-        let upstream = Upstream::responding(answer);
+    for response in [MockResponse::Unreachable, MockResponse::Reset] {
+        let upstream = Upstream::responding(response);
         let service = ProtectedService::new(&upstream, &clock());
         assert_eq!(service.authenticate("token").await, TRANSIENT);
-        assert_eq!(upstream.calls(), 2, "it is tried once more");
+        assert_eq!(upstream.calls(), 2, "one retry");
         let error = service.find("token").await.unwrap_err();
         assert_eq!(cause(&error).status(), None);
     }
@@ -157,14 +161,16 @@ async fn forwards_a_bounded_retry_after() {
         (429, "Fri, 31 Dec 1999 23:59:59 GMT", "1"),
         (401, "7", "1"),
     ] {
-        let Answer::Response(mut response) = Answer::status(status) else {
+        let MockResponse::Http(mut response) = MockResponse::status(status) else {
             unreachable!()
         };
         response
             .headers_mut()
             .insert(RETRY_AFTER, sent.parse().unwrap());
-        let service =
-            ProtectedService::new(&Upstream::responding(Answer::Response(response)), &clock());
+        let service = ProtectedService::new(
+            &Upstream::responding(MockResponse::Http(response)),
+            &clock(),
+        );
         let response = service.send("token").await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], expected, "{status} {sent}");
@@ -174,16 +180,16 @@ async fn forwards_a_bounded_retry_after() {
 #[tokio::test(start_paused = true)]
 async fn does_not_follow_redirects() {
     for status in [301, 302, 303, 307, 308] {
-        let Answer::Response(mut response) = Answer::active().with_status(status) else {
+        let MockResponse::Http(mut response) = MockResponse::active().with_status(status) else {
             unreachable!()
         };
-        let elsewhere = "https://elsewhere.example/introspect".parse().unwrap();
-        response.headers_mut().insert(LOCATION, elsewhere);
-        let upstream = Upstream::responding(Answer::Response(response));
+        let other_server = "https://other.example/introspect".parse().unwrap();
+        response.headers_mut().insert(LOCATION, other_server);
+        let upstream = Upstream::responding(MockResponse::Http(response));
         let service = ProtectedService::new(&upstream, &clock());
         assert_eq!(service.authenticate("token").await, PROTOCOL);
         assert_eq!(upstream.calls(), 1);
-        assert_eq!(upstream.last().uri, crate::protected_service::ENDPOINT);
+        assert_eq!(upstream.last_call().uri, crate::protected_service::ENDPOINT);
     }
 }
 
@@ -207,7 +213,7 @@ async fn accepts_json_content_type_with_parameters() {
         ("text/plain", PROTOCOL),
         ("charset=utf-8; application/json", PROTOCOL),
     ] {
-        let upstream = Upstream::responding(Answer::text(content_type, body));
+        let upstream = Upstream::responding(MockResponse::text(content_type, body));
         let service = ProtectedService::new(&upstream, &clock());
         assert_eq!(
             service.authenticate("token").await,
@@ -216,19 +222,21 @@ async fn accepts_json_content_type_with_parameters() {
         );
         assert_eq!(upstream.calls(), 1);
     }
-    let Answer::Response(mut response) = Answer::active() else {
+    let MockResponse::Http(mut response) = MockResponse::active() else {
         unreachable!()
     };
     response.headers_mut().remove(CONTENT_TYPE);
-    let service =
-        ProtectedService::new(&Upstream::responding(Answer::Response(response)), &clock());
+    let service = ProtectedService::new(
+        &Upstream::responding(MockResponse::Http(response)),
+        &clock(),
+    );
     assert_eq!(service.authenticate("token").await, PROTOCOL);
 }
 
 #[tokio::test(start_paused = true)]
 async fn missing_scope_is_403() {
     let scopes = json!({ "scope": "projects:read" });
-    let upstream = Upstream::responding(Answer::of(&active_with(&scopes)));
+    let upstream = Upstream::responding(MockResponse::from_json(&active_with(&scopes)));
     let service = ProtectedService::new(&upstream, &clock());
     for (scope, expected) in [
         ("projects:read", StatusCode::OK),
@@ -250,8 +258,8 @@ async fn missing_scope_is_403() {
 #[tokio::test(start_paused = true)]
 async fn error_contains_status_and_escaped_excerpt() {
     let body = format!("line\n\u{1b}[31m\"{}", "so ".repeat(10_000));
-    let answer = Answer::text("text/plain", body).with_status(404);
-    let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+    let response = MockResponse::text("text/plain", body).with_status(404);
+    let service = ProtectedService::new(&Upstream::responding(response), &clock());
     let error = service.find("token").await.unwrap_err();
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! A service behind the layer, whose tokens are checked by introspection.
+//! A service behind the layer, which checks tokens by introspection.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -39,12 +39,12 @@ pub(crate) enum Outcome {
     /// 200.
     Accepted,
     /// 401 without `Retry-After`.
-    Refused,
+    Rejected,
     /// 503 with `Retry-After`.
     Unavailable(Kind),
 }
 
-pub(crate) use Outcome::{Accepted, Refused, Unavailable};
+pub(crate) use Outcome::{Accepted, Rejected, Unavailable};
 
 pub(crate) const TRANSIENT: Outcome = Unavailable(Kind::Transient);
 pub(crate) const PROTOCOL: Outcome = Unavailable(Kind::Protocol);
@@ -54,29 +54,29 @@ impl ProtectedService {
         Self::with(upstream, clock, |builder| builder)
     }
 
-    /// `set` may override the settings of the store.
+    /// Creates a service whose store is configured by `configure`.
     pub(crate) fn with(
         upstream: &Upstream,
         clock: &ManualClock,
-        set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+        configure: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
     ) -> Self {
         let builder = builder().with_transport(upstream.clone());
-        let builder = set(builder.with_clock(clock.clone()));
-        Self::of(builder.build(ENDPOINT).unwrap(), clock.clone())
+        let builder = configure(builder.with_clock(clock.clone()));
+        Self::with_store(builder.build(ENDPOINT).unwrap(), clock.clone())
     }
 
-    /// Uses the standard transport and the system clock. The timeout is longer than any response takes on
-    /// a busy machine.
-    pub(crate) fn to(
+    /// Creates a service with the standard transport and the system clock. The timeout is longer
+    /// than any response takes on a busy machine.
+    pub(crate) fn with_endpoint(
         endpoint: &str,
-        set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+        configure: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
     ) -> Self {
         let builder = builder().allow_http_to_loopback();
-        let builder = set(builder.with_timeout(30 * SECOND));
-        Self::of(builder.build(endpoint).unwrap(), SystemClock)
+        let builder = configure(builder.with_timeout(30 * SECOND));
+        Self::with_store(builder.build(endpoint).unwrap(), SystemClock)
     }
 
-    pub(crate) fn of(store: IntrospectionStore, clock: impl Clock) -> Self {
+    pub(crate) fn with_store(store: IntrospectionStore, clock: impl Clock) -> Self {
         let layer = ServiceTokenLayer::new(store.clone()).with_clock(clock);
         Self { store, layer }
     }
@@ -89,7 +89,7 @@ impl ProtectedService {
         outcome(&self.send(token).await)
     }
 
-    /// Sends a request in a task of its own.
+    /// Sends a request in a separate task.
     pub(crate) fn spawn(&self, token: &str) -> JoinHandle<Outcome> {
         let (service, token) = (self.clone(), token.to_owned());
         tokio::spawn(async move { service.authenticate(&token).await })
@@ -106,7 +106,7 @@ impl ProtectedService {
         principal.unwrap_or_else(|| panic!("{:?}", outcome(&response)))
     }
 
-    /// Looks the token up in the store, past the checks of the layer.
+    /// Looks the token up in the store, without the checks of the layer.
     pub(crate) async fn find(&self, token: &str) -> Result<Option<TokenRecord>, StoreError> {
         self.store.find(&credential(token)).await
     }
@@ -150,7 +150,7 @@ fn outcome(response: &Response<String>) -> Outcome {
         StatusCode::OK => Accepted,
         StatusCode::UNAUTHORIZED => {
             assert_eq!(retry_after, None);
-            Refused
+            Rejected
         }
         StatusCode::SERVICE_UNAVAILABLE => {
             let seconds: u64 = retry_after.unwrap().to_str().unwrap().parse().unwrap();
@@ -163,19 +163,19 @@ fn outcome(response: &Response<String>) -> Outcome {
     }
 }
 
-/// Returns the source of an error of this store.
+/// Returns the introspection error that caused a store error.
 pub(crate) fn cause(error: &StoreError) -> &IntrospectionError {
     error.source().unwrap().downcast_ref().unwrap()
 }
 
-/// Runs all other tasks until they wait for time to pass.
-pub(crate) async fn settle() {
+/// Runs all other tasks until they wait for time to pass or for a message.
+pub(crate) async fn run_other_tasks() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Returns the longest time, in milliseconds, that is shorter than this.
+/// Returns a duration that is one millisecond shorter.
 pub(crate) fn just_before(time: Duration) -> Duration {
     time.checked_sub(MILLISECOND).unwrap()
 }

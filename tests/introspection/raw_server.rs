@@ -1,4 +1,4 @@
-//! A server with real sockets on loopback that writes scripted bytes.
+//! A server on loopback that writes scripted bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A response for an active token.
+/// The body of a response for an active token.
 pub(crate) const ACTIVE: &str = "{\"active\":true,\"sub\":\"ci\"}";
 
 /// A server that runs until it is dropped.
@@ -26,7 +26,7 @@ struct Counts {
 
 /// One connection, closed when dropped.
 pub(crate) struct RawConnection {
-    /// How many connections were accepted before.
+    /// The number of connections that were accepted before.
     pub(crate) number: usize,
     pub(crate) stream: TcpStream,
     read: Vec<u8>,
@@ -42,7 +42,8 @@ impl RawServer {
     {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        // Inherited by each connection: little is buffered that the client does not read.
+        // Each connection inherits the small buffer, so that writes block soon if the client does
+        // not read.
         socket.set_send_buffer_size(32 * 1024).unwrap();
         let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,7 +71,7 @@ impl RawServer {
         }
     }
 
-    /// Responds to every request with these bytes and closes.
+    /// Starts a server that responds to every request with these bytes and closes the connection.
     pub(crate) fn responding(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes: Arc<[u8]> = bytes.into().into();
         Self::start(move |mut connection| {
@@ -104,15 +105,15 @@ impl Drop for RawServer {
 }
 
 impl RawConnection {
-    /// Returns whether no request was read from it.
+    /// Returns whether no request was read from this connection.
     pub(crate) fn is_fresh(&self) -> bool {
         self.served == 0
     }
 
-    /// Reads the next request, or returns `None` if the client closes instead.
+    /// Reads the next request. Returns `None` if the client closes the connection.
     pub(crate) async fn request(&mut self) -> Option<String> {
         loop {
-            if let Some(length) = whole_request(&self.read) {
+            if let Some(length) = complete_request_length(&self.read) {
                 let request = self.read.drain(..length).collect();
                 self.served += 1;
                 self.counts.requests.fetch_add(1, Ordering::SeqCst);
@@ -130,19 +131,19 @@ impl RawConnection {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Responds as a conforming server.
-    pub(crate) async fn answer(&mut self, body: &str) -> bool {
-        self.write(answer(body)).await
+    /// Sends a conforming response with this body.
+    pub(crate) async fn respond(&mut self, body: &str) -> bool {
+        self.write(ok_response(body)).await
     }
 
-    /// Waits until the client closes.
-    pub(crate) async fn closed(&mut self) {
+    /// Waits until the client closes the connection.
+    pub(crate) async fn wait_until_closed(&mut self) {
         while !matches!(self.stream.read_buf(&mut self.read).await, Ok(0) | Err(_)) {}
     }
 }
 
 /// Creates a conforming response with status 200 and this body.
-pub(crate) fn answer(body: &str) -> String {
+pub(crate) fn ok_response(body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -150,7 +151,7 @@ pub(crate) fn answer(body: &str) -> String {
 }
 
 /// Returns the length of the request at the start of `bytes`, if it is complete.
-fn whole_request(bytes: &[u8]) -> Option<usize> {
+fn complete_request_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = str::from_utf8(&bytes[..end]).unwrap().to_lowercase();
     let length = head.split_once("content-length: ")?.1;

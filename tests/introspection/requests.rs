@@ -1,4 +1,4 @@
-//! What is sent to the server, and what is rejected without a call.
+//! Requests to the server, and tokens that are rejected without a call.
 
 use std::collections::HashSet;
 
@@ -13,24 +13,24 @@ use tower_service_token::introspection::{
 use tower_service_token::token::TokenFormat;
 
 use crate::protected_service::{
-    Accepted, CLIENT_ID, CLIENT_SECRET, ENDPOINT, MILLISECOND, ProtectedService, Refused, clock,
+    Accepted, CLIENT_ID, CLIENT_SECRET, ENDPOINT, MILLISECOND, ProtectedService, Rejected, clock,
 };
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::{MockResponse, Upstream};
 
 /// Checks that these tokens are rejected without a call.
 async fn assert_rejected_without_call<T: AsRef<str>>(
     tokens: impl IntoIterator<Item = T>,
-    set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
+    configure: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
 ) {
-    let upstream = Upstream::responding(Answer::active());
-    let service = ProtectedService::with(&upstream, &clock(), set);
+    let upstream = Upstream::responding(MockResponse::active());
+    let service = ProtectedService::with(&upstream, &clock(), configure);
     for token in tokens {
         let token = token.as_ref();
         assert!(service.find(token).await.unwrap().is_none(), "{token}");
         assert!(!service.find_cached(token).is_found(), "{token}");
     }
     assert_eq!(upstream.calls(), 0);
-    assert_eq!(service.authenticate("good").await, Accepted);
+    assert_eq!(service.authenticate("abcd").await, Accepted);
     assert_eq!(upstream.calls(), 1);
 }
 
@@ -44,27 +44,27 @@ impl IsFound for tower_service_token::store::Cached {
     }
 }
 
-fn as_is(builder: IntrospectionBuilder) -> IntrospectionBuilder {
+fn default_settings(builder: IntrospectionBuilder) -> IntrospectionBuilder {
     builder
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejects_non_b64tokens_without_a_call() {
-    let each_other_byte = (0x21..=0x7e_u8)
+    let invalid_bytes = (0x21..=0x7e_u8)
         .map(char::from)
         .filter(|byte| !byte.is_ascii_alphanumeric() && !"-._~+/=".contains(*byte));
-    let inside = each_other_byte.map(|byte| format!("a{byte}b"));
-    assert_rejected_without_call(inside, as_is).await;
+    let tokens = invalid_bytes.map(|byte| format!("a{byte}b"));
+    assert_rejected_without_call(tokens, default_settings).await;
     assert_rejected_without_call(
         ["=", "==", "=a", "a=b", "a==b", "a=="].iter().take(5),
-        as_is,
+        default_settings,
     )
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn sends_b64tokens_unchanged() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock());
     for token in [
         "a",
@@ -76,30 +76,30 @@ async fn sends_b64tokens_unchanged() {
         "eyJhbGciOiJub25lIn0.e30.",
     ] {
         assert_eq!(service.authenticate(token).await, Accepted, "{token}");
-        assert_eq!(upstream.last().token(), token);
+        assert_eq!(upstream.last_call().token(), token);
     }
     assert_eq!(upstream.calls(), 7);
 }
 
 #[tokio::test(start_paused = true)]
 async fn allow_any_visible_ascii_sends_the_token_as_one_value() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.allow_any_visible_ascii()
     });
     let every_byte: String = (0x21..=0x7e_u8).map(char::from).collect();
     for token in ["a&client_id=x+/=", "a%26b", "a;b", "a=b", "\"", &every_byte] {
         assert_eq!(service.authenticate(token).await, Accepted, "{token}");
-        let call = upstream.last();
+        let call = upstream.last_call();
         assert_eq!(call.form, [("token".to_owned(), token.to_owned())]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejects_overlong_tokens_without_a_call() {
-    assert_rejected_without_call(["a".repeat(4097), "a".repeat(1 << 20)], as_is).await;
+    assert_rejected_without_call(["a".repeat(4097), "a".repeat(1 << 20)], default_settings).await;
     assert_rejected_without_call(["aaaaaaaaa"], |builder| builder.with_max_token_length(8)).await;
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock());
     assert!(service.find(&"a".repeat(4096)).await.unwrap().is_some());
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
@@ -114,14 +114,14 @@ async fn rejects_bad_checksums_without_a_call() {
     let format = TokenFormat::new("acme_").unwrap();
     let token = format.mint().unwrap();
     let text = token.expose_secret();
-    let (rest, last) = text.split_at(text.len() - 1);
+    let (start, last) = text.split_at(text.len() - 1);
     let other = if last == "0" { "1" } else { "0" };
-    let damaged = format!("{rest}{other}");
-    let set = |builder: IntrospectionBuilder| builder.with_token_format(format.clone());
-    assert_rejected_without_call([damaged.clone()], set).await;
-    // Undamaged tokens need a call, and so do all tokens of other formats.
-    let upstream = Upstream::responding(Answer::active());
-    let service = ProtectedService::with(&upstream, &clock(), set);
+    let damaged = format!("{start}{other}");
+    let configure = |builder: IntrospectionBuilder| builder.with_token_format(format.clone());
+    assert_rejected_without_call([damaged.clone()], configure).await;
+    // Intact tokens need a call, and so does every token if no format is set.
+    let upstream = Upstream::responding(MockResponse::active());
+    let service = ProtectedService::with(&upstream, &clock(), configure);
     assert!(service.find(text).await.unwrap().is_some());
     let service = ProtectedService::new(&upstream, &clock());
     assert!(service.find(&damaged).await.unwrap().is_some());
@@ -130,18 +130,18 @@ async fn rejects_bad_checksums_without_a_call() {
 
 #[tokio::test(start_paused = true)]
 async fn rejects_filtered_tokens_without_a_call() {
-    let set = |builder: IntrospectionBuilder| {
+    let configure = |builder: IntrospectionBuilder| {
         builder.with_token_filter(|token| token.expose_secret().len() == 4)
     };
-    assert_rejected_without_call(["x", "looong", "eyJhbGciOiJub25lIn0.e30."], set).await;
+    assert_rejected_without_call(["x", "looong", "eyJhbGciOiJub25lIn0.e30."], configure).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn request_form_contains_only_the_token() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::new(&upstream, &clock());
     assert_eq!(service.authenticate("x+/=").await, Accepted);
-    let call = upstream.last();
+    let call = upstream.last_call();
     assert_eq!(call.uri, ENDPOINT);
     assert_eq!(call.headers[ACCEPT], "application/json");
     let form = "application/x-www-form-urlencoded";
@@ -154,12 +154,12 @@ async fn request_form_contains_only_the_token() {
 
 #[tokio::test(start_paused = true)]
 async fn sends_the_token_type_hint_only_if_configured() {
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::with(&upstream, &clock(), |builder| {
         builder.with_token_type_hint("access_token")
     });
     assert_eq!(service.authenticate("token").await, Accepted);
-    let call = upstream.last();
+    let call = upstream.last_call();
     assert_eq!(call.field("token_type_hint"), Some("access_token"));
     assert_eq!(call.token(), "token");
 }
@@ -175,16 +175,16 @@ fn es256_key() -> String {
 #[tokio::test(start_paused = true)]
 async fn every_attempt_signs_a_new_jti() {
     const AUDIENCE: &str = "https://auth.example";
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let assertions = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let upstream = Upstream::new({
-        let seen = seen.clone();
+        let assertions = assertions.clone();
         move |call| {
             let assertion = call.field("client_assertion").unwrap();
-            seen.lock().unwrap().push(assertion.to_owned());
+            assertions.lock().unwrap().push(assertion.to_owned());
             match call.number % 3 {
-                0 => Answer::status(503),
-                1 => Answer::inactive(),
-                _ => Answer::active(),
+                0 => MockResponse::status(503),
+                1 => MockResponse::inactive(),
+                _ => MockResponse::active(),
             }
         }
     });
@@ -196,9 +196,9 @@ async fn every_attempt_signs_a_new_jti() {
         .with_clock(clock.clone())
         .build(ENDPOINT)
         .unwrap();
-    let service = ProtectedService::of(store, clock.clone());
+    let service = ProtectedService::with_store(store, clock.clone());
     for number in 0..4 {
-        let expected = if number % 2 == 0 { Refused } else { Accepted };
+        let expected = if number % 2 == 0 { Rejected } else { Accepted };
         assert_eq!(
             service.authenticate(&format!("token-{number}")).await,
             expected
@@ -206,14 +206,14 @@ async fn every_attempt_signs_a_new_jti() {
         clock.advance(MILLISECOND);
     }
     assert_eq!(upstream.calls(), 6);
-    let call = upstream.last();
+    let call = upstream.last_call();
     assert!(!call.headers.contains_key(AUTHORIZATION));
     let jwt_bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     assert_eq!(call.field("client_assertion_type"), Some(jwt_bearer));
 
-    let seen = seen.lock().unwrap();
+    let assertions = assertions.lock().unwrap();
     let mut ids = HashSet::new();
-    for assertion in seen.iter() {
+    for assertion in assertions.iter() {
         let claims = assertion.split('.').nth(1).unwrap();
         let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
         let claims: Value = serde_json::from_slice(&claims).unwrap();

@@ -8,22 +8,22 @@ use tower_service_token::introspection::IntrospectionBuilder;
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
-    Accepted, MILLISECOND, Outcome, ProtectedService, Refused, SECOND, START, at, clock,
+    Accepted, MILLISECOND, Outcome, ProtectedService, Rejected, SECOND, START, at, clock,
     just_before,
 };
-use crate::upstream::{Answer, Upstream, active_with};
+use crate::upstream::{MockResponse, Upstream, active_with};
 
 fn upstream_with(members: &Value) -> Upstream {
-    Upstream::responding(Answer::of(&active_with(members)))
+    Upstream::responding(MockResponse::from_json(&active_with(members)))
 }
 
 /// Returns the outcome for an active token with these members.
-async fn judge(
+async fn outcome_of(
     members: &Value,
-    set: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
+    configure: impl Fn(IntrospectionBuilder) -> IntrospectionBuilder,
 ) -> Outcome {
     let upstream = upstream_with(members);
-    let service = ProtectedService::with(&upstream, &clock(), &set);
+    let service = ProtectedService::with(&upstream, &clock(), &configure);
     let outcome = service.authenticate("token").await;
     // A token that violates a rule is rejected again without another call.
     assert_eq!(service.authenticate("token").await, outcome, "{members}");
@@ -36,41 +36,49 @@ async fn judge(
 
 #[tokio::test(start_paused = true)]
 async fn accepts_tokens_from_nbf_until_exp() {
-    let plain = |builder| builder;
+    let default_settings = |builder| builder;
     for (members, expected) in [
         (json!({ "exp": START + 1 }), Accepted),
-        (json!({ "exp": START }), Refused),
-        (json!({ "exp": START - 1 }), Refused),
+        (json!({ "exp": START }), Rejected),
+        (json!({ "exp": START - 1 }), Rejected),
         (json!({ "nbf": START }), Accepted),
         (json!({ "nbf": START - 1 }), Accepted),
         // The leeway is 5 s.
         (json!({ "nbf": START + 5 }), Accepted),
-        (json!({ "nbf": START + 6 }), Refused),
+        (json!({ "nbf": START + 6 }), Rejected),
         (json!({ "nbf": START - 1, "exp": START + 1 }), Accepted),
-        (json!({ "nbf": START + 6, "exp": START + 7 }), Refused),
+        (json!({ "nbf": START + 6, "exp": START + 7 }), Rejected),
         (json!({ "iat": START - 1 }), Accepted),
         (json!({ "iat": START + 5 }), Accepted),
-        (json!({ "iat": START + 6 }), Refused),
+        (json!({ "iat": START + 6 }), Rejected),
     ] {
-        assert_eq!(judge(&members, plain).await, expected, "{members}");
+        assert_eq!(
+            outcome_of(&members, default_settings).await,
+            expected,
+            "{members}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rounds_fractions_against_the_holder() {
-    let plain = |builder| builder;
+async fn rounds_fractional_times_toward_rejection() {
+    let default_settings = |builder| builder;
     let fraction = |seconds| Duration::from_secs(seconds).as_secs_f64() + 0.5;
     for (members, expected) in [
-        (json!({ "exp": fraction(START) }), Refused),
+        (json!({ "exp": fraction(START) }), Rejected),
         (json!({ "exp": fraction(START + 1) }), Accepted),
         (json!({ "nbf": fraction(START + 4) }), Accepted),
-        (json!({ "nbf": fraction(START + 5) }), Refused),
+        (json!({ "nbf": fraction(START + 5) }), Rejected),
         (json!({ "iat": fraction(START + 4) }), Accepted),
-        (json!({ "iat": fraction(START + 5) }), Refused),
-        (json!({ "exp": -0.5 }), Refused),
+        (json!({ "iat": fraction(START + 5) }), Rejected),
+        (json!({ "exp": -0.5 }), Rejected),
         (json!({ "nbf": -0.5, "iat": -1e300 }), Accepted),
     ] {
-        assert_eq!(judge(&members, plain).await, expected, "{members}");
+        assert_eq!(
+            outcome_of(&members, default_settings).await,
+            expected,
+            "{members}"
+        );
     }
     let upstream = upstream_with(&json!({ "exp": fraction(START + 60) }));
     let service = ProtectedService::new(&upstream, &clock());
@@ -79,53 +87,59 @@ async fn rounds_fractions_against_the_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leeway_is_a_setting() {
-    let none = |builder: IntrospectionBuilder| {
+async fn leeway_is_configurable_up_to_five_minutes() {
+    let no_leeway = |builder: IntrospectionBuilder| {
         builder
             .with_expiry_leeway(Duration::ZERO)
             .with_start_leeway(Duration::ZERO)
     };
-    let minute = |builder: IntrospectionBuilder| {
+    let one_minute = |builder: IntrospectionBuilder| {
         builder
             .with_expiry_leeway(60 * SECOND)
             .with_start_leeway(60 * SECOND)
     };
-    // Five minutes at most: a leeway is for clocks, not for lifetimes.
-    let longest = |builder: IntrospectionBuilder| {
+    // A leeway compensates for clock skew, so it is at most five minutes.
+    let max_leeway = |builder: IntrospectionBuilder| {
         builder
             .with_expiry_leeway(Duration::MAX)
             .with_start_leeway(Duration::MAX)
     };
     for (members, expected) in [
-        (json!({ "exp": START }), [Refused, Accepted, Accepted]),
-        (json!({ "exp": START - 59 }), [Refused, Accepted, Accepted]),
-        (json!({ "exp": START - 60 }), [Refused, Refused, Accepted]),
-        (json!({ "exp": START - 300 }), [Refused, Refused, Refused]),
-        (json!({ "exp": 0 }), [Refused, Refused, Refused]),
+        (json!({ "exp": START }), [Rejected, Accepted, Accepted]),
+        (json!({ "exp": START - 59 }), [Rejected, Accepted, Accepted]),
+        (json!({ "exp": START - 60 }), [Rejected, Rejected, Accepted]),
+        (
+            json!({ "exp": START - 300 }),
+            [Rejected, Rejected, Rejected],
+        ),
+        (json!({ "exp": 0 }), [Rejected, Rejected, Rejected]),
         (json!({ "exp": u64::MAX }), [Accepted, Accepted, Accepted]),
         (
             json!({ "nbf": 0, "iat": 0 }),
             [Accepted, Accepted, Accepted],
         ),
-        (json!({ "nbf": START + 1 }), [Refused, Accepted, Accepted]),
-        (json!({ "nbf": START + 60 }), [Refused, Accepted, Accepted]),
-        (json!({ "nbf": START + 61 }), [Refused, Refused, Accepted]),
-        (json!({ "nbf": START + 301 }), [Refused, Refused, Refused]),
-        (json!({ "nbf": u64::MAX }), [Refused, Refused, Refused]),
-        (json!({ "iat": START + 1 }), [Refused, Accepted, Accepted]),
-        (json!({ "iat": START + 61 }), [Refused, Refused, Accepted]),
-        (json!({ "iat": u64::MAX }), [Refused, Refused, Refused]),
+        (json!({ "nbf": START + 1 }), [Rejected, Accepted, Accepted]),
+        (json!({ "nbf": START + 60 }), [Rejected, Accepted, Accepted]),
+        (json!({ "nbf": START + 61 }), [Rejected, Rejected, Accepted]),
+        (
+            json!({ "nbf": START + 301 }),
+            [Rejected, Rejected, Rejected],
+        ),
+        (json!({ "nbf": u64::MAX }), [Rejected, Rejected, Rejected]),
+        (json!({ "iat": START + 1 }), [Rejected, Accepted, Accepted]),
+        (json!({ "iat": START + 61 }), [Rejected, Rejected, Accepted]),
+        (json!({ "iat": u64::MAX }), [Rejected, Rejected, Rejected]),
     ] {
         let [zero, one, five] = expected;
-        assert_eq!(judge(&members, none).await, zero, "{members}");
-        assert_eq!(judge(&members, minute).await, one, "{members}");
-        assert_eq!(judge(&members, longest).await, five, "{members}");
+        assert_eq!(outcome_of(&members, no_leeway).await, zero, "{members}");
+        assert_eq!(outcome_of(&members, one_minute).await, one, "{members}");
+        assert_eq!(outcome_of(&members, max_leeway).await, five, "{members}");
     }
 }
 
-/// Whatever else judges the record, such as a cache in front, sees when it is accepted here.
+/// A cache in front of the store checks the times of the record, so they include the leeway.
 #[tokio::test(start_paused = true)]
-async fn records_contain_the_leeway() {
+async fn record_times_include_the_leeway() {
     let members = json!({ "exp": START + 60, "nbf": START + 3, "iat": START + 3 });
     let service = ProtectedService::with(&upstream_with(&members), &clock(), |builder| {
         builder.with_expiry_leeway(2 * SECOND)
@@ -141,19 +155,23 @@ async fn rejects_tokens_without_the_configured_audience() {
     for (members, expected) in [
         (json!({ "aud": "api" }), Accepted),
         (json!({ "aud": ["other", "api"] }), Accepted),
-        (json!({ "aud": "other" }), Refused),
-        (json!({ "aud": "api2" }), Refused),
-        (json!({ "aud": "API" }), Refused),
-        (json!({ "aud": "api other" }), Refused),
-        (json!({ "aud": ["other"] }), Refused),
-        (json!({ "aud": [] }), Refused),
-        (json!({ "aud": "" }), Refused),
-        (json!({ "aud": null }), Refused),
-        (json!({}), Refused),
+        (json!({ "aud": "other" }), Rejected),
+        (json!({ "aud": "api2" }), Rejected),
+        (json!({ "aud": "API" }), Rejected),
+        (json!({ "aud": "api other" }), Rejected),
+        (json!({ "aud": ["other"] }), Rejected),
+        (json!({ "aud": [] }), Rejected),
+        (json!({ "aud": "" }), Rejected),
+        (json!({ "aud": null }), Rejected),
+        (json!({}), Rejected),
     ] {
         let with_audience = |builder: IntrospectionBuilder| builder.with_audience("api");
-        assert_eq!(judge(&members, with_audience).await, expected, "{members}");
-        assert_eq!(judge(&members, |builder| builder).await, Accepted);
+        assert_eq!(
+            outcome_of(&members, with_audience).await,
+            expected,
+            "{members}"
+        );
+        assert_eq!(outcome_of(&members, |builder| builder).await, Accepted);
     }
 }
 
@@ -162,18 +180,30 @@ async fn rejects_tokens_of_another_or_missing_issuer() {
     const ISSUER: &str = "https://auth.example";
     for (members, expected, if_required) in [
         (json!({ "iss": ISSUER }), Accepted, Accepted),
-        (json!({ "iss": "https://auth.example/" }), Refused, Refused),
-        (json!({ "iss": "https://AUTH.example" }), Refused, Refused),
-        (json!({ "iss": "https://evil.example" }), Refused, Refused),
-        (json!({ "iss": "" }), Refused, Refused),
-        (json!({}), Accepted, Refused),
-        (json!({ "iss": null }), Accepted, Refused),
+        (
+            json!({ "iss": "https://auth.example/" }),
+            Rejected,
+            Rejected,
+        ),
+        (json!({ "iss": "https://AUTH.example" }), Rejected, Rejected),
+        (json!({ "iss": "https://evil.example" }), Rejected, Rejected),
+        (json!({ "iss": "" }), Rejected, Rejected),
+        (json!({}), Accepted, Rejected),
+        (json!({ "iss": null }), Accepted, Rejected),
     ] {
         let with_issuer = |builder: IntrospectionBuilder| builder.with_issuer(ISSUER);
         let required = |builder| with_issuer(builder).require_issuer();
-        assert_eq!(judge(&members, with_issuer).await, expected, "{members}");
-        assert_eq!(judge(&members, required).await, if_required, "{members}");
-        assert_eq!(judge(&members, |builder| builder).await, Accepted);
+        assert_eq!(
+            outcome_of(&members, with_issuer).await,
+            expected,
+            "{members}"
+        );
+        assert_eq!(
+            outcome_of(&members, required).await,
+            if_required,
+            "{members}"
+        );
+        assert_eq!(outcome_of(&members, |builder| builder).await, Accepted);
     }
 }
 
@@ -187,35 +217,35 @@ async fn rejects_non_bearer_and_key_bound_tokens() {
         (json!({ "token_type": "BEARER" }), Accepted),
         (json!({ "token_type": "access_token" }), Accepted),
         (json!({ "token_type": "Access_Token" }), Accepted),
-        (json!({ "token_type": "DPoP" }), Refused),
-        (json!({ "token_type": "dpop" }), Refused),
-        (json!({ "token_type": "refresh_token" }), Refused),
-        (json!({ "token_type": "id_token" }), Refused),
-        (json!({ "token_type": "PoP" }), Refused),
-        (json!({ "token_type": "mac" }), Refused),
-        (json!({ "token_type": "Bearer " }), Refused),
-        (json!({ "cnf": { "jkt": "x" } }), Refused),
-        (json!({ "cnf": { "x5t#S256": "x" } }), Refused),
-        (json!({ "cnf": {} }), Refused),
-        (json!({ "cnf": "x" }), Refused),
+        (json!({ "token_type": "DPoP" }), Rejected),
+        (json!({ "token_type": "dpop" }), Rejected),
+        (json!({ "token_type": "refresh_token" }), Rejected),
+        (json!({ "token_type": "id_token" }), Rejected),
+        (json!({ "token_type": "PoP" }), Rejected),
+        (json!({ "token_type": "mac" }), Rejected),
+        (json!({ "token_type": "Bearer " }), Rejected),
+        (json!({ "cnf": { "jkt": "x" } }), Rejected),
+        (json!({ "cnf": { "x5t#S256": "x" } }), Rejected),
+        (json!({ "cnf": {} }), Rejected),
+        (json!({ "cnf": "x" }), Rejected),
         (
             json!({ "token_type": "Bearer", "cnf": { "jkt": "x" } }),
-            Refused,
+            Rejected,
         ),
     ] {
         assert_eq!(
-            judge(&members, |builder| builder).await,
+            outcome_of(&members, |builder| builder).await,
             expected,
             "{members}"
         );
         let lenient = |builder: IntrospectionBuilder| builder.lenient();
-        assert_eq!(judge(&members, lenient).await, expected, "{members}");
+        assert_eq!(outcome_of(&members, lenient).await, expected, "{members}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejects_tokens_without_subject_unless_allowed() {
-    for (answer, subject) in [
+    for (response, subject) in [
         (json!({ "active": true }), None),
         (json!({ "active": true, "username": "robot" }), None),
         (json!({ "active": true, "sub": null }), None),
@@ -230,19 +260,23 @@ async fn rejects_tokens_without_subject_unless_allowed() {
             Some("s"),
         ),
     ] {
-        let upstream = Upstream::responding(Answer::of(&answer));
+        let upstream = Upstream::responding(MockResponse::from_json(&response));
         let service = ProtectedService::new(&upstream, &clock());
-        let lax = ProtectedService::with(&upstream, &clock(), |builder| {
+        let lenient = ProtectedService::with(&upstream, &clock(), |builder| {
             builder.allow_missing_subject()
         });
-        assert_eq!(lax.principal("token").await.subject(), subject, "{answer}");
+        assert_eq!(
+            lenient.principal("token").await.subject(),
+            subject,
+            "{response}"
+        );
         if subject.is_none() {
-            assert_eq!(service.authenticate("token").await, Refused, "{answer}");
+            assert_eq!(service.authenticate("token").await, Rejected, "{response}");
         } else {
             assert_eq!(
                 service.principal("token").await.subject(),
                 subject,
-                "{answer}"
+                "{response}"
             );
         }
     }
@@ -252,8 +286,8 @@ async fn rejects_tokens_without_subject_unless_allowed() {
 async fn empty_subject_counts_as_missing() {
     for members in [json!({ "sub": "" }), json!({ "sub": "", "client_id": "" })] {
         assert_eq!(
-            judge(&members, |builder| builder).await,
-            Refused,
+            outcome_of(&members, |builder| builder).await,
+            Rejected,
             "{members}"
         );
     }
@@ -261,7 +295,7 @@ async fn empty_subject_counts_as_missing() {
 
 #[tokio::test(start_paused = true)]
 async fn reads_roles_only_from_the_configured_claim() {
-    let sorted = |members: Value, path: &'static str| async move {
+    let roles_at = |members: Value, path: &'static str| async move {
         let service = ProtectedService::with(&upstream_with(&members), &clock(), |builder| {
             builder.with_role_claim(path)
         });
@@ -270,32 +304,38 @@ async fn reads_roles_only_from_the_configured_claim() {
         roles.sort_unstable();
         roles
     };
-    let none: [&str; 0] = [];
+    let no_roles: [&str; 0] = [];
     let realm = json!({ "realm_access": { "roles": ["a", "b"] }, "roles": ["c"] });
     assert_eq!(
-        sorted(realm.clone(), "realm_access.roles").await,
+        roles_at(realm.clone(), "realm_access.roles").await,
         ["a", "b"]
     );
-    assert_eq!(sorted(realm.clone(), "roles").await, ["c"]);
-    assert_eq!(sorted(realm.clone(), "realm_access").await, none);
-    assert_eq!(sorted(realm.clone(), "realm_access.roles.a").await, none);
-    assert_eq!(sorted(realm.clone(), "realm_access.other").await, none);
-    assert_eq!(sorted(realm, "missing.roles").await, none);
+    assert_eq!(roles_at(realm.clone(), "roles").await, ["c"]);
+    assert_eq!(roles_at(realm.clone(), "realm_access").await, no_roles);
+    assert_eq!(
+        roles_at(realm.clone(), "realm_access.roles.a").await,
+        no_roles
+    );
+    assert_eq!(
+        roles_at(realm.clone(), "realm_access.other").await,
+        no_roles
+    );
+    assert_eq!(roles_at(realm, "missing.roles").await, no_roles);
     for (value, expected) in [
         (json!(["a", "b"]), &["a", "b"][..]),
         (json!("a b"), &["a", "b"]),
         (json!("  b   a "), &["a", "b"]),
-        (json!(""), &none),
-        (json!([]), &none),
-        (json!(null), &none),
-        (json!(1), &none),
-        (json!(true), &none),
-        (json!({ "a": true }), &none),
-        (json!([1, 2]), &none),
-        (json!([["a"]]), &none),
+        (json!(""), &no_roles),
+        (json!([]), &no_roles),
+        (json!(null), &no_roles),
+        (json!(1), &no_roles),
+        (json!(true), &no_roles),
+        (json!({ "a": true }), &no_roles),
+        (json!([1, 2]), &no_roles),
+        (json!([["a"]]), &no_roles),
     ] {
         let members = json!({ "roles": value });
-        assert_eq!(sorted(members, "roles").await, expected, "{value}");
+        assert_eq!(roles_at(members, "roles").await, expected, "{value}");
     }
 }
 
@@ -328,16 +368,16 @@ async fn scope_mapping_renames_and_drops_scopes() {
     let principal = service.principal("token").await;
     let mapped: Vec<_> = principal.scopes().iter().collect();
     assert_eq!(mapped, ["projects:write"]);
-    let without = ProtectedService::with(
+    let all_dropped = ProtectedService::with(
         &upstream_with(&json!({ "scope": "a:x" })),
         &clock(),
         |builder| builder.with_scope_mapping(|_| None),
     );
-    assert!(without.principal("token").await.scopes().is_empty());
+    assert!(all_dropped.principal("token").await.scopes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn exp_ends_a_cached_entry_by_the_wall_clock() {
+async fn cached_entry_expires_at_exp_by_the_wall_clock() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "exp": START + 5 }));
     let service = ProtectedService::new(&upstream, &clock);
@@ -349,9 +389,11 @@ async fn exp_ends_a_cached_entry_by_the_wall_clock() {
     // Only the wall clock changes.
     clock.set(at(START + 5));
     assert!(!matches!(service.find_cached("token"), Cached::Found(_)));
-    assert_eq!(service.authenticate("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Rejected);
     // The server may have extended the token.
-    upstream.respond_with(Answer::of(&active_with(&json!({ "exp": START + 50 }))));
+    upstream.respond_with(MockResponse::from_json(&active_with(
+        &json!({ "exp": START + 50 }),
+    )));
     assert_eq!(service.authenticate("token").await, Accepted);
 }
 
@@ -377,7 +419,7 @@ async fn nbf_is_checked_on_cache_hits() {
     let service = ProtectedService::new(&upstream, &clock);
     assert_eq!(service.authenticate("token").await, Accepted);
     clock.set(at(START - 6));
-    assert_eq!(service.authenticate("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Rejected);
     clock.set(at(START - 5));
     assert_eq!(service.authenticate("token").await, Accepted);
 }
@@ -387,9 +429,9 @@ async fn cached_token_becomes_valid_at_nbf() {
     let clock = clock();
     let upstream = upstream_with(&json!({ "nbf": START + 6 }));
     let service = ProtectedService::new(&upstream, &clock);
-    assert_eq!(service.authenticate("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Rejected);
     clock.advance(just_before(SECOND));
-    assert_eq!(service.authenticate("token").await, Refused);
+    assert_eq!(service.authenticate("token").await, Rejected);
     clock.advance(MILLISECOND);
     assert_eq!(service.authenticate("token").await, Accepted);
 }

@@ -1,4 +1,5 @@
-//! Neither the token nor our own credentials are in any output, whatever the server responds.
+//! Errors, logs, responses and `Debug` output contain neither the token nor the client's
+//! credentials, whatever the server responds.
 
 use std::error::Error;
 
@@ -12,13 +13,13 @@ use crate::protected_service::{
     CLIENT_ID, CLIENT_SECRET, ENDPOINT, ProtectedService, SECOND, clock,
 };
 use crate::raw_server::RawServer;
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::{MockResponse, Upstream};
 
-/// Differs from its encoded form.
+/// Its form-encoded text differs from the token.
 const TOKEN: &str = "hK3v/N8pR1+YdQ6wLfGc5uJtA1YrM0nZkTq==";
 
-/// Each encoding in which a server may echo a secret.
-fn echoes() -> Vec<String> {
+/// Returns the encodings in which a server may echo a secret.
+fn encoded_secrets() -> Vec<String> {
     let encoded: String = form_urlencoded::byte_serialize(TOKEN.as_bytes()).collect();
     let basic = STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
     vec![
@@ -30,11 +31,11 @@ fn echoes() -> Vec<String> {
     ]
 }
 
-/// Returns the parts of secrets in this text.
+/// Returns every part of a secret, of eight bytes or more, that the text contains.
 fn leaks(text: &str) -> Vec<String> {
     let text: String = text.split_whitespace().collect();
     let mut found = Vec::new();
-    for secret in echoes() {
+    for secret in encoded_secrets() {
         let windows = secret.as_bytes().windows(8);
         let windows = windows.map(|window| str::from_utf8(window).unwrap());
         found.extend(windows.filter(|it| text.contains(it)).map(str::to_owned));
@@ -42,8 +43,8 @@ fn leaks(text: &str) -> Vec<String> {
     found
 }
 
-fn assert_no_secrets(what: &str, text: &str) {
-    assert_eq!(leaks(text), Vec::<String>::new(), "{what}: {text}");
+fn assert_no_secrets(output: &str, text: &str) {
+    assert_eq!(leaks(text), Vec::<String>::new(), "{output}: {text}");
 }
 
 fn error_text(error: &StoreError) -> String {
@@ -58,7 +59,7 @@ fn error_text(error: &StoreError) -> String {
 
 #[test]
 fn leak_detector_finds_planted_secrets() {
-    for echo in echoes() {
+    for echo in encoded_secrets() {
         assert_ne!(
             leaks(&format!("...{}...", &echo[..12])),
             Vec::<String>::new()
@@ -72,25 +73,30 @@ fn leak_detector_finds_planted_secrets() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_leak_no_secret_to_errors_or_logs() {
-    let mut answers: Vec<_> = [400, 401, 403, 404, 429, 500, 503]
-        .map(Answer::status)
+    let mut responses: Vec<_> = [400, 401, 403, 404, 429, 500, 503]
+        .map(MockResponse::status)
         .into();
-    answers.extend([Answer::Lost, Answer::Hang, Answer::Panic, Answer::json("{")]);
-    for echo in echoes() {
+    responses.extend([
+        MockResponse::Reset,
+        MockResponse::Hang,
+        MockResponse::Panic,
+        MockResponse::json("{"),
+    ]);
+    for echo in encoded_secrets() {
         let error = format!("{{\"error\":\"invalid\",\"error_description\":\"got {echo}\"}}");
-        // The excerpt ends within the secret.
+        // The excerpt of the body ends within the secret.
         let cut = format!("{}{echo}", "x".repeat(190));
         for body in [error, cut, echo] {
             for status in [200, 302, 400, 401, 404, 500, 503] {
-                answers.push(Answer::json(body.clone()).with_status(status));
+                responses.push(MockResponse::json(body.clone()).with_status(status));
             }
-            answers.push(Answer::text(&body.replace('\\', ""), body.clone()));
+            responses.push(MockResponse::text(&body.replace('\\', ""), body.clone()));
         }
     }
     let log = Log::default();
-    for answer in answers {
+    for response in responses {
         let _logged = log.start();
-        let service = ProtectedService::new(&Upstream::responding(answer), &clock());
+        let service = ProtectedService::new(&Upstream::responding(response), &clock());
         let error = service.find(TOKEN).await.unwrap_err();
         assert_no_secrets("the error", &error_text(&error));
         let response = service.send(TOKEN).await;
@@ -106,7 +112,7 @@ async fn failures_leak_no_secret_to_errors_or_logs() {
     #[cfg(feature = "tracing")]
     assert!(
         log.contains("ERROR"),
-        "credentials that are rejected are told loudly: {log}"
+        "rejected credentials are logged as an error: {log}"
     );
 }
 
@@ -115,14 +121,14 @@ async fn successes_leak_no_secret() {
     let log = Log::default();
     let logged = log.start();
     let clock = clock();
-    let upstream = Upstream::responding(Answer::active());
+    let upstream = Upstream::responding(MockResponse::active());
     let service = ProtectedService::with(&upstream, &clock, |builder| {
         builder.with_stale_if_error(60 * SECOND)
     });
     let principal = service.principal(TOKEN).await;
     assert_no_secrets("the principal", &format!("{principal:?} {principal:#?}"));
     let Cached::Found(record) = service.find_cached(TOKEN) else {
-        panic!("it is remembered");
+        panic!("the response is cached");
     };
     assert_no_secrets(
         "the record",
@@ -134,10 +140,10 @@ async fn successes_leak_no_secret() {
     );
     assert_no_secrets("the status", &format!("{:?}", service.store.status()));
     clock.advance(10 * SECOND);
-    upstream.respond_with(Answer::status(503));
+    upstream.respond_with(MockResponse::status(503));
     assert!(service.principal(TOKEN).await.is_stale());
     clock.advance(60 * SECOND);
-    upstream.respond_with(Answer::inactive());
+    upstream.respond_with(MockResponse::inactive());
     service.send(TOKEN).await;
     service.send(TOKEN).await;
     drop(logged);
@@ -149,14 +155,14 @@ async fn connection_logs_contain_no_secret() {
     let log = Log::default();
     let logged = log.start();
     for raw_server in [
-        RawServer::responding(crate::raw_server::answer(crate::raw_server::ACTIVE)),
+        RawServer::responding(crate::raw_server::ok_response(crate::raw_server::ACTIVE)),
         RawServer::responding(format!(
             "HTTP/1.1 400 {TOKEN}\r\nx-{CLIENT_SECRET}: {TOKEN}\r\n\r\n{TOKEN}"
         )),
         RawServer::responding(format!("{TOKEN} {CLIENT_SECRET}\r\n\r\n")),
         RawServer::responding(""),
     ] {
-        let service = ProtectedService::to(&raw_server.url(), |builder| builder);
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder);
         let found = service.find(TOKEN).await;
         if let Err(error) = found {
             assert_no_secrets("the error", &error_text(&error));
@@ -180,9 +186,9 @@ fn debug_shows_only_method_and_client_id() {
         assert!(text.contains(client), "{text}");
         let builder = IntrospectionStore::builder(auth);
         assert_no_secrets("the builder", &format!("{builder:?} {builder:#?}"));
-        // The secret is set in the wrong place by mistake.
+        // The URL contains the secret by mistake.
         let endpoint = format!("https://{CLIENT_ID}:{CLIENT_SECRET}@auth.example/introspect");
         let error = builder.build(&endpoint).unwrap_err();
-        assert_no_secrets("the mistake", &format!("{error} {error:?} {error:#?}"));
+        assert_no_secrets("the build error", &format!("{error} {error:?} {error:#?}"));
     }
 }

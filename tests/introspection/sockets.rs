@@ -12,39 +12,39 @@ use tower_service_token::introspection::IntrospectionBuilder;
 use crate::protected_service::{
     Accepted, MILLISECOND, Outcome, PROTOCOL, ProtectedService, SECOND, TRANSIENT,
 };
-use crate::raw_server::{ACTIVE, RawConnection, RawServer, answer};
+use crate::raw_server::{ACTIVE, RawConnection, RawServer, ok_response};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 /// Additional time that a busy machine may need.
 const SCHEDULING: Duration = Duration::from_millis(300);
 
-/// Checks the outcome of one request and the number of connections.
-async fn ask(raw_server: &RawServer) -> (Outcome, usize) {
-    let outcome = ProtectedService::to(&raw_server.url(), |builder| builder)
+/// Sends one request and returns its outcome and the number of connections.
+async fn send_request(raw_server: &RawServer) -> (Outcome, usize) {
+    let outcome = ProtectedService::with_endpoint(&raw_server.url(), |builder| builder)
         .authenticate("token")
         .await;
     (outcome, raw_server.connections())
 }
 
-/// Checks that the deadline has passed since then, within a tenth.
+/// Asserts that `elapsed` is the deadline, within a tenth.
 #[track_caller]
 fn assert_deadline(elapsed: Duration) {
     let window = DEADLINE * 9 / 10..DEADLINE * 11 / 10 + SCHEDULING;
     assert!(window.contains(&elapsed), "{elapsed:?}");
 }
 
-/// The call has the deadline of the request that started it, and ends when the machine schedules it.
+/// Waits until no call is in flight. A call has the deadline of the request that started it.
 async fn assert_no_calls_in_flight(service: &ProtectedService) {
-    let landed = timeout(60 * SECOND, async {
+    let finished = timeout(60 * SECOND, async {
         while service.store.status().in_flight > 0 {
             sleep(MILLISECOND).await;
         }
     });
-    landed.await.expect("the call ends as well");
+    finished.await.expect("the call ends at its deadline");
 }
 
-/// Calls a slow server and checks the deadline of the store.
-async fn assert_gives_up_in_time<F>(script: impl Fn(RawConnection) -> F + Send + Sync + 'static)
+/// Calls a slow server and asserts that the request fails at the deadline.
+async fn assert_times_out<F>(script: impl Fn(RawConnection) -> F + Send + Sync + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -52,25 +52,26 @@ where
     let (elapsed, requests) = retry_while_stalled(SCHEDULING, async || {
         let script = Arc::clone(&script);
         let raw_server = RawServer::start(move |connection| script(connection));
-        let service =
-            ProtectedService::to(&raw_server.url(), |builder| builder.with_timeout(DEADLINE));
-        let begun = Instant::now();
+        let service = ProtectedService::with_endpoint(&raw_server.url(), |builder| {
+            builder.with_timeout(DEADLINE)
+        });
+        let started = Instant::now();
         assert_eq!(service.authenticate("token").await, TRANSIENT);
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         assert_no_calls_in_flight(&service).await;
         (elapsed, raw_server.requests())
     })
     .await;
     assert_deadline(elapsed);
-    assert_eq!(requests, 1, "time that ran out is not tried again");
+    assert_eq!(requests, 1, "a timeout is not retried");
 }
 
 #[tokio::test]
-async fn reads_valid_responses_in_any_framing() {
+async fn accepts_valid_responses_in_any_framing() {
     let chunked =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     for bytes in [
-        answer(ACTIVE),
+        ok_response(ACTIVE),
         format!("{chunked}\r\n1a\r\n{ACTIVE}\r\n0\r\n\r\n"),
         format!(
             "{chunked}\r\n9;ext=\"1\"\r\n{}\r\n11\r\n{}\r\n0\r\n\r\n",
@@ -84,15 +85,15 @@ async fn reads_valid_responses_in_any_framing() {
         format!(
             "HTTP/1.1 200\r\ncontent-type:application/json\r\nconnection: close\r\n\r\n{ACTIVE}"
         ),
-        format!("HTTP/1.1 100 Continue\r\n\r\n{}", answer(ACTIVE)),
+        format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok_response(ACTIVE)),
         format!(
             "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{}",
-            answer(ACTIVE)
+            ok_response(ACTIVE)
         ),
     ] {
         assert_eq!(ACTIVE.len(), 0x1a);
         let raw_server = RawServer::responding(bytes.as_str());
-        assert_eq!(ask(&raw_server).await, (Accepted, 1), "{bytes}");
+        assert_eq!(send_request(&raw_server).await, (Accepted, 1), "{bytes}");
     }
 }
 
@@ -128,7 +129,7 @@ async fn incomplete_response_is_503_after_one_call() {
         "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
     ] {
         let raw_server = RawServer::responding(bytes.as_str());
-        let (outcome, connections) = ask(&raw_server).await;
+        let (outcome, connections) = send_request(&raw_server).await;
         assert!(
             [TRANSIENT, PROTOCOL].contains(&outcome),
             "{outcome:?} {bytes:?}"
@@ -139,43 +140,43 @@ async fn incomplete_response_is_503_after_one_call() {
 
 #[tokio::test]
 async fn redirects_are_never_followed() {
-    let target = RawServer::responding(answer(ACTIVE));
+    let target = RawServer::responding(ok_response(ACTIVE));
     for status in [301, 302, 303, 307, 308] {
         let raw_server = RawServer::responding(format!(
             "HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Type: application/json\r\n\
              Content-Length: 26\r\n\r\n{ACTIVE}",
             target.url()
         ));
-        assert_eq!(ask(&raw_server).await, (PROTOCOL, 1), "{status}");
+        assert_eq!(send_request(&raw_server).await, (PROTOCOL, 1), "{status}");
     }
     assert_eq!(target.connections(), 0);
 }
 
 #[tokio::test]
 async fn times_out_on_a_silent_server() {
-    assert_gives_up_in_time(|mut connection| async move {
+    assert_times_out(|mut connection| async move {
         connection.request().await;
-        connection.closed().await;
+        connection.wait_until_closed().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn times_out_after_a_stalled_head() {
-    assert_gives_up_in_time(|mut connection| async move {
+    assert_times_out(|mut connection| async move {
         connection.request().await;
-        let text = answer(ACTIVE);
+        let text = ok_response(ACTIVE);
         connection.write(&text[..text.len() - ACTIVE.len()]).await;
-        connection.closed().await;
+        connection.wait_until_closed().await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn times_out_on_a_slow_body() {
-    assert_gives_up_in_time(|mut connection| async move {
+    assert_times_out(|mut connection| async move {
         connection.request().await;
-        let text = answer(ACTIVE);
+        let text = ok_response(ACTIVE);
         let (head, body) = text.split_at(text.len() - ACTIVE.len());
         connection.write(head).await;
         drip(&mut connection, body).await;
@@ -185,9 +186,9 @@ async fn times_out_on_a_slow_body() {
 
 #[tokio::test]
 async fn times_out_on_a_slow_head() {
-    assert_gives_up_in_time(|mut connection| async move {
+    assert_times_out(|mut connection| async move {
         connection.request().await;
-        drip(&mut connection, &answer(ACTIVE)).await;
+        drip(&mut connection, &ok_response(ACTIVE)).await;
     })
     .await;
 }
@@ -204,7 +205,7 @@ async fn drip(connection: &mut RawConnection, text: &str) {
 
 #[tokio::test]
 async fn times_out_on_endless_informational_responses() {
-    assert_gives_up_in_time(|mut connection| async move {
+    assert_times_out(|mut connection| async move {
         connection.request().await;
         while connection.write("HTTP/1.1 103 Early Hints\r\n\r\n").await {
             sleep(MILLISECOND).await;
@@ -213,8 +214,13 @@ async fn times_out_on_endless_informational_responses() {
     .await;
 }
 
-/// A server that sends `head` and then this repeatedly, and the number of bytes that it wrote.
-async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome, usize, Duration) {
+/// Sends a request to a server that writes `head`, then `chunk` repeatedly up to `max_bytes`.
+/// Returns the outcome, the number of bytes written after `head`, and the elapsed time.
+async fn send_to_flooding_server(
+    head: String,
+    chunk: Vec<u8>,
+    max_bytes: usize,
+) -> (Outcome, usize, Duration) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (done, ended) = tokio::sync::mpsc::channel::<()>(1);
     let raw_server = RawServer::start({
@@ -225,7 +231,7 @@ async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome
             async move {
                 connection.request().await;
                 connection.write(head).await;
-                while sent.load(Ordering::SeqCst) < most && connection.write(&chunk).await {
+                while sent.load(Ordering::SeqCst) < max_bytes && connection.write(&chunk).await {
                     sent.fetch_add(chunk.len(), Ordering::SeqCst);
                 }
                 drop(done);
@@ -233,24 +239,21 @@ async fn sent_to_a_client(head: String, chunk: Vec<u8>, most: usize) -> (Outcome
         }
     });
     let watch = Stopwatch::start();
-    let (outcome, connections) = ask(&raw_server).await;
+    let (outcome, connections) = send_request(&raw_server).await;
     let elapsed = watch.elapsed_without_stalls();
     assert_eq!(connections, 1);
     drop(raw_server);
     let mut ended = ended;
     let closed = timeout(60 * SECOND, ended.recv()).await;
-    assert!(
-        closed.is_ok(),
-        "the connection is closed, not left to itself"
-    );
+    assert!(closed.is_ok(), "the client closes the connection");
     (outcome, sent.load(Ordering::SeqCst), elapsed)
 }
 
 #[tokio::test]
 async fn stops_reading_an_oversized_body() {
-    const MOST: usize = 10_000_000;
+    const MAX_BYTES: usize = 10_000_000;
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-    let declared = format!("{head}Content-Length: {MOST}\r\n\r\n{{\"active\":true,\"x\":\"");
+    let declared = format!("{head}Content-Length: {MAX_BYTES}\r\n\r\n{{\"active\":true,\"x\":\"");
     let undeclared = format!("{head}Connection: close\r\n\r\n{{\"active\":true,\"x\":\"");
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
     let chunk = [b"2710\r\n".to_vec(), vec![b' '; 10_000], b"\r\n".to_vec()].concat();
@@ -259,16 +262,16 @@ async fn stops_reading_an_oversized_body() {
         (undeclared, vec![b'x'; 10_000]),
         (chunked, chunk),
     ] {
-        let (outcome, sent, elapsed) = sent_to_a_client(head, chunk, MOST).await;
+        let (outcome, sent, elapsed) = send_to_flooding_server(head, chunk, MAX_BYTES).await;
         assert_eq!(outcome, PROTOCOL);
-        assert!(sent < MOST / 2, "{sent} bytes were taken");
+        assert!(sent < MAX_BYTES / 2, "{sent} bytes were read");
         assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
     }
 }
 
 #[tokio::test]
 async fn stops_reading_an_endless_head() {
-    const MOST: usize = 10_000_000;
+    const MAX_BYTES: usize = 10_000_000;
     let line = "HTTP/1.1 200 OK\r\n".to_owned();
     let many = b"x-flood: 0123456789\r\n".repeat(100);
     for (head, chunk) in [
@@ -286,20 +289,26 @@ async fn stops_reading_an_endless_head() {
             b"x-flood: 0123456789\r\n".repeat(100),
         ),
     ] {
-        let shown = head.clone();
-        let (outcome, sent, elapsed) = sent_to_a_client(head, chunk, MOST).await;
+        let description = head.clone();
+        let (outcome, sent, elapsed) = send_to_flooding_server(head, chunk, MAX_BYTES).await;
         assert!(
             [TRANSIENT, PROTOCOL].contains(&outcome),
-            "{outcome:?} {shown:?}"
+            "{outcome:?} {description:?}"
         );
-        assert!(sent < MOST / 2, "{sent} bytes were taken {shown:?}");
-        assert!(elapsed < Duration::from_secs(1), "{elapsed:?} {shown:?}");
+        assert!(
+            sent < MAX_BYTES / 2,
+            "{sent} bytes were read {description:?}"
+        );
+        assert!(
+            elapsed < Duration::from_secs(1),
+            "{elapsed:?} {description:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn connect_timeout_precedes_the_deadline() {
-    // No connection is accepted, so the kernel stops responding when the queue is full.
+    // Nothing accepts connections, so the kernel stops responding when the queue is full.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -313,19 +322,19 @@ async fn connect_timeout_precedes_the_deadline() {
         }
     }
     let url = format!("http://{address}/introspect");
-    let given_up = async |set: fn(IntrospectionBuilder) -> IntrospectionBuilder| {
+    let time_to_failure = async |set: fn(IntrospectionBuilder) -> IntrospectionBuilder| {
         retry_while_stalled(SCHEDULING, async || {
-            let service = ProtectedService::to(&url, set);
-            let begun = Instant::now();
+            let service = ProtectedService::with_endpoint(&url, set);
+            let started = Instant::now();
             assert_eq!(service.authenticate("token").await, TRANSIENT);
-            begun.elapsed()
+            started.elapsed()
         })
         .await
     };
-    let elapsed = given_up(|builder| builder.with_connect_timeout(300 * MILLISECOND)).await;
+    let elapsed = time_to_failure(|builder| builder.with_connect_timeout(300 * MILLISECOND)).await;
     // At most two attempts, much less than the total of 30 s.
     let window = 270 * MILLISECOND..660 * MILLISECOND + SCHEDULING;
     assert!(window.contains(&elapsed), "{elapsed:?}");
-    // The deadline is shorter here.
-    assert_deadline(given_up(|builder| builder.with_timeout(DEADLINE)).await);
+    // Here the deadline is shorter than the connect timeout.
+    assert_deadline(time_to_failure(|builder| builder.with_timeout(DEADLINE)).await);
 }

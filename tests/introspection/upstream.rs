@@ -1,4 +1,5 @@
-//! An authorization server in this process: scripted, counted, and paused on request.
+//! An authorization server in this process. It returns scripted responses, counts calls, and can
+//! pause before a response.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +21,14 @@ pub(crate) struct Upstream(Arc<State>);
 
 struct State {
     calls: AtomicUsize,
-    running: AtomicUsize,
+    in_flight: AtomicUsize,
     max_concurrent: AtomicUsize,
-    last: Mutex<Option<Call>>,
+    last_call: Mutex<Option<Call>>,
     script: Mutex<Script>,
-    answered: PausePoint,
+    before_response: PausePoint,
 }
 
-type Script = Arc<dyn Fn(&Call) -> Answer + Send + Sync>;
+type Script = Arc<dyn Fn(&Call) -> MockResponse + Send + Sync>;
 
 /// A request to the server.
 #[derive(Clone)]
@@ -39,15 +40,17 @@ pub(crate) struct Call {
     pub(crate) form: Vec<(String, String)>,
 }
 
-/// The response to a call.
+/// The scripted outcome of a call.
 #[derive(Clone)]
-pub(crate) enum Answer {
-    Response(Response<Bytes>),
+pub(crate) enum MockResponse {
+    Http(Response<Bytes>),
     /// The connection is refused.
     Unreachable,
-    /// The connection is closed before the first byte.
-    Lost,
+    /// The connection is reset before the first byte.
+    Reset,
+    /// The transport panics.
     Panic,
+    /// No response arrives.
     Hang,
 }
 
@@ -56,7 +59,7 @@ impl Call {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.form.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "{name} occurs twice");
+        assert!(values.next().is_none(), "duplicate field {name}");
         value
     }
 
@@ -65,31 +68,31 @@ impl Call {
     }
 }
 
-impl Answer {
+impl MockResponse {
     pub(crate) fn text(content_type: &str, body: impl Into<Bytes>) -> Self {
         let response = Response::builder().header(CONTENT_TYPE, content_type);
-        Self::Response(response.body(body.into()).unwrap())
+        Self::Http(response.body(body.into()).unwrap())
     }
 
     pub(crate) fn json(body: impl Into<Bytes>) -> Self {
         Self::text("application/json", body)
     }
 
-    pub(crate) fn of(value: &Value) -> Self {
+    pub(crate) fn from_json(value: &Value) -> Self {
         Self::json(value.to_string())
     }
 
     pub(crate) fn active() -> Self {
-        Self::of(&active())
+        Self::from_json(&active())
     }
 
     pub(crate) fn inactive() -> Self {
-        Self::of(&json!({ "active": false }))
+        Self::from_json(&json!({ "active": false }))
     }
 
     /// Creates an OAuth error response.
     pub(crate) fn error(status: u16, error: &str) -> Self {
-        Self::of(&json!({ "error": error })).with_status(status)
+        Self::from_json(&json!({ "error": error })).with_status(status)
     }
 
     pub(crate) fn status(status: u16) -> Self {
@@ -97,7 +100,7 @@ impl Answer {
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {
-        if let Self::Response(response) = &mut self {
+        if let Self::Http(response) = &mut self {
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
         }
         self
@@ -111,36 +114,39 @@ pub(crate) fn active() -> Value {
 
 /// Creates [`active`] with these members added or replaced.
 pub(crate) fn active_with(members: &Value) -> Value {
-    let mut answer = active();
+    let mut response = active();
     let members = members.as_object().unwrap().clone();
-    answer.as_object_mut().unwrap().extend(members);
-    answer
+    response.as_object_mut().unwrap().extend(members);
+    response
 }
 
 impl Upstream {
-    pub(crate) fn new(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(script: impl Fn(&Call) -> MockResponse + Send + Sync + 'static) -> Self {
         Self(Arc::new(State {
             calls: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             max_concurrent: AtomicUsize::new(0),
-            last: Mutex::default(),
+            last_call: Mutex::default(),
             script: Mutex::new(Arc::new(script)),
-            answered: PausePoint::open(),
+            before_response: PausePoint::open(),
         }))
     }
 
     /// Sends the same response to every call.
-    pub(crate) fn responding(answer: Answer) -> Self {
-        Self::new(move |_| answer.clone())
+    pub(crate) fn responding(response: MockResponse) -> Self {
+        Self::new(move |_| response.clone())
     }
 
-    /// From now on.
-    pub(crate) fn respond_with(&self, answer: Answer) {
-        self.set_script(move |_| answer.clone());
+    /// Changes the response to every later call.
+    pub(crate) fn respond_with(&self, response: MockResponse) {
+        self.set_script(move |_| response.clone());
     }
 
-    /// From now on.
-    pub(crate) fn set_script(&self, script: impl Fn(&Call) -> Answer + Send + Sync + 'static) {
+    /// Changes the script for every later call.
+    pub(crate) fn set_script(
+        &self,
+        script: impl Fn(&Call) -> MockResponse + Send + Sync + 'static,
+    ) {
         *self.0.script.lock().unwrap() = Arc::new(script);
     }
 
@@ -153,17 +159,17 @@ impl Upstream {
         self.0.max_concurrent.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn last(&self) -> Call {
-        self.0.last.lock().unwrap().clone().unwrap()
+    pub(crate) fn last_call(&self) -> Call {
+        self.0.last_call.lock().unwrap().clone().unwrap()
     }
 
-    /// The checkpoint at which calls pause before their response is sent.
-    pub(crate) fn answered(&self) -> &PausePoint {
-        &self.0.answered
+    /// The point at which calls pause before their response is sent.
+    pub(crate) fn before_response(&self) -> &PausePoint {
+        &self.0.before_response
     }
 
-    async fn answer(self, request: Request<Full<Bytes>>) -> io::Result<Response<Full<Bytes>>> {
-        let _running = Running::begin(&self.0);
+    async fn respond(self, request: Request<Full<Bytes>>) -> io::Result<Response<Full<Bytes>>> {
+        let _call = InFlightCall::begin(&self.0);
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst);
         assert_eq!(request.method(), "POST");
         let (head, body) = request.into_parts();
@@ -174,37 +180,37 @@ impl Upstream {
             headers: head.headers,
             form: form_urlencoded::parse(&body).into_owned().collect(),
         };
-        *self.0.last.lock().unwrap() = Some(call.clone());
+        *self.0.last_call.lock().unwrap() = Some(call.clone());
         let script = Arc::clone(&self.0.script.lock().unwrap());
-        let answer = script(&call);
-        self.0.answered.pass().await;
-        match answer {
-            Answer::Response(response) => {
+        let response = script(&call);
+        self.0.before_response.pass().await;
+        match response {
+            MockResponse::Http(response) => {
                 tokio::task::yield_now().await;
                 Ok(response.map(Full::new))
             }
-            Answer::Unreachable => Err(io::ErrorKind::ConnectionRefused.into()),
-            Answer::Lost => Err(io::ErrorKind::ConnectionReset.into()),
-            Answer::Panic => panic!("as the test asked for"),
-            Answer::Hang => std::future::pending().await,
+            MockResponse::Unreachable => Err(io::ErrorKind::ConnectionRefused.into()),
+            MockResponse::Reset => Err(io::ErrorKind::ConnectionReset.into()),
+            MockResponse::Panic => panic!("the scripted panic"),
+            MockResponse::Hang => std::future::pending().await,
         }
     }
 }
 
 /// Counts a call until it ends.
-struct Running<'a>(&'a State);
+struct InFlightCall<'a>(&'a State);
 
-impl<'a> Running<'a> {
+impl<'a> InFlightCall<'a> {
     fn begin(state: &'a State) -> Self {
-        let running = state.running.fetch_add(1, Ordering::SeqCst) + 1;
-        state.max_concurrent.fetch_max(running, Ordering::SeqCst);
+        let in_flight = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        state.max_concurrent.fetch_max(in_flight, Ordering::SeqCst);
         Self(state)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -218,6 +224,6 @@ impl Service<Request<Full<Bytes>>> for Upstream {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        Box::pin(self.clone().respond(request))
     }
 }

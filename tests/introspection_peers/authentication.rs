@@ -1,4 +1,4 @@
-//! The methods of client authentication.
+//! The client authentication methods.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -13,42 +13,46 @@ use tower_service_token::introspection::{
 
 use crate::protected_service::{ProtectedService, ServiceResponse};
 
-pub(crate) async fn basic_works(deployment: Arc<Deployment>) {
+pub(crate) async fn basic_credentials_are_accepted(deployment: Arc<Deployment>) {
     let [id, secret] = API;
     for auth in [
         ClientAuth::basic(id, secret),
         ClientAuth::basic_raw(id, secret),
     ] {
-        let scheme = good_token_is_accepted(&deployment.shared(), auth).await;
+        let scheme = assert_authenticates(&deployment.shared(), auth).await;
         assert_eq!(scheme.as_deref(), Some("Basic"));
     }
 }
 
-pub(crate) async fn basic_works_with_special_characters(deployment: Arc<Deployment>) {
-    let scheme = good_token_is_accepted(&deployment.shared(), basic(SPECIAL)).await;
+pub(crate) async fn basic_credentials_with_special_characters_are_accepted(
+    deployment: Arc<Deployment>,
+) {
+    let scheme = assert_authenticates(&deployment.shared(), basic(SPECIAL)).await;
     assert_eq!(scheme.as_deref(), Some("Basic"));
 }
 
 pub(crate) async fn server_rejects_unencoded_basic_credentials(deployment: Arc<Deployment>) {
-    // The server decodes it to another secret, or to none.
+    // The server percent-decodes the secret to another one, or fails to decode it.
     let [id, secret] = POSTER;
-    credentials_are_rejected(&deployment, ClientAuth::basic_raw(id, secret)).await;
-    let refused = good_token_is_unavailable(&deployment, ClientAuth::basic_raw(id, "100%")).await;
-    assert_eq!(refused.cause().status().unwrap(), 400);
-    assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
+    assert_credentials_rejected(&deployment, ClientAuth::basic_raw(id, secret)).await;
+    let response = send_valid_token(&deployment, ClientAuth::basic_raw(id, "100%")).await;
+    assert_eq!(response.cause().status().unwrap(), 400);
+    assert_eq!(response.unavailable(), IntrospectionErrorKind::Protocol);
 }
 
-pub(crate) async fn post_works_with_special_characters(deployment: Arc<Deployment>) {
+pub(crate) async fn post_credentials_with_special_characters_are_accepted(
+    deployment: Arc<Deployment>,
+) {
     let [id, secret] = POSTER;
-    let scheme = good_token_is_accepted(&deployment.shared(), ClientAuth::post(id, secret)).await;
+    let scheme = assert_authenticates(&deployment.shared(), ClientAuth::post(id, secret)).await;
     assert_eq!(scheme, None);
 }
 
-pub(crate) async fn a_signed_assertion_works(deployment: Arc<Deployment>) {
+pub(crate) async fn signed_assertion_is_accepted(deployment: Arc<Deployment>) {
     for key in [es256(&deployment), rs256(&deployment)] {
         let server = deployment.shared();
         let key = key.with_audience(server.issuer());
-        let scheme = good_token_is_accepted(&server, ClientAuth::private_key_jwt(key)).await;
+        let scheme = assert_authenticates(&server, ClientAuth::private_key_jwt(key)).await;
         assert_eq!(scheme, None);
     }
 }
@@ -74,7 +78,7 @@ pub(crate) async fn assertion_audience_defaults_to_the_issuer(deployment: Arc<De
         let builder = server.builder(ClientAuth::private_key_jwt(key));
         let builder = builder.with_issuer(server.issuer());
         let store = builder.build(&server.endpoint()).unwrap();
-        assert_eq!(ProtectedService::by(&store).status(&token).await, 200);
+        assert_eq!(ProtectedService::new(&store).status(&token).await, 200);
     }
 }
 
@@ -97,9 +101,9 @@ pub(crate) async fn wrong_client_secret_is_503(deployment: Arc<Deployment>) {
         ClientAuth::basic(id, "wrong-secret"),
         ClientAuth::basic_raw(id, "wrong-secret"),
         ClientAuth::post(id, "wrong-secret"),
-        ClientAuth::basic("nobody", "wrong-secret"),
+        ClientAuth::basic("unknown-client", "wrong-secret"),
     ] {
-        credentials_are_rejected(&deployment, auth).await;
+        assert_credentials_rejected(&deployment, auth).await;
     }
 }
 
@@ -115,7 +119,7 @@ pub(crate) async fn wrong_client_key_is_503(deployment: Arc<Deployment>) {
         algorithm.with_audience(issuer),
         audience,
     ] {
-        credentials_are_rejected(&deployment, ClientAuth::private_key_jwt(key)).await;
+        assert_credentials_rejected(&deployment, ClientAuth::private_key_jwt(key)).await;
     }
 }
 
@@ -125,20 +129,20 @@ pub(crate) async fn rejected_credentials_are_not_retried_and_do_not_open_the_bre
     let server = deployment.shared();
     let builder = server.builder(ClientAuth::basic(API[0], "wrong-secret"));
     let store = builder.build(&server.endpoint()).unwrap();
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     for number in 0..10 {
-        let answer = service.authenticate(&format!("token-{number}")).await;
-        assert_eq!(answer.unavailable(), IntrospectionErrorKind::Credentials);
+        let response = service.authenticate(&format!("token-{number}")).await;
+        assert_eq!(response.unavailable(), IntrospectionErrorKind::Credentials);
     }
     assert_eq!(server.calls().await, 10);
     assert_eq!(store.status().breaker, BreakerState::Closed);
 }
 
-/// Runs on a thread of its own, because a log is captured per thread.
+/// The request runs on a separate thread, because a log is captured per thread.
 pub(crate) async fn rejected_credentials_are_logged_as_an_error(deployment: Arc<Deployment>) {
     let server = deployment.shared();
     let token = server.token().await;
-    let asking = || {
+    let send_request = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -147,22 +151,22 @@ pub(crate) async fn rejected_credentials_are_logged_as_an_error(deployment: Arc<
             service(&server, auth).status(&token).await
         })
     };
-    let captured = || tests::capture::captured(asking);
+    let captured = || tests::capture::captured(send_request);
     let (status, log, _) = std::thread::scope(|it| it.spawn(captured).join()).unwrap();
     assert_eq!(status, 503);
     let target = "tower_service_token::introspection";
-    let output = |line: &str| line.contains("ERROR") && line.contains(target);
-    assert!(log.lines().any(output), "{log}");
+    let is_expected = |line: &str| line.contains("ERROR") && line.contains(target);
+    assert!(log.lines().any(is_expected), "{log}");
     assert!(
         !log.contains("wrong-secret") && !log.contains(&token),
         "{log}"
     );
 }
 
-pub(crate) async fn a_bearer_token_works(deployment: Arc<Deployment>) {
+pub(crate) async fn bearer_token_is_accepted(deployment: Arc<Deployment>) {
     let server = deployment.shared();
-    let ours = server.token_with(&[("scope", "introspection")]).await;
-    let scheme = good_token_is_accepted(&server, ClientAuth::bearer(ours)).await;
+    let client_token = server.token_with(&[("scope", "introspection")]).await;
+    let scheme = assert_authenticates(&server, ClientAuth::bearer(client_token)).await;
     assert_eq!(scheme.as_deref(), Some("Bearer"));
 }
 
@@ -170,48 +174,50 @@ pub(crate) async fn bearer_token_without_introspection_rights_is_rejected(
     deployment: Arc<Deployment>,
 ) {
     let server = deployment.shared();
-    credentials_are_rejected(&deployment, ClientAuth::bearer("wrong-secret")).await;
+    assert_credentials_rejected(&deployment, ClientAuth::bearer("wrong-secret")).await;
     let reader = server.token_with(&[("scope", "read")]).await;
-    credentials_are_rejected(&deployment, ClientAuth::bearer(reader)).await;
+    assert_credentials_rejected(&deployment, ClientAuth::bearer(reader)).await;
 }
 
 pub(crate) async fn server_rejects_bearer_client_authentication(deployment: Arc<Deployment>) {
-    let refused = good_token_is_unavailable(&deployment, ClientAuth::bearer("a-token")).await;
-    assert_eq!(refused.cause().status().unwrap(), 400);
-    assert_eq!(refused.unavailable(), IntrospectionErrorKind::Protocol);
+    let response = send_valid_token(&deployment, ClientAuth::bearer("a-token")).await;
+    assert_eq!(response.cause().status().unwrap(), 400);
+    assert_eq!(response.unavailable(), IntrospectionErrorKind::Protocol);
 }
 
-/// Returns the scheme of the `Authorization` header.
-async fn good_token_is_accepted(server: &TrackedServer<'_>, auth: ClientAuth) -> Option<String> {
+/// Asserts that a valid token is accepted and an unknown one is rejected. Returns the scheme of the
+/// `Authorization` header.
+async fn assert_authenticates(server: &TrackedServer<'_>, auth: ClientAuth) -> Option<String> {
     let service = service(server, auth);
     assert_eq!(service.status(&server.token().await).await, 200);
     assert_eq!(service.status("unknown").await, 401);
     let requests = server.logged_requests().await;
-    let [first, second] = requests.try_into().expect("two tokens were asked about");
+    let [first, second] = requests.try_into().expect("one request for each token");
     assert_eq!(first, second);
     first.scheme
 }
 
-async fn good_token_is_unavailable(deployment: &Deployment, auth: ClientAuth) -> ServiceResponse {
+/// Returns the response to a request with a valid token.
+async fn send_valid_token(deployment: &Deployment, auth: ClientAuth) -> ServiceResponse {
     let server = deployment.shared();
     service(&server, auth)
         .authenticate(&server.token().await)
         .await
 }
 
-async fn credentials_are_rejected(deployment: &Deployment, auth: ClientAuth) {
-    let refused = good_token_is_unavailable(deployment, auth).await;
-    assert_eq!(refused.unavailable(), IntrospectionErrorKind::Credentials);
-    let cause = refused.cause();
+async fn assert_credentials_rejected(deployment: &Deployment, auth: ClientAuth) {
+    let response = send_valid_token(deployment, auth).await;
+    assert_eq!(response.unavailable(), IntrospectionErrorKind::Credentials);
+    let cause = response.cause();
     // Not every server conforms to RFC 7662 §2.3.
     assert!(matches!(cause.status().unwrap().as_u16(), 401 | 403));
-    let said = format!("{cause} {cause:?} {:?}", cause.source());
-    assert!(!said.contains("wrong-secret"), "{said}");
+    let message = format!("{cause} {cause:?} {:?}", cause.source());
+    assert!(!message.contains("wrong-secret"), "{message}");
 }
 
 fn service(server: &TrackedServer<'_>, auth: ClientAuth) -> ProtectedService {
     let builder = server.builder(auth).with_ttl(Duration::ZERO);
     // Longer than any response takes on a busy machine.
     let builder = builder.with_timeout(Duration::from_secs(30));
-    ProtectedService::by(&builder.build(&server.endpoint()).unwrap())
+    ProtectedService::new(&builder.build(&server.endpoint()).unwrap())
 }

@@ -1,4 +1,4 @@
-//! Discovery of the endpoint from the server's metadata.
+//! Discovery of the introspection endpoint from the metadata of the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ const OAUTH: &str = "/.well-known/oauth-authorization-server";
 pub(crate) async fn finds_the_endpoint_in_oauth_metadata(deployment: Arc<Deployment>) {
     let server = deployment.start();
     let store = discover(&server).await;
-    assert_eq!(paths(&server).await, [(OAUTH.to_owned(), 200)]);
-    works(&server, &store).await;
+    assert_eq!(requested_paths(&server).await, [(OAUTH.to_owned(), 200)]);
+    assert_authenticates(&server, &store).await;
 }
 
 pub(crate) async fn finds_the_endpoint_in_openid_metadata(deployment: Arc<Deployment>) {
-    // This server has no metadata at the URL of RFC 8414 for an issuer with a path.
+    // This server has no metadata at the RFC 8414 URL for an issuer with a path.
     let server = deployment.start_with(&[("BASE_PATH", "/tenant")]);
     let store = discover(&server).await;
     let openid = "/tenant/.well-known/openid-configuration";
     let expected = [(format!("{OAUTH}/tenant"), 404), (openid.to_owned(), 200)];
-    assert_eq!(paths(&server).await, expected);
-    works(&server, &store).await;
+    assert_eq!(requested_paths(&server).await, expected);
+    assert_authenticates(&server, &store).await;
 }
 
 pub(crate) async fn discovered_issuer_is_the_assertion_audience(deployment: Arc<Deployment>) {
@@ -36,7 +36,7 @@ pub(crate) async fn discovered_issuer_is_the_assertion_audience(deployment: Arc<
     for key in [es256(&deployment), rs256(&deployment)] {
         let builder = server.builder(ClientAuth::private_key_jwt(key));
         let store = builder.discover(server.issuer()).await.unwrap();
-        works(&server, &store).await;
+        assert_authenticates(&server, &store).await;
     }
 }
 
@@ -57,11 +57,11 @@ pub(crate) async fn discovery_of_a_silent_server_times_out(deployment: Arc<Deplo
     let watch = Stopwatch::start();
     let error = builder.discover(server.issuer()).await.unwrap_err();
     assert_eq!(error.kind(), DiscoveryErrorKind::Unavailable);
-    let took = watch.elapsed_without_stalls();
-    assert!(took <= deadline + SLACK, "{took:?}");
+    let elapsed = watch.elapsed_without_stalls();
+    assert!(elapsed <= deadline + SLACK, "{elapsed:?}");
 
     server.resume();
-    works(&server, &discover(&server).await).await;
+    assert_authenticates(&server, &discover(&server).await).await;
 }
 
 async fn discover(server: &AuthorizationServer) -> IntrospectionStore {
@@ -69,13 +69,13 @@ async fn discover(server: &AuthorizationServer) -> IntrospectionStore {
     builder.discover(server.issuer()).await.unwrap()
 }
 
-async fn works(server: &AuthorizationServer, store: &IntrospectionStore) {
-    let service = ProtectedService::by(store);
+async fn assert_authenticates(server: &AuthorizationServer, store: &IntrospectionStore) {
+    let service = ProtectedService::new(store);
     assert_eq!(service.status(&server.token().await).await, 200);
     assert_eq!(service.status("unknown").await, 401);
 }
 
-async fn paths(server: &AuthorizationServer) -> Vec<(String, u16)> {
+async fn requested_paths(server: &AuthorizationServer) -> Vec<(String, u16)> {
     let requests = server.logged_requests().await;
     requests
         .into_iter()

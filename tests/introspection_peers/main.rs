@@ -1,8 +1,9 @@
-//! [`IntrospectionStore`](tower_service_token::introspection::IntrospectionStore) against real authorization
-//! servers, plain and over TLS with a private certificate authority; see `tests/peers`.
+//! [`IntrospectionStore`](tower_service_token::introspection::IntrospectionStore) against the real
+//! authorization servers in `tests/peers`, over plain HTTP and over TLS with a private certificate
+//! authority.
 //!
-//! Where one is not installed, as `.ci/run` does it, its tests are reported as ignored; with
-//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+//! `.ci/run` installs the servers. The tests of a server that is not installed are reported as
+//! ignored. They fail instead if `SERVICE_TOKEN_REQUIRE_SERVICES=1` is set.
 
 mod authentication;
 mod discovery;
@@ -25,7 +26,7 @@ type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
 struct Test {
     name: &'static str,
-    /// The only server it runs with, if not with both.
+    /// `plain` or `tls` if the test applies to only one of them.
     scheme: Option<&'static str>,
     run: Run,
 }
@@ -33,7 +34,7 @@ struct Test {
 /// Additional time that a busy machine may need.
 const SLACK: Duration = Duration::from_millis(300);
 
-/// Lists functions `async fn(Arc<Deployment>)` with their names.
+/// Lists functions `async fn(Arc<Deployment>)` with their names as `Test`s.
 macro_rules! tests {
     ($($module:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
         tests!(None => $($module: [$($name),+]),+)
@@ -51,16 +52,19 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let mut trials = Vec::new();
-    for (peer, tests) in [(&OIDC_PROVIDER, on_oidc_provider()), (&DJANGO, on_django())] {
+    for (peer, tests) in [
+        (&OIDC_PROVIDER, oidc_provider_tests()),
+        (&DJANGO, django_tests()),
+    ] {
         let [plain, tls] = match Deployment::plain_and_tls(peer) {
             Ok(deployments) => deployments.map(Ok),
             Err(reason) => [Err(reason.clone()), Err(reason)],
         };
         for (scheme, deployment) in [("plain", plain), ("tls", tls)] {
-            let own = tests
+            let scheme_tests = tests
                 .iter()
                 .filter(|it| it.scheme.is_none_or(|it| it == scheme));
-            for &Test { name, run, .. } in on_each().iter().chain(own) {
+            for &Test { name, run, .. } in common_tests().iter().chain(scheme_tests) {
                 let ignored = deployment.as_ref().err().filter(|_| !required);
                 let kind = ignored.map(|reason| format!("ignored: {reason}"));
                 let ignored = kind.is_some();
@@ -77,8 +81,8 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The cases for every authorization server.
-fn on_each() -> Vec<Test> {
+/// Returns the tests for every authorization server.
+fn common_tests() -> Vec<Test> {
     let mut tests = tests! {
         responses: [
             active_token_yields_its_principal,
@@ -89,7 +93,7 @@ fn on_each() -> Vec<Test> {
             rejects_an_expired_token,
             cached_entry_ends_with_the_token,
             rejects_an_unknown_token,
-            malformed_tokens_make_no_call,
+            malformed_tokens_cause_no_call,
             token_with_separators_is_sent_as_one_value,
             rejects_a_jwt_shaped_token_without_opening_the_breaker,
             token_type_hint_does_not_prevent_lookup,
@@ -97,16 +101,16 @@ fn on_each() -> Vec<Test> {
             more_tokens_than_permits_are_all_looked_up,
         ],
         authentication: [
-            basic_works,
-            basic_works_with_special_characters,
-            post_works_with_special_characters,
+            basic_credentials_are_accepted,
+            basic_credentials_with_special_characters_are_accepted,
+            post_credentials_with_special_characters_are_accepted,
             wrong_client_secret_is_503,
             rejected_credentials_are_not_retried_and_do_not_open_the_breaker,
         ],
         discovery: [finds_the_endpoint_in_oauth_metadata],
         outage: [
             hanging_server_is_unavailable_within_the_deadline,
-            uses_a_server_again_after_an_outage,
+            recovers_after_an_outage,
         ],
     };
     if cfg!(feature = "tracing") {
@@ -115,7 +119,7 @@ fn on_each() -> Vec<Test> {
     tests
 }
 
-fn on_oidc_provider() -> Vec<Test> {
+fn oidc_provider_tests() -> Vec<Test> {
     let mut tests = tests! {
         responses: [
             user_token_has_the_user_as_subject,
@@ -123,11 +127,11 @@ fn on_oidc_provider() -> Vec<Test> {
             rejects_a_token_for_another_audience,
             rejects_a_token_of_another_issuer,
             rejects_a_key_bound_token,
-            rejects_a_jwt_answered_with_400,
+            rejects_a_jwt_if_the_server_responds_400,
         ],
         authentication: [
             server_rejects_unencoded_basic_credentials,
-            a_signed_assertion_works,
+            signed_assertion_is_accepted,
             assertion_supports_key_id_and_other_audiences,
             assertion_audience_defaults_to_the_issuer,
             each_call_sends_a_new_assertion,
@@ -141,8 +145,8 @@ fn on_oidc_provider() -> Vec<Test> {
             discovery_of_a_silent_server_times_out,
         ],
         outage: [
-            hanging_server_gets_the_whole_deadline,
-            restart_between_requests_fails_no_request,
+            request_to_hanging_server_lasts_until_the_deadline,
+            request_succeeds_after_a_server_restart,
             server_killed_during_a_call_is_unavailable,
             repeated_failures_open_the_breaker,
             cached_tokens_are_accepted_for_ttl_during_outage,
@@ -169,11 +173,11 @@ fn on_oidc_provider() -> Vec<Test> {
     tests
 }
 
-fn on_django() -> Vec<Test> {
+fn django_tests() -> Vec<Test> {
     tests! {
         responses: [required_issuer_must_be_present],
         authentication: [
-            a_bearer_token_works,
+            bearer_token_is_accepted,
             bearer_token_without_introspection_rights_is_rejected,
         ],
     }

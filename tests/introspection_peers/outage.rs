@@ -16,25 +16,25 @@ use tower_service_token::introspection::{
 use crate::SLACK;
 use crate::protected_service::ProtectedService;
 
-/// How long a lookup may take by default.
+/// The default timeout of a lookup.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn hanging_server_is_unavailable_within_the_deadline(deployment: Arc<Deployment>) {
     let server = deployment.start();
     let store = store_without_cache(&server);
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     server.suspend();
-    // On the pooled connection, if there is one, and on a new one.
+    // The first request uses the pooled connection if there is one, the second a new one.
     for _ in 0..2 {
-        let answer = service.authenticate(&token).await;
-        assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
+        let response = service.authenticate(&token).await;
+        assert_eq!(response.unavailable(), IntrospectionErrorKind::Transient);
         assert!(
-            answer.elapsed_without_stalls <= DEADLINE + SLACK,
+            response.elapsed_without_stalls <= DEADLINE + SLACK,
             "{:?}",
-            answer.took
+            response.elapsed
         );
     }
 
@@ -43,56 +43,66 @@ pub(crate) async fn hanging_server_is_unavailable_within_the_deadline(deployment
     assert_eq!(service.status("unknown").await, 401);
 }
 
-pub(crate) async fn hanging_server_gets_the_whole_deadline(deployment: Arc<Deployment>) {
+pub(crate) async fn request_to_hanging_server_lasts_until_the_deadline(
+    deployment: Arc<Deployment>,
+) {
     let server = deployment.start();
     for deadline in [DEADLINE, Duration::from_secs(1)] {
         let store = store(&server, |it| it.with_timeout(deadline));
-        let service = ProtectedService::by(&store);
-        // Leaves a connection in the pool.
+        let service = ProtectedService::new(&store);
+        // This request leaves a connection in the pool.
         assert_eq!(service.status(&server.token().await).await, 200);
         server.suspend();
-        let answer = service.authenticate("unknown").await;
-        assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
-        assert!(answer.took + SLACK >= deadline, "{:?}", answer.took);
+        let response = service.authenticate("unknown").await;
+        assert_eq!(response.unavailable(), IntrospectionErrorKind::Transient);
         assert!(
-            answer.elapsed_without_stalls <= deadline + SLACK,
+            response.elapsed + SLACK >= deadline,
             "{:?}",
-            answer.took
+            response.elapsed
+        );
+        assert!(
+            response.elapsed_without_stalls <= deadline + SLACK,
+            "{:?}",
+            response.elapsed
         );
         server.resume();
     }
 }
 
-pub(crate) async fn uses_a_server_again_after_an_outage(deployment: Arc<Deployment>) {
+pub(crate) async fn recovers_after_an_outage(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
     let server = deployment.start_on(&port);
     let store = store_without_cache(&server);
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     drop(server);
     for _ in 0..2 {
-        let answer = service.authenticate(&token).await;
-        assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
-        assert!(answer.elapsed_without_stalls <= SLACK, "{:?}", answer.took);
+        let response = service.authenticate(&token).await;
+        assert_eq!(response.unavailable(), IntrospectionErrorKind::Transient);
+        assert!(
+            response.elapsed_without_stalls <= SLACK,
+            "{:?}",
+            response.elapsed
+        );
     }
 
     let server = deployment.start_on(&port);
-    // The server has its tokens in memory.
+    // The server keeps tokens in memory, so the restarted server does not know this one.
     assert_eq!(service.status(&token).await, 401);
     assert_eq!(service.status(&server.token().await).await, 200);
 }
 
-pub(crate) async fn restart_between_requests_fails_no_request(deployment: Arc<Deployment>) {
+pub(crate) async fn request_succeeds_after_a_server_restart(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
     let server = deployment.start_on(&port);
     let store = store_without_cache(&server);
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
-    // The pooled connection is closed by now.
+    // The stopped server has closed the pooled connection.
     drop(server);
     let server = deployment.start_on(&port);
     let token = server.token().await;
@@ -102,22 +112,22 @@ pub(crate) async fn restart_between_requests_fails_no_request(deployment: Arc<De
 pub(crate) async fn server_killed_during_a_call_is_unavailable(deployment: Arc<Deployment>) {
     let server = deployment.start();
     let store = store_without_cache(&server);
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     let token = server.token().await;
     assert_eq!(service.status(&token).await, 200);
 
     server.suspend();
-    let asking = service.authenticate(&token);
-    let killing = async {
+    let request = service.authenticate(&token);
+    let kill = async {
         wait_until(async || store.status().in_flight == 1).await;
         drop(server);
     };
-    let (answer, ()) = futures::join!(asking, killing);
-    assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
+    let (response, ()) = futures::join!(request, kill);
+    assert_eq!(response.unavailable(), IntrospectionErrorKind::Transient);
     assert!(
-        answer.elapsed_without_stalls < DEADLINE,
+        response.elapsed_without_stalls < DEADLINE,
         "{:?}",
-        answer.took
+        response.elapsed
     );
 }
 
@@ -125,17 +135,17 @@ pub(crate) async fn repeated_failures_open_the_breaker(deployment: Arc<Deploymen
     let port = ReservedPort::new();
     let server = deployment.start_on(&port);
     let store = store_without_cache(&server);
-    let service = ProtectedService::by(&store);
+    let service = ProtectedService::new(&store);
     let token = server.token().await;
 
     drop(server);
     for _ in 0..5 {
-        let answer = service.authenticate(&token).await;
-        assert_eq!(answer.unavailable(), IntrospectionErrorKind::Transient);
+        let response = service.authenticate(&token).await;
+        assert_eq!(response.unavailable(), IntrospectionErrorKind::Transient);
     }
     assert_eq!(store.status().breaker, BreakerState::Open);
-    let answer = service.authenticate(&token).await;
-    assert_eq!(answer.unavailable(), IntrospectionErrorKind::BreakerOpen);
+    let response = service.authenticate(&token).await;
+    assert_eq!(response.unavailable(), IntrospectionErrorKind::BreakerOpen);
 
     let server = deployment.start_on(&port);
     let token = server.token().await;
@@ -147,7 +157,7 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(deployment:
     let server = deployment.start();
     let clock = Arc::new(ManualClock::new(SystemTime::now()));
     let store = store(&server, |it| it.with_clock(clock.clone()));
-    let service = ProtectedService::by(&store).with_clock(&clock);
+    let service = ProtectedService::new(&store).with_clock(&clock);
     let [good, other] = [server.token().await, server.token().await];
     assert_eq!(service.status(&good).await, 200);
     assert_eq!(service.status("unknown").await, 401);
@@ -156,7 +166,7 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(deployment:
     for _ in 0..100 {
         let hit = service.authenticate(&good).await;
         assert_eq!(hit.status(), 200);
-        assert!(hit.elapsed_without_stalls <= SLACK, "{:?}", hit.took);
+        assert!(hit.elapsed_without_stalls <= SLACK, "{:?}", hit.elapsed);
         assert_eq!(service.status("unknown").await, 401);
     }
     drop(server);
@@ -177,7 +187,7 @@ pub(crate) async fn serves_stale_entries_only_if_configured(deployment: Arc<Depl
     let store = store(&server, |it| {
         it.with_stale_if_error(minute).with_clock(clock.clone())
     });
-    let service = ProtectedService::by(&store).with_clock(&clock);
+    let service = ProtectedService::new(&store).with_clock(&clock);
     let token = server.token().await;
     assert!(!service.authenticate(&token).await.principal().is_stale());
 
@@ -199,8 +209,8 @@ fn store_without_cache(server: &AuthorizationServer) -> IntrospectionStore {
 
 fn store(
     server: &AuthorizationServer,
-    set_up: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+    configure: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
 ) -> IntrospectionStore {
-    let builder = set_up(server.builder(basic(API)));
+    let builder = configure(server.builder(basic(API)));
     builder.build(&server.endpoint()).unwrap()
 }

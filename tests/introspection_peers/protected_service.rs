@@ -1,4 +1,4 @@
-//! A service behind the real layer.
+//! A service behind the layer.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -19,19 +19,19 @@ pub(crate) struct ProtectedService {
     layer: ServiceTokenLayer,
 }
 
-/// A response, and the error behind it.
+/// A response, with the time it took.
 #[derive(Debug)]
 pub(crate) struct ServiceResponse {
     pub(crate) response: Response<String>,
-    pub(crate) took: Duration,
-    /// The part of `took` in which the machine did not stall.
+    pub(crate) elapsed: Duration,
+    /// The part of `elapsed` in which the machine did not stall.
     pub(crate) elapsed_without_stalls: Duration,
 }
 
 impl ProtectedService {
-    pub(crate) fn by(store: &IntrospectionStore) -> Self {
+    pub(crate) fn new(store: &IntrospectionStore) -> Self {
         Self {
-            // Long enough for a JWT.
+            // JWTs are longer than the default limit.
             layer: ServiceTokenLayer::new(store.clone()).with_max_token_length(4096),
         }
     }
@@ -55,10 +55,10 @@ impl ProtectedService {
             .body(String::new())
             .unwrap();
         let (started, watch) = (Instant::now(), Stopwatch::start());
-        let answered = self.layer.layer(inner).oneshot(request).await;
+        let outcome = self.layer.layer(inner).oneshot(request).await;
         ServiceResponse {
-            response: answered.expect("nothing here fails"),
-            took: started.elapsed(),
+            response: outcome.expect("the inner service is infallible"),
+            elapsed: started.elapsed(),
             elapsed_without_stalls: watch.elapsed_without_stalls(),
         }
     }
@@ -75,10 +75,11 @@ impl ServiceResponse {
 
     pub(crate) fn principal(&self) -> &Principal {
         let principal = self.response.extensions().get();
-        principal.unwrap_or_else(|| panic!("refused: {self:?}"))
+        principal.unwrap_or_else(|| panic!("rejected: {self:?}"))
     }
 
-    /// Returns why the lookup failed. The caller gets `Retry-After` and no details.
+    /// Asserts that the response is 503 with `Retry-After` and without details. Returns the kind of
+    /// the lookup error.
     pub(crate) fn unavailable(&self) -> IntrospectionErrorKind {
         assert_eq!(self.response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(self.response.headers().contains_key("retry-after"));
@@ -97,7 +98,7 @@ impl ServiceResponse {
             }
             cause = error.source();
         }
-        panic!("no IntrospectionError behind {self:?}")
+        panic!("{self:?} has no IntrospectionError as its cause")
     }
 }
 
@@ -106,6 +107,6 @@ async fn whoami(mut request: Request<String>) -> Result<Response<String>, Infall
     let mut response = Response::new(String::new());
     response
         .extensions_mut()
-        .insert(principal.expect("behind the layer"));
+        .insert(principal.expect("the layer inserts the principal"));
     Ok(response)
 }

@@ -11,16 +11,16 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use super::public_types::{debug_text, error_text};
 
     let layer = AddServiceTokenLayer::new(SECRET).expect("a token");
-    let refused = AddServiceTokenLayer::new(&format!("{SECRET} {SECRET}"));
-    let error = refused.expect_err("two words");
-    let mut shown = vec![
+    let result = AddServiceTokenLayer::new(&format!("{SECRET} {SECRET}"));
+    let error = result.expect_err("two words");
+    let mut formatted = vec![
         debug_text("AddServiceToken", &layer.layer(())),
         debug_text("AddServiceTokenLayer", &layer),
         error_text("TokenSourceError", &error),
         debug_text("TokenSourceErrorKind", &error.kind()),
     ];
-    shown.extend(client::formatted_types());
-    shown
+    formatted.extend(client::formatted_types());
+    formatted
 }
 
 #[cfg(feature = "client")]
@@ -43,15 +43,19 @@ mod client {
     const TOKEN: &str = r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],
         "state":"active","hint":"svctok-7Hq2mX9bTe_***"}"#;
 
-    /// A client that authenticates with the secret, of a server with this response.
-    fn answered(status: u16, media_type: &'static str, body: String) -> ServiceTokensClient {
+    /// Returns a client that authenticates with the secret, for a server with this response.
+    fn client_with_response(
+        status: u16,
+        media_type: &'static str,
+        body: String,
+    ) -> ServiceTokensClient {
         let server = service_fn(move |_: Request<Full<Bytes>>| {
-            let answer = Response::builder().status(status);
-            let answer = answer.header("content-type", media_type);
-            let answer = answer
+            let response = Response::builder().status(status);
+            let response = response.header("content-type", media_type);
+            let response = response
                 .body(Full::new(Bytes::from(body.clone())))
-                .expect("an answer");
-            async move { Ok::<_, io::Error>(answer) }
+                .expect("a response");
+            async move { Ok::<_, io::Error>(response) }
         });
         let builder = builder().with_transport(server);
         builder.build().expect("a client")
@@ -68,7 +72,7 @@ mod client {
     }
 
     async fn formatted_call_results() -> Vec<Formatted> {
-        let json = |status, body| answered(status, "application/json", body);
+        let json = |status, body| client_with_response(status, "application/json", body);
         let both = format!(r#"{{"token":"{SECRET}","service_token":{TOKEN}}}"#);
         let created = json(201, both.clone()).create(NewToken::new("ci")).await;
         let rotated = json(200, both.clone())
@@ -93,10 +97,10 @@ mod client {
             r#"{{"code":"invalid_fields","detail":"not {SECRET}",
                 "errors":[{{"pointer":"/{SECRET}","detail":"{SECRET}"}}]}}"#
         );
-        let invalid = answered(422, "application/problem+json", echo)
+        let invalid = client_with_response(422, "application/problem+json", echo)
             .get_own()
             .await;
-        let invalid = invalid.expect_err("a refusal");
+        let invalid = invalid.expect_err("an error");
         let unreadable = json(200, both.replace(TOKEN, "7"))
             .rotate_own(Duration::ZERO)
             .await;

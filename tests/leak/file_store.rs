@@ -52,8 +52,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     let digest = TokenDigest::of(SECRET);
     let good = format!("[[tokens]]\ndigest = \"{digest}\"\n");
     let options = FileStoreOptions::new().with_poll_interval(None);
-    let store = options.open(file.write(&good)).expect("a good file");
-    let mut shown = vec![
+    let store = options.open(file.write(&good)).expect("a valid file");
+    let mut formatted = vec![
         debug_text("FileStoreOptions", &options),
         debug_text("FileStore", &store),
         debug_text("FileStatus", &store.status()),
@@ -71,15 +71,15 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     ] {
         file.write(&text);
         let error: FileStoreError = store.reload().expect_err(&text);
-        shown.push(error_text("FileStoreError", &error));
-        shown.push(debug_text("FileStore", &store));
-        shown.push(debug_text("FileStatus", &store.status()));
+        formatted.push(error_text("FileStoreError", &error));
+        formatted.push(debug_text("FileStore", &store));
+        formatted.push(debug_text("FileStatus", &store.status()));
     }
     #[cfg(feature = "cli")]
-    shown.extend(token_file(file.write(&good)));
+    formatted.extend(token_file(file.write(&good)));
     #[cfg(not(feature = "cli"))]
-    shown.extend(["TokenFile", "TokenFileError"].map(|name| (name, Vec::new())));
-    shown
+    formatted.extend(["TokenFile", "TokenFileError"].map(|name| (name, Vec::new())));
+    formatted
 }
 
 /// A registry whose file contains the digest, and its errors about records with the secret.
@@ -98,7 +98,7 @@ fn token_file(path: &std::path::Path) -> Vec<Formatted> {
     use super::public_types::{debug_text, error_text};
 
     let file = TokenFile::open(path).expect("a valid file");
-    let mut shown = vec![debug_text("TokenFile", &file)];
+    let mut formatted = vec![debug_text("TokenFile", &file)];
     let record = TokenRecord::new(super::token_id(), TokenDigest::of("other"));
     let previous = TokenDigest::of(SECRET);
     for record in [
@@ -112,7 +112,7 @@ fn token_file(path: &std::path::Path) -> Vec<Formatted> {
             panic!("no error of the store: {error:?}")
         };
         let error = TokenFileError::cause_of(&error).expect("an error of the file");
-        shown.push(error_text("TokenFileError", error));
+        formatted.push(error_text("TokenFileError", error));
     }
-    shown
+    formatted
 }

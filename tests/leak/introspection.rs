@@ -1,4 +1,4 @@
-//! The output of a store that sends tokens on and authenticates with a secret of its own.
+//! The output of a store that forwards tokens and authenticates with its own client secret.
 
 #[cfg(not(feature = "introspection"))]
 pub(super) fn formatted_types() -> Vec<super::public_types::Formatted> {
@@ -51,8 +51,8 @@ mod with_feature {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
-        let mut shown = credentials();
-        shown.extend(mistakes());
+        let mut formatted = credentials();
+        formatted.extend(configuration_errors());
         runtime.expect("a runtime").block_on(async {
             for (status, body) in [
                 (200, format!("{{\"active\":\"{SECRET}\"}}")),
@@ -62,10 +62,10 @@ mod with_feature {
                 (503, SECRET.repeat(9)),
                 (0, String::new()),
             ] {
-                shown.extend(failures(status, body).await);
+                formatted.extend(failures(status, body).await);
             }
         });
-        shown
+        formatted
     }
 
     fn auth() -> ClientAuth {
@@ -75,13 +75,13 @@ mod with_feature {
     /// A server that sends one response to every request. Status 0 closes the connection.
     fn builder(status: u16, body: String) -> IntrospectionBuilder {
         let server = service_fn(move |_: Request<Full<Bytes>>| {
-            let answer = Response::builder().status(status.max(200));
-            let answer = answer.header(CONTENT_TYPE, "application/json");
-            let answer = answer.body(Full::new(Bytes::from(body.clone())));
-            let lost = io::Error::from(io::ErrorKind::ConnectionReset);
+            let response = Response::builder().status(status.max(200));
+            let response = response.header(CONTENT_TYPE, "application/json");
+            let response = response.body(Full::new(Bytes::from(body.clone())));
+            let connection_reset = io::Error::from(io::ErrorKind::ConnectionReset);
             std::future::ready(match status {
-                0 => Err(lost),
-                _ => Ok(answer.expect("a good header")),
+                0 => Err(connection_reset),
+                _ => Ok(response.expect("a valid header")),
             })
         });
         IntrospectionStore::builder(auth()).with_transport(server)
@@ -89,15 +89,15 @@ mod with_feature {
 
     async fn failures(status: u16, body: String) -> Vec<Formatted> {
         let store = builder(status, body.clone()).build(ENDPOINT);
-        let store = store.expect("a good endpoint");
+        let store = store.expect("a valid endpoint");
         let token = PresentedToken::new(SECRET).expect("visible ASCII");
         let error = store.find(&Credential::new(token)).await;
-        let error = error.expect_err("no answer");
-        let undiscovered = builder(status, body).discover("https://auth.example");
-        let undiscovered = undiscovered.await.expect_err("no metadata");
+        let error = error.expect_err("no response");
+        let discovery_error = builder(status, body).discover("https://auth.example");
+        let discovery_error = discovery_error.await.expect_err("no metadata");
         vec![
             error_text("IntrospectionError", &error),
-            error_text("DiscoveryError", &undiscovered),
+            error_text("DiscoveryError", &discovery_error),
             debug_text("IntrospectionStore", &store),
             debug_text("IntrospectionStatus", &store.status()),
             debug_text("BreakerState", &store.status().breaker),
@@ -109,10 +109,10 @@ mod with_feature {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key);
         let text = STANDARD.encode(key.expect("a key").as_ref());
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
-        let key = PrivateKeyJwt::es256("billing", &pem).expect("a good key");
+        let key = PrivateKeyJwt::es256("billing", &pem).expect("a valid key");
         let (name, texts) = debug_text("PrivateKeyJwt", &key);
-        for shown in &texts {
-            assert!(!shown.contains(&text[60..90]), "{shown}");
+        for formatted in &texts {
+            assert!(!formatted.contains(&text[60..90]), "{formatted}");
         }
         let kind = tower_service_token::introspection::IntrospectionErrorKind::Protocol;
         vec![
@@ -128,8 +128,8 @@ mod with_feature {
         ]
     }
 
-    /// Errors do not repeat a value that was given in the wrong place.
-    fn mistakes() -> Vec<Formatted> {
+    /// Returns errors about a secret in the wrong setting, which must not repeat it.
+    fn configuration_errors() -> Vec<Formatted> {
         let endpoints = [
             format!("https://billing:{SECRET}@auth.example/introspect"),
             format!("https://auth.example/introspect#{SECRET}"),

@@ -64,7 +64,7 @@ pub(super) fn registry_types() -> Vec<Formatted> {
         error_text("RegistryError", &RegistryError::DuplicateDigest),
         error_text(
             "RegistryError",
-            &block_on(TokenRegistry::insert(&store, &write())).expect_err("a taken id"),
+            &block_on(TokenRegistry::insert(&store, &write())).expect_err("a duplicate ID"),
         ),
     ]
 }
@@ -73,15 +73,16 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store).with_audit_sink(LeakCheckingSink);
     let digest = TokenDigest::of(SECRET);
-    let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a free digest");
-    let again = block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a taken digest");
+    let imported = block_on(tokens.import(NewToken::new("ci"), digest)).expect("a new digest");
+    let duplicate =
+        block_on(tokens.import(NewToken::new("ci"), digest)).expect_err("a duplicate digest");
     let rotated = block_on(tokens.rotate(imported.id(), Duration::from_secs(60))).expect("rotated");
     let update = TokenUpdate::new().with_name("cd");
     let changed = block_on(tokens.update(imported.id(), update.clone())).expect("updated");
     let all = TokenFilter::new();
     let preview = block_on(tokens.preview_revocation(all.clone())).expect("a store that works");
     let revoked = block_on(tokens.revoke_where(all.clone(), 1)).expect("one token");
-    let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("none any more");
+    let unexpected = block_on(tokens.revoke_where(all, 1)).expect_err("no active token");
     let once = NewToken::new("once").with_idempotency_key("key");
     let created = block_on(tokens.create(once.clone())).expect("created");
     let repeated = block_on(tokens.create(once)).expect_err("created before");
@@ -123,22 +124,23 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
         ),
         debug_text("Page", &Page::default()),
         debug_text("Expiry", &Expiry::NEVER),
-        error_text("LifecycleError", &again),
+        error_text("LifecycleError", &duplicate),
         error_text("LifecycleError", &unexpected),
         error_text("LifecycleError", &repeated),
     ]
 }
 
-/// The holder of a token, with the credential that it presented.
+/// Returns the holder of a token as the actor, with the presented credential.
 fn holder() -> Actor {
     let token = PresentedToken::new(SECRET).expect("visible ASCII");
     Actor::holder(principal()).with_credential(Credential::new(token).into_owned())
 }
 
-/// Errors do not repeat a value that was given in the wrong place: it may be a token.
-pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
+/// Returns errors about fields that contain the secret, as if a caller put a token in the wrong
+/// field.
+pub(super) fn errors_about_the_secret() -> Vec<Formatted> {
     let tokens = ServiceTokens::new(MemoryStore::new());
-    // Too long for a name, not a scope, and in places where a mistake could put it.
+    // The text breaks the rules of every field.
     let text = format!("{SECRET}\0").repeat(5);
     let new = NewToken::new(text.as_str())
         .with_subject(text.as_str())
@@ -150,11 +152,11 @@ pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
         panic!("{invalid}");
     };
     assert!(problems.len() >= 5, "{problems:?}");
-    let mut shown: Vec<Formatted> = problems
+    let mut formatted: Vec<Formatted> = problems
         .iter()
         .map(|it: &FieldProblem| debug_text("FieldProblem", it))
         .collect();
-    shown.extend([
+    formatted.extend([
         error_text("LifecycleError", &invalid),
         error_text(
             "ExpiryError",
@@ -173,7 +175,7 @@ pub(super) fn errors_fed_the_secret() -> Vec<Formatted> {
             &SECRET.parse::<AuditAction>().expect_err("no action"),
         ),
     ]);
-    shown
+    formatted
 }
 
 /// Checks the audit event of every change while the sink receives it.
@@ -249,24 +251,24 @@ pub(super) fn sql_types() -> Vec<Formatted> {
         TokenRegistry::insert(&store, &write())
             .await
             .expect("an empty store");
-        let again = TokenRegistry::insert(&store, &write()).await;
-        let mut shown = vec![
+        let duplicate = TokenRegistry::insert(&store, &write()).await;
+        let mut formatted = vec![
             debug_text("SqlStore", &store),
             debug_text("FeedStatus", &FeedStatus::Connected),
             debug_text("StoreState", &store.state().await.expect("a row")),
             debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
-            error_text("RegistryError", &again.expect_err("a taken id")),
+            error_text("RegistryError", &duplicate.expect_err("a duplicate ID")),
         ];
-        // Nothing listens on port 1. A value that is not a URL may still be a password.
+        // No server listens on port 1. A malformed URL may contain a password, too.
         for url in [
             format!("postgres://tokens:{SECRET}@127.0.0.1:1/tokens"),
             format!("postgres://tokens:{SECRET}@[127.0.0.1/tokens"),
             SECRET.to_owned(),
         ] {
             let error = PostgresStore::connect(&url).await.expect_err("no server");
-            shown.push(error_text("OpenStoreError", &error));
+            formatted.push(error_text("OpenStoreError", &error));
         }
-        shown
+        formatted
     })
 }
 

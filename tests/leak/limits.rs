@@ -1,4 +1,4 @@
-//! The output of the types of limits.
+//! The output of the limit types.
 
 use http::Request;
 use tower::{Layer, service_fn};

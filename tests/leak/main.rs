@@ -4,7 +4,8 @@
 //!    secret, or after it received one.
 //! 2. Every [path](paths) through the layer and the guards is [tested](request_paths) with the log,
 //!    the metrics, the response and the output of the inner service captured.
-//! 3. The search itself is tested on planted secrets, and each path must leave its expected trace.
+//! 3. The detector is tested with planted secrets, and every path must produce its expected events
+//!    and metrics.
 
 mod api_types;
 mod client_types;
@@ -26,9 +27,9 @@ use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenId;
 
 const SECRET: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-/// The same token with its last digit mistyped.
+/// The same token with a wrong last character.
 const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
-/// The secret and the checksum behind it, without the public id.
+/// The secret and its checksum, without the public ID.
 const SECRET_PART: &str = "Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
 fn minted_record() -> TokenRecord {
@@ -42,12 +43,12 @@ fn minted_record() -> TokenRecord {
 }
 
 fn token_id() -> TokenId {
-    "7Hq2mX9bTe".parse().expect("ten digits")
+    "7Hq2mX9bTe".parse().expect("a valid ID")
 }
 
-/// The parts of the secret, or of the digest of a presented token, that occur in `text`.
+/// Returns the parts of the secret, or of the digest of a presented token, that occur in `text`.
 fn leaks(text: &str) -> Vec<String> {
-    // `{:#?}` breaks lists over lines.
+    // `{:#?}` splits lists into lines.
     let text: String = text.split_whitespace().collect();
     let lower = text.to_lowercase();
     let mut found = Vec::new();
@@ -89,9 +90,9 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn assert_no_secret(what: &str, text: &str) {
+fn assert_no_secret(name: &str, text: &str) {
     let found = leaks(text);
-    assert!(found.is_empty(), "{what} shows {found:?}:\n{text}");
+    assert!(found.is_empty(), "{name} contains {found:?}:\n{text}");
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn detector_finds_planted_secrets_in_every_encoding() {
     ] {
         assert!(!leaks(&planted).is_empty(), "not found: {planted}");
     }
-    // The id is public.
+    // The ID is public.
     for harmless in [
         "",
         "svctok-7Hq2mX9bTe_***",

@@ -14,14 +14,14 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 
 use super::{DAMAGED, SECRET, minted_record};
 
-/// A store that implements only `find`, and does not return at once.
+/// A store without a cache whose lookups are pending once before they return.
 struct PendingStore(Box<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
 
 impl PendingStore {
     fn new(
-        answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
+        result: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
     ) -> Self {
-        Self(Box::new(answer))
+        Self(Box::new(result))
     }
 }
 
@@ -38,8 +38,8 @@ impl TokenStore for PendingStore {
             Poll::Pending
         })
         .await;
-        // A store that logs its argument.
-        tracing::trace!(?credential, "the store was asked");
+        // Simulates a store that logs its argument.
+        tracing::trace!(?credential, "the store was queried");
         (self.0)()
     }
 }
@@ -48,14 +48,14 @@ impl TokenStore for PendingStore {
 pub(super) enum ExpectedOutcome {
     Accepted,
     Anonymous,
-    Refused(RejectionReason),
-    /// The layer accepts the request and the guard behind it rejects it.
-    Guarded(RejectionReason),
+    Rejected(RejectionReason),
+    /// The layer accepts the request, and the guard rejects it.
+    RejectedByGuard(RejectionReason),
 }
 
 pub(super) struct RequestPath {
     pub(super) name: &'static str,
-    /// Without one, a guard has no layer in front.
+    /// `None` for a guard without a layer.
     pub(super) layer: Option<ServiceTokenLayer>,
     pub(super) guarded: bool,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -84,9 +84,9 @@ fn in_memory(record: TokenRecord) -> ServiceTokenLayer {
 }
 
 fn pending_store(
-    answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
+    result: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
 ) -> ServiceTokenLayer {
-    ServiceTokenLayer::new(PendingStore::new(answer)).with_clock(ManualClock::new(now()))
+    ServiceTokenLayer::new(PendingStore::new(result)).with_clock(ManualClock::new(now()))
 }
 
 fn now() -> SystemTime {
@@ -94,9 +94,9 @@ fn now() -> SystemTime {
 }
 
 fn credential_paths() -> Vec<RequestPath> {
-    use RejectionReason as Why;
+    use RejectionReason as Reason;
 
-    let refused = |name, headers: &[(&'static str, &str)], why| RequestPath {
+    let rejected = |name, headers: &[(&'static str, &str)], reason| RequestPath {
         name,
         layer: Some(in_memory(minted_record())),
         guarded: false,
@@ -104,10 +104,10 @@ fn credential_paths() -> Vec<RequestPath> {
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()))
             .collect(),
-        expected: ExpectedOutcome::Refused(why),
+        expected: ExpectedOutcome::Rejected(reason),
     };
     let api_key = format!("ApiKey {SECRET}");
-    let junk = format!("ApiKey {SECRET} {SECRET}");
+    let trailing_text = format!("ApiKey {SECRET} {SECRET}");
     let bad_scheme = format!("ApiKey:{SECRET}");
     let not_ascii = format!("{SECRET}\u{e9}");
     let long = SECRET.repeat(11);
@@ -115,69 +115,73 @@ fn credential_paths() -> Vec<RequestPath> {
     let two = [("authorization", &*api_key), ("x-api-key", DAMAGED)];
     let bearer = format!("Bearer {SECRET}");
     vec![
-        refused("missing", &[], Why::MissingToken),
-        refused(
+        rejected("missing", &[], Reason::MissingToken),
+        rejected(
             "other scheme",
             &[("authorization", &bearer)],
-            Why::MissingToken,
+            Reason::MissingToken,
         ),
-        refused(
-            "junk behind",
-            &[("authorization", &junk)],
-            Why::MalformedHeader,
+        rejected(
+            "trailing text",
+            &[("authorization", &trailing_text)],
+            Reason::MalformedHeader,
         ),
-        refused(
+        rejected(
             "bad scheme",
             &[("authorization", &bad_scheme)],
-            Why::MalformedHeader,
+            Reason::MalformedHeader,
         ),
-        refused(
+        rejected(
             "not ASCII",
             &[("x-api-key", &not_ascii)],
-            Why::MalformedHeader,
+            Reason::MalformedHeader,
         ),
-        refused("repeated", &twice, Why::RepeatedHeader),
-        refused("conflicting", &two, Why::ConflictingTokens),
-        refused("too long", &[("x-api-key", &long)], Why::TokenTooLong),
+        rejected("repeated", &twice, Reason::RepeatedHeader),
+        rejected("conflicting", &two, Reason::ConflictingTokens),
+        rejected("too long", &[("x-api-key", &long)], Reason::TokenTooLong),
         RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
             expected: ExpectedOutcome::Anonymous,
-            ..refused("optional, none", &[], Why::MissingToken)
+            ..rejected("optional, none", &[], Reason::MissingToken)
         },
         RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
             expected: ExpectedOutcome::Anonymous,
-            ..refused(
+            ..rejected(
                 "optional, other scheme",
                 &[("authorization", &bearer)],
-                Why::MissingToken,
+                Reason::MissingToken,
             )
         },
         RequestPath {
             layer: Some(in_memory(minted_record()).optional()),
-            ..refused(
+            ..rejected(
                 "optional, malformed",
-                &[("authorization", &junk)],
-                Why::MalformedHeader,
+                &[("authorization", &trailing_text)],
+                Reason::MalformedHeader,
             )
         },
         RequestPath {
             layer: Some(in_memory(minted_record()).accept_bearer()),
             expected: ExpectedOutcome::Accepted,
-            ..refused("bearer", &[("authorization", &bearer)], Why::MissingToken)
+            ..rejected(
+                "bearer",
+                &[("authorization", &bearer)],
+                Reason::MissingToken,
+            )
         },
         RequestPath {
             expected: ExpectedOutcome::Accepted,
-            ..refused(
+            ..rejected(
                 "both headers",
                 &[("authorization", &api_key), ("x-api-key", SECRET)],
-                Why::MissingToken,
+                Reason::MissingToken,
             )
         },
     ]
 }
 
-/// A record whose digest shares the lookup key with that of the secret.
+/// Returns a record whose digest has the same lookup key as that of the secret.
 fn record_with_similar_digest() -> TokenRecord {
     let mut digest = *TokenDigest::of(SECRET).as_bytes();
     digest[31] ^= 1;
@@ -185,38 +189,38 @@ fn record_with_similar_digest() -> TokenRecord {
 }
 
 fn verdict_paths() -> Vec<RequestPath> {
-    use RejectionReason as Why;
+    use RejectionReason as Reason;
 
     let second = Duration::from_secs(1);
     let mut paths = Vec::new();
-    for (name, record, end) in [
+    for (name, record, expected) in [
         ("accepted", minted_record(), ExpectedOutcome::Accepted),
         (
             "wrong digest",
             record_with_similar_digest(),
-            ExpectedOutcome::Refused(Why::WrongDigest),
+            ExpectedOutcome::Rejected(Reason::WrongDigest),
         ),
         (
             "revoked",
             minted_record().with_state(TokenState::Revoked),
-            ExpectedOutcome::Refused(Why::RevokedToken),
+            ExpectedOutcome::Rejected(Reason::RevokedToken),
         ),
         (
             "disabled",
             minted_record().with_state(TokenState::Disabled),
-            ExpectedOutcome::Refused(Why::DisabledToken),
+            ExpectedOutcome::Rejected(Reason::DisabledToken),
         ),
         (
             "expired",
             minted_record().with_expires_at(now() - second),
-            ExpectedOutcome::Refused(Why::ExpiredToken),
+            ExpectedOutcome::Rejected(Reason::ExpiredToken),
         ),
         (
             "superseded",
             minted_record()
                 .with_digest(TokenDigest::of("another"))
                 .with_previous_digest((TokenDigest::of(SECRET), now())),
-            ExpectedOutcome::Refused(Why::SupersededToken),
+            ExpectedOutcome::Rejected(Reason::SupersededToken),
         ),
         (
             "previous secret",
@@ -228,12 +232,12 @@ fn verdict_paths() -> Vec<RequestPath> {
         (
             "not yet valid",
             minted_record().with_not_before(now() + second),
-            ExpectedOutcome::Refused(Why::TokenNotYetValid),
+            ExpectedOutcome::Rejected(Reason::TokenNotYetValid),
         ),
     ] {
-        paths.push(path(name, in_memory(record.clone()), SECRET, end));
+        paths.push(path(name, in_memory(record.clone()), SECRET, expected));
         let found = move || Ok(Some(record.clone()));
-        paths.push(path(name, pending_store(found), SECRET, end));
+        paths.push(path(name, pending_store(found), SECRET, expected));
     }
     let empty = || ServiceTokenLayer::new(MemoryStore::new());
     let stripped = in_memory(minted_record()).strip_credential();
@@ -248,51 +252,55 @@ fn verdict_paths() -> Vec<RequestPath> {
             "unknown",
             empty(),
             SECRET,
-            ExpectedOutcome::Refused(Why::UnknownToken),
+            ExpectedOutcome::Rejected(Reason::UnknownToken),
         ),
         path(
             "unknown",
             pending_store(|| Ok(None)),
             SECRET,
-            ExpectedOutcome::Refused(Why::UnknownToken),
+            ExpectedOutcome::Rejected(Reason::UnknownToken),
         ),
         path(
             "damaged",
             empty(),
             DAMAGED,
-            ExpectedOutcome::Refused(Why::DamagedToken),
+            ExpectedOutcome::Rejected(Reason::DamagedToken),
         ),
         path(
             "damaged",
             pending_store(|| Ok(None)),
             DAMAGED,
-            ExpectedOutcome::Refused(Why::DamagedToken),
+            ExpectedOutcome::Rejected(Reason::DamagedToken),
         ),
     ]);
     paths
 }
 
 fn store_and_guard_paths() -> Vec<RequestPath> {
-    use RejectionReason as Why;
+    use RejectionReason as Reason;
 
     let mut paths = vec![
         path(
             "unavailable",
-            pending_store(|| Err(StoreError::unavailable(io::Error::other("refused")))),
+            pending_store(|| {
+                Err(StoreError::unavailable(io::Error::other(
+                    "connection refused",
+                )))
+            }),
             SECRET,
-            ExpectedOutcome::Refused(Why::StoreUnavailable),
+            ExpectedOutcome::Rejected(Reason::StoreUnavailable),
         ),
         path(
             "corrupt",
             pending_store(|| Err(StoreError::corrupt("a row without an id"))),
             SECRET,
-            ExpectedOutcome::Refused(Why::CorruptRecord),
+            ExpectedOutcome::Rejected(Reason::CorruptRecord),
         ),
         path(
             "rate limited",
             pending_store(|| Err(StoreError::rate_limited(Duration::from_secs(3)))),
             SECRET,
-            ExpectedOutcome::Refused(Why::RateLimited),
+            ExpectedOutcome::Rejected(Reason::RateLimited),
         ),
     ];
     let weak = || minted_record().with_scopes(["projects:read"]);
@@ -305,24 +313,24 @@ fn store_and_guard_paths() -> Vec<RequestPath> {
         (
             "forbidden",
             Some(in_memory(weak())),
-            ExpectedOutcome::Guarded(Why::InsufficientScope),
+            ExpectedOutcome::RejectedByGuard(Reason::InsufficientScope),
         ),
         (
             "forbidden",
             Some(pending_store(move || Ok(Some(weak())))),
-            ExpectedOutcome::Guarded(Why::InsufficientScope),
+            ExpectedOutcome::RejectedByGuard(Reason::InsufficientScope),
         ),
         (
             "missing layer",
             None,
-            ExpectedOutcome::Guarded(Why::MissingLayer),
+            ExpectedOutcome::RejectedByGuard(Reason::MissingLayer),
         ),
     ];
-    for (name, layer, end) in guards {
+    for (name, layer, expected) in guards {
         paths.push(RequestPath {
             layer,
             guarded: true,
-            ..path(name, in_memory(minted_record()), SECRET, end)
+            ..path(name, in_memory(minted_record()), SECRET, expected)
         });
     }
     paths.push(RequestPath {
@@ -332,7 +340,7 @@ fn store_and_guard_paths() -> Vec<RequestPath> {
             "guard behind anonymous",
             in_memory(minted_record()).optional(),
             SECRET,
-            ExpectedOutcome::Guarded(Why::MissingToken),
+            ExpectedOutcome::RejectedByGuard(Reason::MissingToken),
         )
     });
     paths

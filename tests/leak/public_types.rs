@@ -26,14 +26,14 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 use super::lifecycle_types;
 use super::{SECRET, SECRET_PART, assert_no_secret, hex, leaks, minted_record, token_id};
 
-/// A type of this crate and everything it prints.
+/// The name of a public type, and its output.
 pub(super) type Formatted = (&'static str, Vec<String>);
 
 pub(super) fn debug_text(name: &'static str, value: &impl Debug) -> Formatted {
     (name, vec![format!("{value:?}"), format!("{value:#?}")])
 }
 
-/// An error with its whole chain of sources, in every form.
+/// Formats an error and all its sources with `Display` and `Debug`.
 pub(super) fn error_text(name: &'static str, error: &(dyn Error + 'static)) -> Formatted {
     let mut texts = Vec::new();
     let mut next = Some(error);
@@ -53,12 +53,12 @@ fn credential() -> Credential<'static> {
 }
 
 pub(super) fn principal() -> Principal {
-    verdict(Some(minted_record()), &credential(), &SystemClock).expect("a good token")
+    verdict(Some(minted_record()), &credential(), &SystemClock).expect("a valid token")
 }
 
 fn formatted_secrets() -> Vec<Formatted> {
     let presented = PresentedToken::new(SECRET).expect("visible ASCII");
-    let mut shown = vec![
+    let mut formatted = vec![
         debug_text("PresentedToken", &presented),
         debug_text("PresentedToken", &presented.into_owned()),
         debug_text("Credential", &credential()),
@@ -71,32 +71,32 @@ fn formatted_secrets() -> Vec<Formatted> {
         debug_text("SystemClock", &SystemClock),
         debug_text("ManualClock", &ManualClock::new(SystemTime::UNIX_EPOCH)),
     ];
-    // The detector does not know the secret of this token.
+    // The detector searches for `SECRET` only, and this token has a random secret.
     let minted = TokenFormat::default().mint().expect("random bytes");
     let (_, texts) = debug_text("MintedToken", &minted);
     for text in &texts {
         assert!(!text.contains(&minted.expose_secret()[18..]), "{text}");
         assert!(text.contains(&minted.id().to_string()), "{text}");
     }
-    shown.push(("MintedToken", texts));
-    shown
+    formatted.push(("MintedToken", texts));
+    formatted
 }
 
 fn formatted_stores() -> Vec<Formatted> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
-    let again = store.insert(minted_record()).expect_err("a taken id");
+    let duplicate_id = store.insert(minted_record()).expect_err("a duplicate ID");
     let other_id = TokenId::from_i64(1).expect("in range");
     let same_digest = TokenRecord::new(other_id, TokenDigest::of(SECRET));
-    let taken = store.insert(same_digest).expect_err("a taken digest");
-    assert_eq!(taken, MemoryStoreError::DuplicateDigest);
+    let duplicate_digest = store.insert(same_digest).expect_err("a duplicate digest");
+    assert_eq!(duplicate_digest, MemoryStoreError::DuplicateDigest);
     let revoked = minted_record().with_state(TokenState::Revoked);
     let rotation_key = RotationKey::from_bytes(*TokenDigest::of(SECRET).as_bytes());
     let denial = verdict(Some(revoked), &credential(), &SystemClock).expect_err("revoked");
     vec![
         debug_text("MemoryStore", &store),
-        error_text("MemoryStoreError", &again),
-        error_text("MemoryStoreError", &taken),
+        error_text("MemoryStoreError", &duplicate_id),
+        error_text("MemoryStoreError", &duplicate_digest),
         debug_text("TokenRecord", &minted_record()),
         debug_text("RotationKey", &rotation_key),
         debug_text("TokenState", &TokenState::Revoked),
@@ -116,7 +116,7 @@ fn formatted_stores() -> Vec<Formatted> {
     ]
 }
 
-fn errors_fed_the_secret() -> Vec<Formatted> {
+fn errors_about_the_secret() -> Vec<Formatted> {
     let hex = hex(TokenDigest::of(SECRET).as_bytes());
     let mut headers = HeaderMap::new();
     headers.insert(X_API_KEY, HeaderValue::from_static(SECRET));
@@ -124,7 +124,7 @@ fn errors_fed_the_secret() -> Vec<Formatted> {
     let repeated = CredentialSources::default().read(&headers);
     let cookie = TokenHeader::new(http::header::COOKIE);
     let realm = format!("{SECRET}\"");
-    let mut shown = vec![
+    let mut formatted = vec![
         error_text(
             "ParseTokenIdError",
             &SECRET.parse::<TokenId>().expect_err("too long"),
@@ -139,12 +139,12 @@ fn errors_fed_the_secret() -> Vec<Formatted> {
     ];
     for text in [SECRET.to_owned(), format!("sha256:{SECRET}"), hex] {
         let error = text.parse::<TokenDigest>().expect_err("no digest");
-        shown.push(error_text("ParseTokenDigestError", &error));
+        formatted.push(error_text("ParseTokenDigestError", &error));
     }
-    shown
+    formatted
 }
 
-fn formatted_layers_and_refusals() -> Vec<Formatted> {
+fn formatted_layers_and_rejections() -> Vec<Formatted> {
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
     let layer = ServiceTokenLayer::new(store);
@@ -152,10 +152,12 @@ fn formatted_layers_and_refusals() -> Vec<Formatted> {
     let scopes = RequireScopesLayer::all_of(["projects:write"]);
     let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
     let requirement = Requirement::all_scopes(["projects:read"]);
-    let refusal = principal().require(requirement.clone()).expect_err("lacks");
+    let rejection = principal()
+        .require(requirement.clone())
+        .expect_err("a missing scope");
     let with_source = Rejection::new(RejectionReason::StoreUnavailable)
         .with_source(StoreError::unavailable("connection refused"));
-    let mut shown = vec![
+    let mut formatted = vec![
         debug_text("CredentialSources", &CredentialSources::default()),
         debug_text("TokenHeader", &TokenHeader::X_API_KEY),
         debug_text("Realm", &Realm::new("api").expect("a realm")),
@@ -166,19 +168,19 @@ fn formatted_layers_and_refusals() -> Vec<Formatted> {
         debug_text("RequireScopes", &scopes.layer(inner)),
         debug_text("RequireScopesLayer", &scopes),
         debug_text("Requirement", &requirement),
-        debug_text("RejectionReason", &refusal.reason()),
-        error_text("Rejection", &refusal),
+        debug_text("RejectionReason", &rejection.reason()),
+        error_text("Rejection", &rejection),
         error_text("Rejection", &with_source),
         debug_text("ProblemJson", &ProblemJson),
         debug_text("GrpcStatus", &GrpcStatus),
         debug_text("FailureLogged", &FailureLogged),
     ];
     #[cfg(feature = "axum")]
-    shown.push(debug_text("Authorized", &authorized::extract()));
+    formatted.push(debug_text("Authorized", &authorized::extract()));
     #[cfg(not(feature = "axum"))]
-    shown.push(("Authorized", Vec::new()));
-    shown.push(debug_text("Rejection", &refusal));
-    shown
+    formatted.push(("Authorized", Vec::new()));
+    formatted.push(debug_text("Rejection", &rejection));
+    formatted
 }
 
 #[cfg(feature = "axum")]
@@ -205,12 +207,12 @@ mod authorized {
     }
 }
 
-fn formatted_everything() -> Vec<Formatted> {
+fn all_formatted_types() -> Vec<Formatted> {
     [
         formatted_secrets(),
         formatted_stores(),
-        errors_fed_the_secret(),
-        formatted_layers_and_refusals(),
+        errors_about_the_secret(),
+        formatted_layers_and_rejections(),
         super::file_store::formatted_types(),
         vec![debug_text(
             "ChainStore",
@@ -218,7 +220,7 @@ fn formatted_everything() -> Vec<Formatted> {
         )],
         lifecycle_types::registry_types(),
         lifecycle_types::lifecycle_types(),
-        lifecycle_types::errors_fed_the_secret(),
+        lifecycle_types::errors_about_the_secret(),
         lifecycle_types::testing_types(),
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
@@ -232,7 +234,7 @@ fn formatted_everything() -> Vec<Formatted> {
 
 #[test]
 fn no_public_type_prints_the_secret_or_its_digest() {
-    for (name, texts) in formatted_everything() {
+    for (name, texts) in all_formatted_types() {
         for text in texts {
             assert!(!text.is_empty(), "{name}");
             assert_no_secret(name, &text);
@@ -247,14 +249,14 @@ fn digest_text_requires_an_explicit_conversion() {
     assert!(!digest.to_string().contains(SECRET_PART));
 }
 
-/// Public types without any output, with the reason.
-const NOT_SHOWN: &[(&str, &str)] = &[
-    ("ErrorChain", "shown as the sources of each error"),
-    ("TokenTextError", "shown by TokenSourceError"),
-    ("FieldChange", "shown within each `AuditEvent`"),
+/// Public types that this suite does not format, with the reason.
+const NOT_FORMATTED: &[(&str, &str)] = &[
+    ("ErrorChain", "formatted as the sources of each error"),
+    ("TokenTextError", "formatted by `TokenSourceError`"),
+    ("FieldChange", "formatted within each `AuditEvent`"),
     (
         "ParseDateTimeError",
-        "shown by `svctok` alone; it holds no text",
+        "only `svctok` prints it; it holds no text",
     ),
     ("Lease", "cannot be named: part of the bound of `SqlStore`"),
     (
@@ -264,7 +266,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("Sqlite", "cannot be named: part of the bound of `SqlStore`"),
     (
         "MintError",
-        "only a broken generator makes one; it holds no text",
+        "only a failing random number generator causes it; it holds no text",
     ),
     ("GuardFuture", "has no Debug"),
     ("ServiceTokenFuture", "has no Debug"),
@@ -273,7 +275,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 #[test]
 fn every_public_type_is_covered() {
     let declared = regex::Regex::new(r"(?m)^\s*pub (?:struct|enum) (\w+)").expect("a regex");
-    let shown: Vec<_> = formatted_everything()
+    let formatted: Vec<_> = all_formatted_types()
         .into_iter()
         .map(|(name, _)| name)
         .collect();
@@ -283,7 +285,7 @@ fn every_public_type_is_covered() {
             let name = &found[1];
             types += 1;
             assert!(
-                shown.contains(&name) || NOT_SHOWN.iter().any(|(known, _)| *known == name),
+                formatted.contains(&name) || NOT_FORMATTED.iter().any(|(known, _)| *known == name),
                 "{name} is public and not covered"
             );
         }
@@ -298,7 +300,7 @@ fn sources(folder: &std::path::Path) -> Vec<String> {
         if path.is_dir() {
             sources.extend(self::sources(&path));
         } else {
-            sources.push(std::fs::read_to_string(&path).expect("a text"));
+            sources.push(std::fs::read_to_string(&path).expect("a text file"));
         }
     }
     sources

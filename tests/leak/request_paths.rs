@@ -1,4 +1,4 @@
-//! Sends a request down each path and searches everything that is printed on the way.
+//! Sends a request through every path and searches all output for the secret.
 
 use std::convert::Infallible;
 
@@ -70,15 +70,15 @@ async fn respond(
     }
 }
 
-fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, metrics: &str) {
+fn assert_observed(path: &RequestPath, response: &Response<String>, log: &str, metrics: &str) {
     let name = path.name;
     let reached = log.contains("the handler was reached");
     let rejection = response.extensions().get::<Rejection>();
     let (outcome, guard) = match path.expected {
         ExpectedOutcome::Accepted => (Some("accepted"), None),
         ExpectedOutcome::Anonymous => (Some("anonymous"), None),
-        ExpectedOutcome::Refused(why) => (Some(why.as_str()), None),
-        ExpectedOutcome::Guarded(why) => (None, Some(why.as_str())),
+        ExpectedOutcome::Rejected(reason) => (Some(reason.as_str()), None),
+        ExpectedOutcome::RejectedByGuard(reason) => (None, Some(reason.as_str())),
     };
     match path.expected {
         ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => {
@@ -89,10 +89,10 @@ fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, met
                 path.expected == ExpectedOutcome::Accepted
             );
         }
-        ExpectedOutcome::Refused(why) | ExpectedOutcome::Guarded(why) => {
+        ExpectedOutcome::Rejected(reason) | ExpectedOutcome::RejectedByGuard(reason) => {
             assert!(!reached, "{name}: {log}");
-            assert_eq!(rejection.map(Rejection::reason), Some(why), "{name}");
-            let event = format!("reason=\"{}\"", why.as_str());
+            assert_eq!(rejection.map(Rejection::reason), Some(reason), "{name}");
+            let event = format!("reason=\"{}\"", reason.as_str());
             assert_eq!(
                 log.contains(&event),
                 cfg!(feature = "tracing"),
@@ -100,12 +100,12 @@ fn assert_traced(path: &RequestPath, response: &Response<String>, log: &str, met
             );
         }
     }
-    let counted = [
+    let expected_metrics = [
         outcome.map(|outcome| format!("service_token_requests_total{{outcome={outcome}}}")),
         outcome.map(|outcome| format!("service_token_check_seconds{{outcome={outcome}}}")),
         guard.map(|reason| format!("service_token_guard_rejections_total{{reason={reason}}}")),
     ];
-    for key in counted.into_iter().flatten() {
+    for key in expected_metrics.into_iter().flatten() {
         assert_eq!(
             metrics.contains(&key),
             cfg!(feature = "metrics"),
@@ -120,7 +120,7 @@ fn no_request_path_logs_the_secret() {
     for path in &paths {
         for grpc in [false, true] {
             let (response, log, metrics) = captured(|| run_path(path, grpc));
-            assert_traced(path, &response, &log, &metrics);
+            assert_observed(path, &response, &log, &metrics);
             assert_no_secret(path.name, &log);
             assert_no_secret(path.name, &metrics);
             assert_no_secret(path.name, response.body());
@@ -141,27 +141,29 @@ fn no_request_path_logs_the_secret() {
 #[test]
 fn paths_cover_every_rejection_reason() {
     let source = include_str!("../../src/reject/reason.rs");
-    let listed = regex::Regex::new(r#"Self::(\w+) => "(\w+)","#).expect("a regex");
+    let pattern = regex::Regex::new(r#"Self::(\w+) => "(\w+)","#).expect("a regex");
     let as_str = source.split("pub fn code").next().expect("the first part");
-    // Only the routers of `api` reject with it; `tests/api/endpoints/secrets.rs` covers them.
-    let of_routers = RejectionReason::ChangeFailed.as_str();
-    let taken: Vec<_> = all_paths()
+    // Only the API routers use this reason; `tests/api/endpoints/secrets.rs` covers it.
+    let reason_of_routers = RejectionReason::ChangeFailed.as_str();
+    let covered: Vec<_> = all_paths()
         .iter()
         .filter_map(|path| match path.expected {
-            ExpectedOutcome::Refused(why) | ExpectedOutcome::Guarded(why) => Some(why.as_str()),
+            ExpectedOutcome::Rejected(reason) | ExpectedOutcome::RejectedByGuard(reason) => {
+                Some(reason.as_str())
+            }
             ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => None,
         })
-        .chain([of_routers])
+        .chain([reason_of_routers])
         .collect();
     let mut reasons = 0;
-    for found in listed.captures_iter(as_str) {
+    for found in pattern.captures_iter(as_str) {
         reasons += 1;
-        assert!(taken.contains(&&found[2]), "{} is on no path", &found[1]);
+        assert!(covered.contains(&&found[2]), "no path covers {}", &found[1]);
     }
-    assert_eq!(reasons, 19, "the list in reason.rs reads otherwise now");
+    assert_eq!(reasons, 19, "the pattern no longer matches reason.rs");
 }
 
-/// The same capture with a handler that reveals the secret.
+/// Proves that the capture detects a secret in the log and in the metrics.
 #[test]
 fn detects_a_handler_that_logs_the_secret() {
     let ((), log, metrics) = captured(|| {
@@ -174,7 +176,7 @@ fn detects_a_handler_that_logs_the_secret() {
     assert_eq!(!leaks(&metrics).is_empty(), cfg!(feature = "metrics"));
 }
 
-/// The headers of an accepted request print nothing because the layer marked them sensitive.
+/// Without the layer, no header is marked as sensitive, so the handler logs the secret.
 #[test]
 fn handler_without_the_layer_leaks_the_secret() {
     let (_, log, _) = captured(|| {

@@ -1,4 +1,4 @@
-//! Tokens in names, ids of requests and errors, which no log of the library repeats.
+//! Tokens in names, request IDs and errors, which the library's log must not contain.
 
 use std::convert::Infallible;
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenSt
 
 use super::{SECRET, assert_no_secret, token_id};
 
-/// The secret with another accepted prefix.
+/// Returns the secret, the secret with another accepted prefix, and the latter within other text.
 fn stray_tokens() -> [String; 3] {
     let acme = SECRET.replace("svctok-", "acme_");
     [SECRET.to_owned(), acme.clone(), format!("build;{acme}.log")]
@@ -58,7 +58,7 @@ fn audit_events_hide_tokens_in_names_and_actors() {
     }
 }
 
-/// A store whose errors quote what it looks for.
+/// A store whose errors contain this text.
 struct CarelessStore(String);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! A creation that is overtaken by another one, with the same idempotency key or number.
+//! Creations that conflict with a concurrent creation by another node.
 
 use std::time::SystemTime;
 
@@ -10,11 +10,12 @@ use tower_service_token::store::{Credential, StoreError, TokenRecord};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, ServiceTokens, TokenStore};
 
-/// Has another node create a token first.
+/// A store on which another node creates a token just before the insert.
 struct ConcurrentCreationStore {
     tokens: MemoryStore,
-    /// What the other node does, and how this one finds it out, unless by its own checks.
-    overtake: fn(&MemoryStore, &TokenRecord) -> Option<RegistryError>,
+    /// The concurrent creation. Returns the conflict that the insert reports, or `None` if the
+    /// insert runs.
+    concurrent_creation: fn(&MemoryStore, &TokenRecord) -> Option<RegistryError>,
 }
 
 #[async_trait]
@@ -27,7 +28,7 @@ impl TokenStore for ConcurrentCreationStore {
 #[async_trait]
 impl TokenRegistry for ConcurrentCreationStore {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        match (self.overtake)(&self.tokens, write.record()) {
+        match (self.concurrent_creation)(&self.tokens, write.record()) {
             Some(conflict) => Err(conflict),
             None => TokenRegistry::insert(&self.tokens, write).await,
         }
@@ -65,10 +66,11 @@ fn insert(tokens: &MemoryStore, record: &TokenRecord) {
     tokens.insert(record.clone()).unwrap();
 }
 
-/// The conflict is found by the token's name or by the number of tokens, before the id.
+/// A store may detect the conflict by the name or by the number of tokens before it detects the
+/// duplicate ID.
 #[tokio::test]
 async fn concurrent_creation_with_same_key_returns_existing_token() {
-    let causes: [fn(&MemoryStore, &TokenRecord) -> Option<RegistryError>; 3] = [
+    let concurrent_creations: [fn(&MemoryStore, &TokenRecord) -> Option<RegistryError>; 3] = [
         |tokens, record| {
             insert(tokens, record);
             Some(RegistryError::NameTaken)
@@ -82,11 +84,14 @@ async fn concurrent_creation_with_same_key_returns_existing_token() {
             None
         },
     ];
-    for overtake in causes {
+    for concurrent_creation in concurrent_creations {
         let tokens = MemoryStore::new();
-        let store = ConcurrentCreationStore { tokens, overtake };
-        let wanted = NewToken::new("ci").with_idempotency_key("8e03978e");
-        let created = ServiceTokens::new(store).create(wanted).await;
+        let store = ConcurrentCreationStore {
+            tokens,
+            concurrent_creation,
+        };
+        let new_token = NewToken::new("ci").with_idempotency_key("8e03978e");
+        let created = ServiceTokens::new(store).create(new_token).await;
         let Err(LifecycleError::AlreadyCreated(record)) = created else {
             panic!("{created:?}");
         };
@@ -94,8 +99,8 @@ async fn concurrent_creation_with_same_key_returns_existing_token() {
     }
 }
 
-/// Inserts a token whose id has the number of the first one.
-fn take_number(tokens: &MemoryStore, record: &TokenRecord) -> Option<RegistryError> {
+/// Inserts another token whose ID has the same number as that of the first token.
+fn occupy_number(tokens: &MemoryStore, record: &TokenRecord) -> Option<RegistryError> {
     const NUMBERS: i64 = 10_000_000_000_000;
     if tokens.is_empty() {
         let id = record.id().as_i64();
@@ -107,37 +112,43 @@ fn take_number(tokens: &MemoryStore, record: &TokenRecord) -> Option<RegistryErr
 }
 
 #[tokio::test]
-async fn creations_draw_another_id_if_its_number_is_in_use() {
-    let (tokens, overtake) = (MemoryStore::new(), take_number as _);
-    let store = ConcurrentCreationStore { tokens, overtake };
+async fn creation_generates_another_id_if_the_number_is_in_use() {
+    let (tokens, concurrent_creation) = (MemoryStore::new(), occupy_number as _);
+    let store = ConcurrentCreationStore {
+        tokens,
+        concurrent_creation,
+    };
     let created = ServiceTokens::new(store).create(NewToken::new("ci")).await;
     assert_eq!(created.unwrap().record().name(), "ci");
 
-    let (tokens, overtake) = (MemoryStore::new(), take_number as _);
-    let store = ConcurrentCreationStore { tokens, overtake };
+    let (tokens, concurrent_creation) = (MemoryStore::new(), occupy_number as _);
+    let store = ConcurrentCreationStore {
+        tokens,
+        concurrent_creation,
+    };
     let (service, digest) = (ServiceTokens::new(store), TokenDigest::of("x"));
     let imported = service.import(NewToken::new("ci"), digest).await.unwrap();
     assert_eq!(imported.digest(), &digest);
 }
 
 #[tokio::test]
-async fn keys_whose_number_is_in_use_create_one_token() {
-    let (tokens, overtake) = (MemoryStore::new(), take_number as _);
+async fn idempotency_key_whose_number_is_in_use_creates_one_token() {
+    let (tokens, concurrent_creation) = (MemoryStore::new(), occupy_number as _);
     let store = ConcurrentCreationStore {
         tokens: tokens.clone(),
-        overtake,
+        concurrent_creation,
     };
     let service = ServiceTokens::new(store);
-    let wanted = || NewToken::new("ci").with_idempotency_key("8e03978e");
-    let created = service.create(wanted()).await.unwrap();
+    let new_token = || NewToken::new("ci").with_idempotency_key("8e03978e");
+    let created = service.create(new_token()).await.unwrap();
     let id = created.record().id();
-    let undisturbed = ServiceTokens::new(MemoryStore::new());
-    let undisturbed = undisturbed.create(wanted()).await.unwrap();
-    assert_ne!(id, undisturbed.record().id());
+    let without_conflict = ServiceTokens::new(MemoryStore::new());
+    let without_conflict = without_conflict.create(new_token()).await.unwrap();
+    assert_ne!(id, without_conflict.record().id());
     for _ in 0..2 {
-        let again = service.create(wanted()).await;
-        let Err(LifecycleError::AlreadyCreated(record)) = again else {
-            panic!("{again:?}");
+        let repeated = service.create(new_token()).await;
+        let Err(LifecycleError::AlreadyCreated(record)) = repeated else {
+            panic!("{repeated:?}");
         };
         assert_eq!(record.id(), id);
     }

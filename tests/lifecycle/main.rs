@@ -1,4 +1,5 @@
-//! The life of tokens in memory; `tests/sql` runs the same tests on SQLite and PostgreSQL.
+//! Lifecycle operations on a memory store. `tests/sql` runs the same tests on SQLite and
+//! PostgreSQL.
 
 mod concurrent_creation;
 mod time_forms;

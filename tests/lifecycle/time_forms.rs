@@ -1,4 +1,4 @@
-//! Texts of expiries around leap days, leap seconds and changes of daylight saving time.
+//! Parsing of expiries around leap days, leap seconds and daylight saving time changes.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use tower_service_token::lifecycle::{Expiry, ExpiryError};
 /// 2026-11-22T10:30:00Z
 const NOW: u64 = 1_795_343_400;
 
-/// Texts, and the seconds since 1970 at which a token with this expiry ends.
+/// Text, with the seconds since 1970 at which the expiry ends.
 const ACCEPTED: [(&str, u64); 18] = [
     // Leap days.
     ("2028-02-28", 1_835_395_200),
@@ -18,7 +18,8 @@ const ACCEPTED: [(&str, u64); 18] = [
     // A leap second counts as the second before it.
     ("2027-06-30T23:59:60Z", 1_814_399_999),
     ("2027-07-01T01:59:60+02:00", 1_814_399_999),
-    // Berlin skips 02:30 on 28 March and has it twice on 31 October. Only the offset counts.
+    // In Berlin, 02:30 does not exist on 28 March and occurs twice on 31 October. Only the offset
+    // matters.
     ("2027-03-28T02:30:00+01:00", 1_806_197_400),
     ("2027-03-28T02:30:00+02:00", 1_806_193_800),
     ("2027-10-31T02:30:00+02:00", 1_824_942_600),
@@ -43,7 +44,7 @@ const REJECTED: [(&str, ExpiryError); 20] = [
     ("2027-01-31T12:60:00Z", ExpiryError::NoSuchDate),
     ("2027-01-31T12:00:61Z", ExpiryError::NoSuchDate),
     ("2027-01-31T12:00:00+26:00", ExpiryError::NoSuchDate),
-    // Without an offset the moment is ambiguous.
+    // Without an offset, the time is ambiguous.
     ("2027-03-28T02:30:00", ExpiryError::Malformed),
     ("2027-10-31T02:30", ExpiryError::Malformed),
     ("2027-03-28T02:30:00[Europe/Berlin]", ExpiryError::Malformed),
@@ -65,7 +66,7 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 #[test]
-fn leap_and_daylight_saving_forms_resolve_to_one_moment() {
+fn leap_and_daylight_saving_times_resolve_to_one_instant() {
     for (text, seconds) in ACCEPTED {
         let expiry: Expiry = text.parse().expect(text);
         assert_eq!(expiry.resolve(at(NOW)), Ok(Some(at(seconds))), "{text}");
@@ -73,30 +74,30 @@ fn leap_and_daylight_saving_forms_resolve_to_one_moment() {
 }
 
 #[test]
-fn rejects_times_that_no_calendar_or_clock_has() {
+fn rejects_nonexistent_dates_and_times() {
     for (text, error) in REJECTED {
         assert_eq!(text.parse::<Expiry>().unwrap_err(), error, "{text}");
     }
 }
 
 #[test]
-fn calendar_durations_end_on_existing_days() {
+fn calendar_durations_end_on_valid_days() {
     for (now, text, expected) in [
         // From 31 January to the last day of February, in a common year and in a leap year.
         ("2027-01-31T12:00:00Z", "1mo", "2027-02-28T12:00:00Z"),
         ("2028-01-31T12:00:00Z", "P1M", "2028-02-29T12:00:00Z"),
         ("2028-02-29T12:00:00Z", "1y", "2029-02-28T12:00:00Z"),
         ("2028-02-29T12:00:00Z", "P4Y", "2032-02-29T12:00:00Z"),
-        // A day has 24 hours, also where clocks change.
+        // A day has 24 hours, even when daylight saving time changes.
         ("2027-03-28T00:30:00Z", "1d", "2027-03-29T00:30:00Z"),
         ("2027-10-31T00:30:00Z", "24h", "2027-11-01T00:30:00Z"),
     ] {
-        let moment = |text: &str| {
+        let instant = |text: &str| {
             let expiry: Expiry = text.parse().expect(text);
             expiry.resolve(at(0)).unwrap().unwrap()
         };
         let expiry: Expiry = text.parse().expect(text);
-        let end = expiry.resolve(moment(now));
-        assert_eq!(end, Ok(Some(moment(expected))), "{now} + {text}");
+        let end = expiry.resolve(instant(now));
+        assert_eq!(end, Ok(Some(instant(expected))), "{now} + {text}");
     }
 }

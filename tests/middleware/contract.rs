@@ -1,4 +1,4 @@
-//! The HTTP contract, row by row: what a request presents, and the whole of what comes back.
+//! The HTTP contract, row by row: the credentials of a request, and the complete response.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 
 const FOREIGN: &str = "svctok-aaaaa-bbbb-ccccc-ddddd";
 
-/// One store with a token in every state, at noon of a manual clock.
+/// A store with two tokens of this crate's format and one foreign token, and a manual clock.
 struct Fixture {
     store: MemoryStore,
     clock: ManualClock,
@@ -30,7 +30,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
         let store = MemoryStore::new();
         let (good, good_id) = add(&store, |record| {
             record
@@ -43,7 +43,7 @@ impl Fixture {
         store.insert(foreign.with_name("foreign")).unwrap();
         Self {
             store,
-            clock: ManualClock::new(noon),
+            clock: ManualClock::new(now),
             good,
             good_id,
             other,
@@ -54,8 +54,8 @@ impl Fixture {
         ServiceTokenLayer::new(self.store.clone()).with_clock(self.clock.clone())
     }
 
-    fn add(&self, change: impl FnOnce(TokenRecord) -> TokenRecord) -> (String, TokenId) {
-        add(&self.store, change)
+    fn add(&self, customize: impl FnOnce(TokenRecord) -> TokenRecord) -> (String, TokenId) {
+        add(&self.store, customize)
     }
 
     fn now(&self) -> SystemTime {
@@ -63,9 +63,12 @@ impl Fixture {
     }
 }
 
-fn add(store: &MemoryStore, change: impl FnOnce(TokenRecord) -> TokenRecord) -> (String, TokenId) {
+fn add(
+    store: &MemoryStore,
+    customize: impl FnOnce(TokenRecord) -> TokenRecord,
+) -> (String, TokenId) {
     let token = TokenFormat::default().mint().unwrap();
-    store.insert(change(TokenRecord::from(&token))).unwrap();
+    store.insert(customize(TokenRecord::from(&token))).unwrap();
     (token.expose_secret().to_owned(), token.id())
 }
 
@@ -82,10 +85,10 @@ fn request(headers: Headers<'_>) -> Request<String> {
     request
 }
 
-/// Answers with the caller's name.
+/// Responds with the caller's name, or `anonymous`.
 async fn hello(request: Request<String>) -> Result<Response<String>, std::convert::Infallible> {
     let principal = request.extensions().get::<Principal>();
-    let name = principal.map_or("nobody", |principal| principal.name());
+    let name = principal.map_or("anonymous", |principal| principal.name());
     Ok(Response::new(name.to_owned()))
 }
 
@@ -93,14 +96,14 @@ fn send(layer: &ServiceTokenLayer, request: Request<String>) -> Response<String>
     block_on(layer.layer(service_fn(hello)).oneshot(request)).unwrap()
 }
 
-fn changed(token: &str, at: usize) -> String {
+fn with_changed_byte(token: &str, at: usize) -> String {
     let mut token = token.to_owned().into_bytes();
     token[at] = if token[at] == b'a' { b'b' } else { b'a' };
     String::from_utf8(token).unwrap()
 }
 
 #[test]
-fn credential_headers_are_read_as_documented() {
+fn credential_headers_follow_the_documented_rules() {
     let fixture = Fixture::new();
     let (good, other) = (fixture.good.as_str(), fixture.other.as_str());
     let default = fixture.layer();
@@ -115,7 +118,7 @@ fn credential_headers_are_read_as_documented() {
     let with = |prefix: &str, suffix: &str| format!("{prefix}{good}{suffix}").into_bytes();
     let api_key = with("ApiKey ", "");
     let long = |length: usize| vec![b'x'; length];
-    let passes = |name: &'static str| Ok(name);
+    let accepted = |name: &'static str| Ok(name);
     let (missing, bad_request, invalid) = (
         Err("missing_token"),
         Err("invalid_request"),
@@ -125,25 +128,25 @@ fn credential_headers_are_read_as_documented() {
     #[rustfmt::skip]
     let rows: &[(&str, &ServiceTokenLayer, Headers<'_>, Result<&str, &str>)] = &[
         // 1. Sources.
-        ("ApiKey", &default, &[("authorization", &api_key)], passes("good")),
-        ("X-API-Key", &default, &[("x-api-key", good.as_bytes())], passes("good")),
-        ("foreign token", &default, &[("x-api-key", FOREIGN.as_bytes())], passes("foreign")),
+        ("ApiKey", &default, &[("authorization", &api_key)], accepted("good")),
+        ("X-API-Key", &default, &[("x-api-key", good.as_bytes())], accepted("good")),
+        ("foreign token", &default, &[("x-api-key", FOREIGN.as_bytes())], accepted("foreign")),
         ("Bearer not enabled", &default, &[("authorization", &with("Bearer ", ""))], missing),
-        ("Bearer enabled", &bearer, &[("authorization", &with("Bearer ", ""))], passes("good")),
-        ("ApiKey beside Bearer", &bearer, &[("authorization", &api_key)], passes("good")),
+        ("Bearer enabled", &bearer, &[("authorization", &with("Bearer ", ""))], accepted("good")),
+        ("ApiKey beside Bearer", &bearer, &[("authorization", &api_key)], accepted("good")),
         ("custom header not enabled", &default, &[("x-deploy-token", good.as_bytes())], missing),
-        ("custom header", &custom, &[("x-deploy-token", good.as_bytes())], passes("good")),
-        ("X-API-Key beside custom", &custom, &[("x-api-key", good.as_bytes())], passes("good")),
+        ("custom header", &custom, &[("x-deploy-token", good.as_bytes())], accepted("good")),
+        ("X-API-Key beside custom", &custom, &[("x-api-key", good.as_bytes())], accepted("good")),
         ("only the custom header", &only_custom, &[("x-api-key", good.as_bytes()), ("authorization", &api_key)], missing),
         ("cookie", &default, &[("cookie", &with("x-api-key=", ""))], missing),
         // 2. Scheme and spaces.
-        ("scheme in capitals", &default, &[("authorization", &with("APIKEY ", ""))], passes("good")),
-        ("scheme in small letters", &default, &[("authorization", &with("apikey ", ""))], passes("good")),
-        ("several spaces", &default, &[("authorization", &with("ApiKey    ", ""))], passes("good")),
-        ("surrounding white space", &default, &[("authorization", &with(" \tApiKey ", " \t "))], passes("good")),
-        ("white space around X-API-Key", &default, &[("x-api-key", &with("\t ", " "))], passes("good")),
-        ("anything after the token", &default, &[("authorization", &with("ApiKey ", " more"))], bad_request),
-        ("anything after X-API-Key", &default, &[("x-api-key", &with("", " more"))], bad_request),
+        ("scheme in capitals", &default, &[("authorization", &with("APIKEY ", ""))], accepted("good")),
+        ("scheme in small letters", &default, &[("authorization", &with("apikey ", ""))], accepted("good")),
+        ("several spaces", &default, &[("authorization", &with("ApiKey    ", ""))], accepted("good")),
+        ("surrounding white space", &default, &[("authorization", &with(" \tApiKey ", " \t "))], accepted("good")),
+        ("white space around X-API-Key", &default, &[("x-api-key", &with("\t ", " "))], accepted("good")),
+        ("text after the token", &default, &[("authorization", &with("ApiKey ", " more"))], bad_request),
+        ("text after the token in X-API-Key", &default, &[("x-api-key", &with("", " more"))], bad_request),
         ("a list in one line", &default, &[("authorization", &with("ApiKey ", ", ApiKey x"))], bad_request),
         ("tab after the space", &default, &[("authorization", &with("ApiKey \t", ""))], bad_request),
         ("tab after the scheme", &default, &[("authorization", &with("ApiKey\t", ""))], bad_request),
@@ -161,26 +164,26 @@ fn credential_headers_are_read_as_documented() {
         ("513 bytes", &default, &[("x-api-key", &long(513))], bad_request),
         ("512 bytes of ApiKey", &default, &[("authorization", &[b"ApiKey ", &long(512)[..]].concat())], invalid),
         ("513 bytes of ApiKey", &default, &[("authorization", &[b"ApiKey ", &long(513)[..]].concat())], bad_request),
-        ("longer than the cap", &short, &[("x-api-key", good.as_bytes())], bad_request),
-        ("as long as the cap", &short, &[("x-api-key", FOREIGN.as_bytes())], passes("foreign")),
+        ("longer than the maximum", &short, &[("x-api-key", good.as_bytes())], bad_request),
+        ("as long as the maximum", &short, &[("x-api-key", FOREIGN.as_bytes())], accepted("foreign")),
         // 4. More than one.
         ("repeated Authorization", &default, &[("authorization", &api_key), ("authorization", &api_key)], bad_request),
-        ("ours after another scheme", &default, &[("authorization", b"Basic eDp5"), ("authorization", &api_key)], bad_request),
+        ("accepted scheme after another scheme", &default, &[("authorization", b"Basic eDp5"), ("authorization", &api_key)], bad_request),
         ("repeated X-API-Key", &default, &[("x-api-key", good.as_bytes()), ("x-api-key", good.as_bytes())], bad_request),
-        ("repeated, the first bad", &default, &[("x-api-key", b"x"), ("x-api-key", good.as_bytes())], bad_request),
-        ("both, same token", &default, &[("authorization", &api_key), ("x-api-key", good.as_bytes())], passes("good")),
+        ("repeated, the first one unknown", &default, &[("x-api-key", b"x"), ("x-api-key", good.as_bytes())], bad_request),
+        ("both, same token", &default, &[("authorization", &api_key), ("x-api-key", good.as_bytes())], accepted("good")),
         ("both, different tokens", &default, &[("authorization", &api_key), ("x-api-key", other.as_bytes())], bad_request),
         ("good and malformed", &default, &[("authorization", &api_key), ("x-api-key", b"")], bad_request),
         ("two headers, different", &custom, &[("x-deploy-token", good.as_bytes()), ("x-api-key", other.as_bytes())], bad_request),
         // 5. Other schemes.
         ("Basic", &default, &[("authorization", b"Basic eDp5")], missing),
-        ("a scheme of somebody else's", &default, &[("authorization", b"Negotiate \xff")], missing),
+        ("a scheme that is not accepted", &default, &[("authorization", b"Negotiate \xff")], missing),
         ("a bare token as scheme", &default, &[("authorization", good.as_bytes())], missing),
-        ("Basic beside X-API-Key", &default, &[("authorization", b"Basic eDp5"), ("x-api-key", good.as_bytes())], passes("good")),
+        ("Basic beside X-API-Key", &default, &[("authorization", b"Basic eDp5"), ("x-api-key", good.as_bytes())], accepted("good")),
         // 7. Optional.
-        ("optional, none", &optional, &[], passes("nobody")),
-        ("optional, another scheme", &optional, &[("authorization", b"Basic eDp5")], passes("nobody")),
-        ("optional, good", &optional, &[("authorization", &api_key)], passes("good")),
+        ("optional, none", &optional, &[], accepted("anonymous")),
+        ("optional, another scheme", &optional, &[("authorization", b"Basic eDp5")], accepted("anonymous")),
+        ("optional, good", &optional, &[("authorization", &api_key)], accepted("good")),
         ("optional, unknown", &optional, &[("x-api-key", b"unknown")], invalid),
         ("optional, malformed", &optional, &[("x-api-key", b"\xff")], bad_request),
         ("none", &default, &[], missing),
@@ -201,15 +204,15 @@ fn credential_headers_are_read_as_documented() {
     }
 }
 
-/// A store whose one answer is fixed.
+/// A store that always returns the same result.
 #[derive(Clone)]
 struct FixedStore(Arc<dyn Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync>);
 
 impl FixedStore {
     fn with(
-        answer: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
+        result: impl Fn() -> Result<Option<TokenRecord>, StoreError> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(answer))
+        Self(Arc::new(result))
     }
 }
 
@@ -254,16 +257,18 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
     let unknown = unknown.expose_secret().to_owned();
     let another = TokenRecord::new(fixture.good_id, TokenDigest::of("another"));
 
-    let asks = |store: FixedStore| ServiceTokenLayer::new(store);
-    let wrong_digest = asks(FixedStore::with(move || Ok(Some(another.clone()))));
-    let unavailable = asks(FixedStore::with(|| Err(StoreError::unavailable("refused"))));
-    let busy = asks(FixedStore::with(|| {
+    let layer_with = |store: FixedStore| ServiceTokenLayer::new(store);
+    let wrong_digest = layer_with(FixedStore::with(move || Ok(Some(another.clone()))));
+    let unavailable = layer_with(FixedStore::with(|| {
+        Err(StoreError::unavailable("connection refused"))
+    }));
+    let busy = layer_with(FixedStore::with(|| {
         Err(StoreError::unavailable("busy").with_retry_after(Duration::from_millis(2_100)))
     }));
-    let limited = asks(FixedStore::with(|| {
+    let limited = layer_with(FixedStore::with(|| {
         Err(StoreError::rate_limited(Duration::from_secs(30)))
     }));
-    let corrupt = asks(FixedStore::with(|| Err(StoreError::corrupt("no digest"))));
+    let corrupt = layer_with(FixedStore::with(|| Err(StoreError::corrupt("no digest"))));
 
     let no_token = "no service token provided";
     let one_token =
@@ -300,11 +305,11 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
         row("too long", layer(), &"x".repeat(513), Reason::TokenTooLong, 400, "3",
             Some(r#"ApiKey realm="api", error="invalid_request""#), None,
             body(400, "Bad Request", "invalid_request", one_token)),
-        row("bad checksum", layer(), &changed(&fixture.good, 47), Reason::DamagedToken, 401, "16",
+        row("bad checksum", layer(), &with_changed_byte(&fixture.good, 47), Reason::DamagedToken, 401, "16",
             invalid, None, unauthorized("invalid_token", not_valid)),
         row("unknown", layer(), &unknown, Reason::UnknownToken, 401, "16",
             invalid, None, unauthorized("invalid_token", not_valid)),
-        row("unknown, of another form", layer(), "hunter2", Reason::UnknownToken, 401, "16",
+        row("unknown, of another format", layer(), "hunter2", Reason::UnknownToken, 401, "16",
             invalid, None, unauthorized("invalid_token", not_valid)),
         row("wrong digest", wrong_digest, &unknown, Reason::WrongDigest, 401, "16",
             invalid, None, unauthorized("invalid_token", not_valid)),
@@ -324,7 +329,7 @@ fn response_rows(fixture: &Fixture) -> Vec<Row> {
             None, Some("30"), body(429, "Too Many Requests", "rate_limited", "too many requests")),
         row("store unreachable", unavailable, &unknown, Reason::StoreUnavailable, 503, "14",
             None, Some("1"), unavailable_body()),
-        row("store says when", busy, &unknown, Reason::StoreUnavailable, 503, "14",
+        row("store with a retry time", busy, &unknown, Reason::StoreUnavailable, 503, "14",
             None, Some("3"), unavailable_body()),
         row("corrupt record", corrupt, &unknown, Reason::CorruptRecord, 500, "13",
             None, None, body(500, "Internal Server Error", "internal", "the request could not be authenticated")),
@@ -346,18 +351,18 @@ fn rejection_responses_match_the_documented_table() {
             .token
             .as_deref()
             .map(|token| [("x-api-key", token.as_bytes())]);
-        let headers: Headers<'_> = token.as_ref().map_or(&[], |token| &token[..]);
-        let response = send(&row.layer, request(headers));
+        let credentials: Headers<'_> = token.as_ref().map_or(&[], |token| &token[..]);
+        let response = send(&row.layer, request(credentials));
         let challenge: Vec<&str> = row.challenge.into_iter().collect();
         let retry_after: Vec<&str> = row.retry_after.into_iter().collect();
 
         assert_eq!(response.status().as_u16(), row.status, "{name}");
-        let got = response.headers();
-        assert_eq!(header(got, "www-authenticate"), challenge, "{name}");
-        assert_eq!(header(got, "retry-after"), retry_after, "{name}");
-        assert_eq!(header(got, "cache-control"), ["no-store"], "{name}");
+        let headers = response.headers();
+        assert_eq!(header(headers, "www-authenticate"), challenge, "{name}");
+        assert_eq!(header(headers, "retry-after"), retry_after, "{name}");
+        assert_eq!(header(headers, "cache-control"), ["no-store"], "{name}");
         assert_eq!(
-            header(got, "content-type"),
+            header(headers, "content-type"),
             ["application/problem+json"],
             "{name}"
         );
@@ -367,7 +372,7 @@ fn rejection_responses_match_the_documented_table() {
         assert_eq!(rejection.reason(), row.reason, "{name}");
 
         for content_type in ["application/grpc", "application/grpc+proto"] {
-            let mut call = request(headers);
+            let mut call = request(credentials);
             call.headers_mut()
                 .insert("content-type", HeaderValue::from_static(content_type));
             let response = send(&row.layer, call.clone());
@@ -377,11 +382,15 @@ fn rejection_responses_match_the_documented_table() {
             let layer = row.layer.clone().with_rejection_response(GrpcStatus);
             let response = block_on(layer.layer(service_fn(hello)).oneshot(call)).unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{name}");
-            let got = response.headers();
-            assert_eq!(header(got, "content-type"), ["application/grpc"], "{name}");
-            assert_eq!(header(got, "grpc-status"), [row.grpc], "{name}");
+            let headers = response.headers();
             assert_eq!(
-                header(got, "grpc-message"),
+                header(headers, "content-type"),
+                ["application/grpc"],
+                "{name}"
+            );
+            assert_eq!(header(headers, "grpc-status"), [row.grpc], "{name}");
+            assert_eq!(
+                header(headers, "grpc-message"),
                 [row.body["detail"].as_str().unwrap()],
                 "{name}"
             );
@@ -449,8 +458,8 @@ fn sends_one_challenge_for_each_accepted_scheme() {
 #[test]
 fn guards_respond_403_with_the_requirement() {
     let fixture = Fixture::new();
-    let ask = |guarded: Response<String>| {
-        let (parts, body) = guarded.into_parts();
+    let challenge_and_requirement = |response: Response<String>| {
+        let (parts, body) = response.into_parts();
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(parts.status, StatusCode::FORBIDDEN);
         assert_eq!(body["code"], "insufficient_scope");
@@ -464,7 +473,7 @@ fn guards_respond_403_with_the_requirement() {
         .layer()
         .layer(RequireRolesLayer::any_of(["admin", "owner"]).layer(service_fn(hello)));
     assert_eq!(
-        ask(block_on(roles.oneshot(request())).unwrap()),
+        challenge_and_requirement(block_on(roles.oneshot(request())).unwrap()),
         (
             r#"ApiKey realm="api", error="insufficient_scope""#.to_owned(),
             json!({"match": "any", "roles": ["admin", "owner"]})
@@ -479,7 +488,7 @@ fn guards_respond_403_with_the_requirement() {
         .with_sources(bearer)
         .layer(scopes.layer(service_fn(hello)));
     assert_eq!(
-        ask(block_on(scopes.oneshot(request())).unwrap()),
+        challenge_and_requirement(block_on(scopes.oneshot(request())).unwrap()),
         (
             r#"Bearer realm="farm", error="insufficient_scope", scope="projects:read projects:write""#.to_owned(),
             json!({"match": "all", "scopes": ["projects:read", "projects:write"]})
@@ -488,7 +497,7 @@ fn guards_respond_403_with_the_requirement() {
 }
 
 #[test]
-fn accepted_responses_are_private_to_caches() {
+fn accepted_responses_are_private_for_caches() {
     let fixture = Fixture::new();
     let good = request(&[("x-api-key", fixture.good.as_bytes())]);
     let response = send(&fixture.layer(), good.clone());
@@ -498,13 +507,13 @@ fn accepted_responses_are_private_to_caches() {
     );
     assert_eq!(header(response.headers(), "cache-control"), ["private"]);
 
-    let own = service_fn(async |_: Request<String>| {
+    let handler = service_fn(async |_: Request<String>| {
         let response = Response::builder()
             .header("cache-control", "max-age=60")
             .header("vary", "accept");
         response.body(String::new())
     });
-    let response = block_on(fixture.layer().layer(own).oneshot(good.clone())).unwrap();
+    let response = block_on(fixture.layer().layer(handler).oneshot(good.clone())).unwrap();
     assert_eq!(
         header(response.headers(), "vary"),
         ["accept", "Authorization, X-API-Key"]
@@ -532,7 +541,7 @@ fn accepted_responses_are_private_to_caches() {
 fn marks_the_credential_sensitive_and_strips_it_if_configured() {
     let fixture = Fixture::new();
     let api_key = format!("ApiKey {}", fixture.good);
-    let seen = |layer: ServiceTokenLayer, headers: Headers<'_>| {
+    let headers_seen_by_handler = |layer: ServiceTokenLayer, headers: Headers<'_>| {
         let echo = service_fn(async |request: Request<String>| {
             let mut response = Response::new(String::new());
             *response.headers_mut() = request.headers().clone();
@@ -548,28 +557,28 @@ fn marks_the_credential_sensitive_and_strips_it_if_configured() {
         ("x-api-key", fixture.good.as_bytes()),
         ("accept", b"*/*"),
     ];
-    let headers = seen(fixture.layer(), both);
+    let headers = headers_seen_by_handler(fixture.layer(), both);
     assert!(headers["authorization"].is_sensitive());
     assert!(headers["x-api-key"].is_sensitive());
     assert!(!headers["accept"].is_sensitive());
 
-    let headers = seen(fixture.layer().strip_credential(), both);
+    let headers = headers_seen_by_handler(fixture.layer().strip_credential(), both);
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
 
-    let unread: Headers<'_> = &[
+    let ignored_authorization: Headers<'_> = &[
         ("authorization", b""),
         ("x-api-key", fixture.good.as_bytes()),
     ];
     let sources = CredentialSources::none().with_header(TokenHeader::X_API_KEY);
     let layer = fixture.layer().with_sources(sources).strip_credential();
-    let headers = seen(layer, unread);
+    let headers = headers_seen_by_handler(layer, ignored_authorization);
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);
 
     let beside_basic: Headers<'_> = &[
         ("authorization", b"Basic eDp5"),
         ("x-api-key", fixture.good.as_bytes()),
     ];
-    let headers = seen(fixture.layer().strip_credential(), beside_basic);
+    let headers = headers_seen_by_handler(fixture.layer().strip_credential(), beside_basic);
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["authorization"]);
     assert!(headers["authorization"].is_sensitive());
 }
@@ -591,16 +600,16 @@ fn custom_response_builder_cannot_grant_access() {
         .with_rejection_response(|rejection: &Rejection| {
             Response::builder()
                 .status(StatusCode::OK)
-                .body(format!("come in, {}", rejection.code()))
+                .body(format!("granted: {}", rejection.code()))
                 .unwrap()
         });
     let inner = service_fn(
         async |_: Request<String>| -> Result<Response<String>, &str> {
-            panic!("a refused request reached the inner service")
+            panic!("a rejected request reached the inner service")
         },
     );
     let response = block_on(layer.layer(inner).oneshot(request(&[]))).unwrap();
-    assert_eq!(response.body(), "come in, missing_token");
+    assert_eq!(response.body(), "granted: missing_token");
     let rejection = response.extensions().get::<Rejection>().unwrap();
     assert_eq!(rejection.reason(), Reason::MissingToken);
 }

@@ -1,4 +1,4 @@
-//! The credential intake against a second, naive reading of the HTTP contract.
+//! Compares `CredentialSources` with a simple reference model of the HTTP contract.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use tower_service_token::header::{CredentialError, CredentialSources, TokenHeade
 
 const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
 
-/// The sources of a service, as the contract speaks of them.
+/// The settings of the sources, in the terms of the contract.
 #[derive(Clone, Debug)]
-struct Setup {
+struct Settings {
     api_key: bool,
     bearer: bool,
     headers: Vec<HeaderName>,
     max_token_length: usize,
 }
 
-impl Setup {
+impl Settings {
     fn standard() -> Self {
         Self {
             api_key: true,
@@ -62,18 +62,19 @@ impl Setup {
     }
 }
 
-/// What the contract allows for one request. More than one error where it names no order.
+/// The results that the contract allows for one request. It allows several errors where it does not
+/// define which one takes precedence.
 #[derive(Debug, PartialEq, Eq)]
 enum Expectation {
-    Answer(Option<Vec<u8>>),
-    OneOf(Vec<CredentialError>),
+    Token(Option<Vec<u8>>),
+    Errors(Vec<CredentialError>),
 }
 
-/// The contract as a grammar: one regular expression for each thing a value can be.
+/// The contract as a grammar, with one regular expression for each form of a value.
 struct Model {
     api_key: Regex,
     bearer: Regex,
-    ours: [Regex; 2],
+    accepted_schemes: [Regex; 2],
     any_scheme: Regex,
     bare: Regex,
 }
@@ -89,26 +90,26 @@ impl Model {
         Self {
             api_key: credentials("apikey"),
             bearer: credentials("bearer"),
-            ours: [scheme("apikey"), scheme("bearer")],
+            accepted_schemes: [scheme("apikey"), scheme("bearer")],
             any_scheme: scheme(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
             bare: regex(r"^[ \t]*(?<token>[\x21-\x7e]+)[ \t]*$"),
         }
     }
 
-    fn expected(&self, setup: &Setup, headers: &HeaderMap) -> Expectation {
+    fn expected(&self, settings: &Settings, headers: &HeaderMap) -> Expectation {
         let mut errors = Vec::new();
         let mut tokens = Vec::new();
-        let mut sources = setup.headers.clone();
-        if setup.api_key || setup.bearer {
+        let mut sources = settings.headers.clone();
+        if settings.api_key || settings.bearer {
             sources.push(AUTHORIZATION);
         }
         for name in sources {
             let values: Vec<&HeaderValue> = headers.get_all(&name).iter().collect();
             match values[..] {
                 [] => {}
-                [value] => match self.expected_for_value(setup, &name, value.as_bytes()) {
-                    Expectation::Answer(token) => tokens.extend(token),
-                    Expectation::OneOf(wrong) => errors.extend(wrong),
+                [value] => match self.expected_for_value(settings, &name, value.as_bytes()) {
+                    Expectation::Token(token) => tokens.extend(token),
+                    Expectation::Errors(value_errors) => errors.extend(value_errors),
                 },
                 _ => errors.push(CredentialError::Repeated),
             }
@@ -119,53 +120,61 @@ impl Model {
             errors.push(CredentialError::Conflicting);
         }
         if errors.is_empty() {
-            Expectation::Answer(tokens.pop())
+            Expectation::Token(tokens.pop())
         } else {
-            Expectation::OneOf(errors)
+            Expectation::Errors(errors)
         }
     }
 
-    fn expected_for_value(&self, setup: &Setup, name: &HeaderName, value: &[u8]) -> Expectation {
+    fn expected_for_value(
+        &self,
+        settings: &Settings,
+        name: &HeaderName,
+        value: &[u8],
+    ) -> Expectation {
         let grammar = if name != AUTHORIZATION {
             &self.bare
-        } else if setup.api_key && self.ours[0].is_match(value) {
+        } else if settings.api_key && self.accepted_schemes[0].is_match(value) {
             &self.api_key
-        } else if setup.bearer && self.ours[1].is_match(value) {
+        } else if settings.bearer && self.accepted_schemes[1].is_match(value) {
             &self.bearer
         } else if self.any_scheme.is_match(value) {
-            return Expectation::Answer(None);
+            return Expectation::Token(None);
         } else {
-            return Expectation::OneOf(vec![CredentialError::Malformed]);
+            return Expectation::Errors(vec![CredentialError::Malformed]);
         };
         match grammar.captures(value) {
-            Some(found) if found["token"].len() <= setup.max_token_length => {
-                Expectation::Answer(Some(found["token"].to_vec()))
+            Some(found) if found["token"].len() <= settings.max_token_length => {
+                Expectation::Token(Some(found["token"].to_vec()))
             }
-            Some(_) => Expectation::OneOf(vec![CredentialError::TooLong]),
-            // Garbage beyond the cap is both.
-            None if value.len() > setup.max_token_length => {
-                Expectation::OneOf(vec![CredentialError::Malformed, CredentialError::TooLong])
+            Some(_) => Expectation::Errors(vec![CredentialError::TooLong]),
+            // A malformed value that exceeds the maximum length may get either error.
+            None if value.len() > settings.max_token_length => {
+                Expectation::Errors(vec![CredentialError::Malformed, CredentialError::TooLong])
             }
-            None => Expectation::OneOf(vec![CredentialError::Malformed]),
+            None => Expectation::Errors(vec![CredentialError::Malformed]),
         }
     }
 
-    /// Fails unless the crate answers as allowed; returns a name for what it answered.
-    fn compare(&self, setup: &Setup, headers: &HeaderMap) -> Result<String, TestCaseError> {
-        let sources = setup.sources();
+    /// Fails unless the contract allows the crate's result. Returns a name for the result.
+    fn compare(&self, settings: &Settings, headers: &HeaderMap) -> Result<String, TestCaseError> {
+        let sources = settings.sources();
         let read = sources.read(headers);
         let outcome = match &read {
             Ok(Some(_)) => "a token".to_owned(),
             Ok(None) => "none".to_owned(),
             Err(error) => format!("{error:?}"),
         };
-        match (self.expected(setup, headers), read) {
-            (Expectation::Answer(expected), Ok(token)) => {
+        match (self.expected(settings, headers), read) {
+            (Expectation::Token(expected), Ok(token)) => {
                 let token = token.map(|token| token.expose_secret().as_bytes().to_vec());
                 prop_assert_eq!(token, expected, "{:?}", headers);
             }
-            (Expectation::OneOf(expected), Err(error)) => {
-                prop_assert!(expected.contains(&error), "{error:?} of {expected:?}");
+            (Expectation::Errors(expected), Err(error)) => {
+                prop_assert!(
+                    expected.contains(&error),
+                    "{error:?} is not one of {expected:?}"
+                );
             }
             (expected, read) => prop_assert!(false, "{read:?} instead of {expected:?}"),
         }
@@ -180,7 +189,7 @@ fn regex(pattern: &str) -> Regex {
 fn headers(lines: &[(HeaderName, Vec<u8>)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
-        let value = HeaderValue::from_bytes(value).expect("bytes a header can hold");
+        let value = HeaderValue::from_bytes(value).expect("valid header bytes");
         headers.append(name.clone(), value);
     }
     headers
@@ -191,7 +200,7 @@ fn bytes(choices: &[&str]) -> impl Strategy<Value = Vec<u8>> + use<> {
     select(choices)
 }
 
-/// Bytes that a header value can hold, the unusual ones as often as the usual.
+/// Generates bytes that a header value can contain, with a high share of unusual ones.
 fn header_byte() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => 0x21..=0x7e_u8,
@@ -201,7 +210,7 @@ fn header_byte() -> impl Strategy<Value = u8> {
     ]
 }
 
-/// Few different tokens, so that two sources often agree.
+/// Generates few different tokens, so that two sources often contain the same one.
 fn token() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => bytes(&["alpha", "alpha", "beta", "x", "a,b", "alpha=", "svctok-0=="]),
@@ -261,22 +270,22 @@ fn line() -> impl Strategy<Value = (HeaderName, Vec<u8>)> {
     ]
 }
 
-fn setup() -> impl Strategy<Value = Setup> {
-    let custom = Setup {
+fn settings() -> impl Strategy<Value = Settings> {
+    let custom = Settings {
         headers: vec![X_CUSTOM, X_API_KEY],
-        ..Setup::standard()
+        ..Settings::standard()
     };
-    let short = Setup {
+    let short = Settings {
         max_token_length: 5,
-        ..Setup::standard().with_bearer()
+        ..Settings::standard().with_bearer()
     };
     select(vec![
-        Setup::standard(),
-        Setup::standard(),
-        Setup::standard().with_bearer(),
-        Setup::only(&[]),
-        Setup::only(&[]).with_bearer(),
-        Setup::only(&[X_CUSTOM]),
+        Settings::standard(),
+        Settings::standard(),
+        Settings::standard().with_bearer(),
+        Settings::only(&[]),
+        Settings::only(&[]).with_bearer(),
+        Settings::only(&[X_CUSTOM]),
         custom.clone(),
         custom.with_bearer(),
         short,
@@ -294,8 +303,8 @@ fn generated_headers_match_the_reference_model() {
         ..Config::default()
     };
     TestRunner::new(config)
-        .run(&(setup(), vec(line(), 0..4)), |(setup, lines)| {
-            let outcome = model.compare(&setup, &headers(&lines))?;
+        .run(&(settings(), vec(line(), 0..4)), |(settings, lines)| {
+            let outcome = model.compare(&settings, &headers(&lines))?;
             *outcomes.borrow_mut().entry(outcome).or_default() += 1;
             Ok(())
         })
@@ -310,14 +319,17 @@ fn generated_headers_match_the_reference_model() {
         "TooLong",
     ] {
         let count = outcomes.get(outcome).copied().unwrap_or_default();
-        assert!(count > CASES / 200, "{outcome} in {outcomes:?}");
+        assert!(count > CASES / 200, "too few {outcome} in {outcomes:?}");
     }
 }
 
 #[test]
 fn short_values_match_the_reference_model() {
     let model = Model::new();
-    let setups = [Setup::standard(), Setup::only(&[X_API_KEY]).with_bearer()];
+    let all_settings = [
+        Settings::standard(),
+        Settings::only(&[X_API_KEY]).with_bearer(),
+    ];
     let allowed: Vec<u8> = (0..=u8::MAX)
         .filter(|&byte| HeaderValue::from_bytes(&[byte]).is_ok())
         .collect();
@@ -336,9 +348,9 @@ fn short_values_match_the_reference_model() {
         ] {
             let text = [before.as_bytes(), &value, after.as_bytes()].concat();
             let headers = headers(&[(name, text)]);
-            for setup in &setups {
-                if let Err(error) = model.compare(setup, &headers) {
-                    panic!("{headers:?} with {setup:?}: {error}");
+            for settings in &all_settings {
+                if let Err(error) = model.compare(settings, &headers) {
+                    panic!("{headers:?} with {settings:?}: {error}");
                 }
             }
         }
@@ -347,7 +359,7 @@ fn short_values_match_the_reference_model() {
 
 type Expected = Result<Option<&'static str>, CredentialError>;
 
-/// The default sources, row by row as the contract has them.
+/// The contract's rows for the default sources.
 const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
     // 1. Sources.
     (&[], Ok(None)),
@@ -356,7 +368,7 @@ const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
     (&[("authorization", "Bearer t1")], Ok(None)),
     (&[("cookie", "x-api-key=t1")], Ok(None)),
     (&[("proxy-authorization", "ApiKey t1")], Ok(None)),
-    // 2. Scheme names, spaces, and what follows the token.
+    // 2. Scheme names, spaces, and text after the token.
     (&[("authorization", "aPIkEY t1")], Ok(Some("t1"))),
     (&[("authorization", "ApiKey    t1")], Ok(Some("t1"))),
     (&[("authorization", " \tApiKey t1\t ")], Ok(Some("t1"))),
@@ -379,7 +391,7 @@ const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
     ),
     (&[("x-api-key", "t1 t2")], Err(CredentialError::Malformed)),
     (&[("x-api-key", "t1, t1")], Err(CredentialError::Malformed)),
-    // A comma is a visible character like any other: one token, which no store knows.
+    // A comma is an ordinary visible character, so this is one token.
     (&[("x-api-key", "t1,t1")], Ok(Some("t1,t1"))),
     // 3. Malformed is not absent.
     (&[("authorization", "")], Err(CredentialError::Malformed)),
@@ -406,7 +418,7 @@ const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
     ),
     (&[("x-api-key", "")], Err(CredentialError::Malformed)),
     (&[("x-api-key", "t\u{e9}")], Err(CredentialError::Malformed)),
-    // 4. Repeated, conflicting, agreeing.
+    // 4. Repeated, conflicting and equal tokens.
     (
         &[("x-api-key", "t1"), ("x-api-key", "t1")],
         Err(CredentialError::Repeated),
@@ -431,7 +443,7 @@ const DEFAULT_SOURCES: &[(&[(&str, &str)], Expected)] = &[
         &[("authorization", "ApiKey t1"), ("x-api-key", " t1")],
         Ok(Some("t1")),
     ),
-    // A good token does not make up for an unreadable one.
+    // A valid token in one header does not excuse a malformed value in another.
     (
         &[("authorization", "ApiKey t1"), ("x-api-key", "")],
         Err(CredentialError::Malformed),
@@ -478,27 +490,27 @@ fn default_sources_match_the_table() {
             expected,
             "{lines:?}"
         );
-        if let Err(error) = model.compare(&Setup::standard(), &headers) {
+        if let Err(error) = model.compare(&Settings::standard(), &headers) {
             panic!("the model differs on {lines:?}: {error}");
         }
     }
 }
 
 #[test]
-fn rejects_tokens_longer_than_512_bytes() {
-    for (cap, longest) in [(None, 512), (Some(600), 600), (Some(1), 1)] {
+fn rejects_tokens_longer_than_the_maximum() {
+    for (maximum, longest) in [(None, 512), (Some(600), 600), (Some(1), 1)] {
         let mut sources = CredentialSources::default();
-        if let Some(cap) = cap {
-            sources = sources.with_max_token_length(cap);
+        if let Some(maximum) = maximum {
+            sources = sources.with_max_token_length(maximum);
         }
-        for (length, fits) in [(longest, true), (longest + 1, false)] {
+        for (length, is_accepted) in [(longest, true), (longest + 1, false)] {
             let token = "k".repeat(length);
-            let expected = if fits {
+            let expected = if is_accepted {
                 Ok(Some(token.clone()))
             } else {
                 Err(CredentialError::TooLong)
             };
-            // Neither the scheme nor the white space counts.
+            // The scheme and white space do not count towards the length.
             let authorization = format!("  ApiKey     {token}  ");
             let x_api_key = format!(" {token}\t");
             let headers = text_headers(&[("authorization", &authorization)]);
@@ -546,7 +558,7 @@ fn reads_nothing_without_sources() {
 #[test]
 fn rejects_headers_with_their_own_syntax_as_sources() {
     for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
-        let error = TokenHeader::new(name.clone()).expect_err("a header with a syntax");
+        let error = TokenHeader::new(name.clone()).expect_err("a header with its own syntax");
         assert!(error.to_string().contains(name.as_str()), "{error}");
     }
     assert_eq!(TokenHeader::new(X_API_KEY), Ok(TokenHeader::X_API_KEY));

@@ -1,4 +1,4 @@
-//! Guards: who passes, who does not, and what happens without the layer in front.
+//! Guards: accepted and rejected callers, and guards without the layer.
 
 use std::convert::Infallible;
 
@@ -17,7 +17,7 @@ async fn hello(_: Request<String>) -> Result<Response<String>, Infallible> {
     Ok(Response::default())
 }
 
-/// A service's layer, and a request from a caller with these roles and scopes.
+/// Returns a layer, and a request from a caller with these roles and scopes.
 fn caller(roles: &[&str], scopes: &[&str]) -> (ServiceTokenLayer, Request<String>) {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
@@ -44,19 +44,19 @@ fn principal(roles: &[&str], scopes: &[&str]) -> Principal {
     response.extensions().get::<Principal>().unwrap().clone()
 }
 
-fn assert_passes(
+fn assert_accepted(
     service: impl Service<Request<String>, Response = Response<String>, Error = Infallible>,
     request: Request<String>,
-    passes: bool,
-    what: &str,
+    is_accepted: bool,
+    name: &str,
 ) {
     let status = block_on(service.oneshot(request)).unwrap().status();
-    let expected = if passes {
+    let expected = if is_accepted {
         StatusCode::OK
     } else {
         StatusCode::FORBIDDEN
     };
-    assert_eq!(status, expected, "{what}");
+    assert_eq!(status, expected, "{name}");
 }
 
 #[test]
@@ -74,13 +74,13 @@ fn role_guards_require_exact_roles() {
         (&["a"], RequireRolesLayer::all_of([""; 0]), false),
         (&[""], RequireRolesLayer::any_of([""]), false),
     ];
-    for (roles, guard, passes) in rows {
+    for (roles, guard, is_accepted) in rows {
         let (layer, request) = caller(roles, &["*"]);
         let service = layer.layer(guard.layer(service_fn(hello)));
-        assert_passes(
+        assert_accepted(
             service,
             request,
-            *passes,
+            *is_accepted,
             &format!("{roles:?} before {guard:?}"),
         );
     }
@@ -100,13 +100,13 @@ fn scope_guards_honor_wildcards() {
         (&["*"], RequireScopesLayer::any_of([""; 0]), false),
         (&["*"], RequireScopesLayer::all_of([""; 0]), false),
     ];
-    for (scopes, guard, passes) in rows {
+    for (scopes, guard, is_accepted) in rows {
         let (layer, request) = caller(&["a"], scopes);
         let service = layer.layer(guard.layer(service_fn(hello)));
-        assert_passes(
+        assert_accepted(
             service,
             request,
-            *passes,
+            *is_accepted,
             &format!("{scopes:?} before {guard:?}"),
         );
     }
@@ -191,7 +191,7 @@ fn unquotable_required_scope_is_enforced_and_left_out_of_the_challenge() {
 }
 
 #[test]
-fn principal_has_the_fields_of_its_record() {
+fn principal_contains_the_fields_of_its_record() {
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     let expiry = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
@@ -204,13 +204,18 @@ fn principal_has_the_fields_of_its_record() {
         .with_label("workspace", "w1")
         .with_expires_at(expiry);
     store.insert(record.clone()).unwrap();
-    let show = service_fn(async |request: Request<String>| {
+    let debug_principal = service_fn(async |request: Request<String>| {
         let caller = request.extensions().get::<Principal>().unwrap();
         Ok::<_, Infallible>(Response::new(format!("{caller:?}")))
     });
     let request = Request::builder().header("x-api-key", token.expose_secret());
     let request = request.body(String::new()).unwrap();
-    let shown = block_on(ServiceTokenLayer::new(store).layer(show).oneshot(request)).unwrap();
+    let shown = block_on(
+        ServiceTokenLayer::new(store)
+            .layer(debug_principal)
+            .oneshot(request),
+    )
+    .unwrap();
     let shown = shown.body();
     for part in [
         "nightly",
@@ -220,7 +225,7 @@ fn principal_has_the_fields_of_its_record() {
         "team",
         "w1",
     ] {
-        assert!(shown.contains(part), "{part} in {shown}");
+        assert!(shown.contains(part), "no {part} in {shown}");
     }
     assert!(shown.contains(&token.id().to_string()));
     assert_eq!(record.subject(), Some("build farm"));

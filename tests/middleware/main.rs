@@ -1,10 +1,11 @@
-//! The layer: which headers it reads, its contract with Tower, its guards, and what it logs and counts.
+//! The layer: credential headers, the Tower service contract, guards, logs and metrics.
 //!
-//! 1. [Credential sources](credential_sources): the headers of a request, and which are rejected.
-//! 2. [Service](service) and [contract](contract): readiness, clones, and stores that wait or fail.
+//! 1. [Credential sources](credential_sources): reading credentials from headers.
+//! 2. [Contract](contract): requests and the complete responses. [Service](service): readiness,
+//!    clones, and stores that wait or fail.
 //! 3. [Guards](guards): roles and scopes.
-//! 4. [Observe](observe): events and metrics.
-//! 5. [Ecosystem](ecosystem): axum, hyper, tonic and tower-http around the layer.
+//! 4. [Observability](observe): events and metrics.
+//! 5. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic and tower-http.
 
 mod contract;
 mod credential_sources;

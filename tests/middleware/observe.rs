@@ -1,4 +1,4 @@
-//! What an operator sees: one event for each refusal, and counts and latencies by outcome.
+//! Logs and metrics: one event for each rejection, and counters and latencies by outcome.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 type Event = BTreeMap<String, String>;
 
-/// Keeps the fields of each event of this target.
+/// Records the fields of every event with this target.
 #[derive(Clone)]
 struct Events(Arc<Mutex<Vec<Event>>>, &'static str);
 
@@ -56,10 +56,10 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
     }
 }
 
-struct Down;
+struct UnavailableStore;
 
 #[async_trait]
-impl TokenStore for Down {
+impl TokenStore for UnavailableStore {
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         let cause = std::io::Error::other("connection refused");
         Err(StoreError::unavailable(cause))
@@ -83,8 +83,9 @@ fn send(
     block_on(service.oneshot(request)).unwrap();
 }
 
-/// The events of this target and the metrics of `run`, metrics as `name{label}` with their count.
-fn observed(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
+/// Runs `run`. Returns its events with this target, and its metrics as `name{label}` with their
+/// count.
+fn observe(target: &'static str, run: impl FnOnce()) -> (Vec<Event>, BTreeMap<String, u64>) {
     install_global_subscriber();
     let events = Events(Arc::default(), target);
     let recorder = DebuggingRecorder::new();
@@ -141,7 +142,7 @@ fn logs_each_rejection_once_and_counts_each_outcome() {
     let guarded = RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
     let layer = ServiceTokenLayer::new(store);
 
-    let (events, counts) = observed("tower_service_token", || {
+    let (events, counts) = observe("tower_service_token", || {
         let plain = layer.layer(service_fn(hello));
         send(plain.clone(), Some(good.expose_secret()));
         send(plain.clone(), Some(good.expose_secret()));
@@ -152,7 +153,7 @@ fn logs_each_rejection_once_and_counts_each_outcome() {
         send(layer.clone().optional().layer(service_fn(hello)), None);
         send(layer.layer(guarded.clone()), Some(good.expose_secret()));
         send(
-            ServiceTokenLayer::new(Down).layer(service_fn(hello)),
+            ServiceTokenLayer::new(UnavailableStore).layer(service_fn(hello)),
             Some("any"),
         );
         send(guarded.clone(), None);
@@ -219,8 +220,8 @@ fn logs_each_rejection_once_and_counts_each_outcome() {
     assert_eq!(counts, expected_counts());
 }
 
-/// The fields of the one event of a request to `service` with this request id.
-fn logged<S>(service: S, id: Option<&str>) -> (Event, Response<String>)
+/// Sends a request with this request ID. Returns its only event and its response.
+fn send_and_record<S>(service: S, id: Option<&str>) -> (Event, Response<String>)
 where
     S: Service<Request<String>, Response = Response<String>, Error = Infallible>,
 {
@@ -238,31 +239,31 @@ where
 
 #[test]
 fn logs_the_request_id_and_marks_failed_responses() {
-    let layer = || ServiceTokenLayer::new(Down).layer(service_fn(hello));
+    let layer = || ServiceTokenLayer::new(UnavailableStore).layer(service_fn(hello));
     let guard = || RequireRolesLayer::any_of(["admin"]).layer(service_fn(hello));
     for id in [Some("req-7"), None, Some("a b"), Some("svctok-7Hq2mX9bTe")] {
         let expected = id.filter(|id| *id == "req-7");
-        for (event, response) in [logged(layer(), id), logged(guard(), id)] {
+        for (event, response) in [send_and_record(layer(), id), send_and_record(guard(), id)] {
             events::assert_fields(&event, &[("level", "ERROR")]);
             assert_eq!(event.get("request_id").map(String::as_str), expected);
             assert!(response.extensions().get::<FailureLogged>().is_some());
         }
     }
     let unknown = ServiceTokenLayer::new(MemoryStore::new()).layer(service_fn(hello));
-    let (event, response) = logged(unknown, Some("req-7"));
+    let (event, response) = send_and_record(unknown, Some("req-7"));
     events::assert_fields(&event, &[("level", "INFO"), ("request_id", "req-7")]);
     assert!(response.extensions().get::<FailureLogged>().is_none());
 }
 
 #[test]
-fn does_not_repeat_a_request_id_of_the_current_span() {
+fn omits_the_request_id_if_the_current_span_has_it() {
     let within = |span: fn() -> tracing::Span| {
-        let inner = ServiceTokenLayer::new(Down).layer(service_fn(hello));
+        let inner = ServiceTokenLayer::new(UnavailableStore).layer(service_fn(hello));
         let service = service_fn(move |request| {
             let inner = inner.clone();
             inner.oneshot(request).instrument(span())
         });
-        logged(service, Some("req-7")).0
+        send_and_record(service, Some("req-7")).0
     };
     let with_id = within(|| tracing::info_span!("request", request_id = "req-7"));
     assert!(!with_id.contains_key("request_id"));
@@ -311,12 +312,12 @@ fn logs_and_counts_each_use_of_the_previous_secret() {
     let record = TokenRecord::from(&new).with_previous_digest((previous, until));
     store.insert(record).unwrap();
     let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
-    let (events, counts) = observed("tower_service_token::rotation", || {
+    let (events, counts) = observe("tower_service_token::rotation", || {
         for token in [&old, &new, &old] {
             send(service.clone(), Some(token.expose_secret()));
         }
     });
-    let told = Event::from(
+    let expected = Event::from(
         [
             ("level", "INFO"),
             ("message", "previous secret used"),
@@ -324,17 +325,17 @@ fn logs_and_counts_each_use_of_the_previous_secret() {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
-    assert_eq!(events, [told.clone(), told]);
+    assert_eq!(events, [expected.clone(), expected]);
     assert_eq!(counts["service_token_previous_secret_uses_total{}"], 2);
 }
 
 #[test]
-fn audit_target_has_changes_and_rejected_known_tokens() {
+fn audit_events_cover_changes_and_rejections_of_known_tokens() {
     let store = MemoryStore::new();
     let tokens = ServiceTokens::new(store.clone()).acting_as("alice");
     let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
     let mut id = String::new();
-    let (events, _) = observed("tower_service_token::audit", || {
+    let (events, _) = observe("tower_service_token::audit", || {
         let issued = block_on(tokens.create(NewToken::new("ci"))).unwrap();
         id = issued.record().id().to_string();
         block_on(tokens.disable(issued.record().id())).unwrap();
@@ -342,7 +343,7 @@ fn audit_target_has_changes_and_rejected_known_tokens() {
         send(service.clone(), Some("unknown"));
         send(service.clone(), None);
     });
-    let told = events.iter().map(|event| {
+    let fields = events.iter().map(|event| {
         ["level", "action", "actor", "token_id", "changes"].map(|field| event.get(field).cloned())
     });
     let holder = format!("token:{id}");
@@ -359,5 +360,5 @@ fn audit_target_has_changes_and_rejected_known_tokens() {
         [Some("INFO"), Some(action), Some(actor), Some(&id), changes]
             .map(|text| text.map(str::to_owned))
     });
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(fields.collect::<Vec<_>>(), expected);
 }

@@ -20,7 +20,7 @@ use tower_service_token::token::{MintedToken, TokenFormat};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 use tower_test::mock;
 
-fn minted(store: &MemoryStore) -> MintedToken {
+fn insert_token(store: &MemoryStore) -> MintedToken {
     let token = TokenFormat::default().mint().unwrap();
     let record = TokenRecord::from(&token).with_name("ci");
     store.insert(record).unwrap();
@@ -34,16 +34,17 @@ fn request(token: &str) -> Request<String> {
 
 async fn hello(request: Request<String>) -> Result<Response<String>, Infallible> {
     let principal = request.extensions().get::<Principal>();
-    let name = principal.map_or("nobody", |principal| principal.name());
+    let name = principal.map_or("anonymous", |principal| principal.name());
     Ok(Response::new(name.to_owned()))
 }
 
-/// Never answers from memory; counts, and waits for a permit if it is told to.
+/// A store without a cache that counts lookups, and optionally blocks each lookup until it is
+/// notified.
 #[derive(Clone)]
 struct CountingStore {
     tokens: MemoryStore,
     calls: Arc<AtomicUsize>,
-    gate: Option<Arc<Notify>>,
+    release: Option<Arc<Notify>>,
 }
 
 impl CountingStore {
@@ -51,17 +52,17 @@ impl CountingStore {
         Self {
             tokens: tokens.clone(),
             calls: Arc::default(),
-            gate: None,
+            release: None,
         }
     }
 
-    fn waiting(tokens: &MemoryStore) -> (Self, Arc<Notify>) {
-        let gate = Arc::new(Notify::new());
+    fn blocking(tokens: &MemoryStore) -> (Self, Arc<Notify>) {
+        let release = Arc::new(Notify::new());
         let store = Self {
-            gate: Some(Arc::clone(&gate)),
+            release: Some(Arc::clone(&release)),
             ..Self::new(tokens)
         };
-        (store, gate)
+        (store, release)
     }
 
     fn lookups(&self) -> usize {
@@ -73,15 +74,14 @@ impl CountingStore {
 impl TokenStore for CountingStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if let Some(gate) = &self.gate {
-            gate.notified().await;
+        if let Some(release) = &self.release {
+            release.notified().await;
         }
         self.tokens.find(credential).await
     }
 }
 
-/// An inner service that is ready once for each time it was polled ready, and says so if it is
-/// called without.
+/// An inner service that panics if it is called without a preceding `poll_ready`.
 struct StrictService {
     ready: bool,
     clones: Arc<AtomicUsize>,
@@ -130,7 +130,7 @@ impl Service<Request<String>> for StrictService {
 #[tokio::test]
 async fn cache_hit_does_not_clone_the_inner_service() {
     let store = MemoryStore::new();
-    let token = minted(&store);
+    let token = insert_token(&store);
     let inner = StrictService::new();
     let (clones, calls) = (Arc::clone(&inner.clones), Arc::clone(&inner.calls));
     let mut service = ServiceTokenLayer::new(store).layer(inner);
@@ -146,7 +146,7 @@ async fn cache_hit_does_not_clone_the_inner_service() {
 #[tokio::test]
 async fn calls_the_service_that_was_polled_ready_after_a_lookup() {
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
+    let token = insert_token(&tokens);
     let store = CountingStore::new(&tokens);
     let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
@@ -165,10 +165,10 @@ async fn rejection_does_not_call_the_inner_service() {
     let tokens = MemoryStore::new();
     let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
-    let mut sync = ServiceTokenLayer::new(tokens.clone()).layer(inner.clone());
-    let mut waiting = ServiceTokenLayer::new(CountingStore::new(&tokens)).layer(inner);
+    let mut cached = ServiceTokenLayer::new(tokens.clone()).layer(inner.clone());
+    let mut uncached = ServiceTokenLayer::new(CountingStore::new(&tokens)).layer(inner);
     for token in ["unknown", "", "two words"] {
-        for service in [&mut sync, &mut waiting] {
+        for service in [&mut cached, &mut uncached] {
             let response = service.ready().await.unwrap().call(request(token));
             assert!(response.await.unwrap().status().is_client_error());
         }
@@ -179,7 +179,7 @@ async fn rejection_does_not_call_the_inner_service() {
 #[tokio::test]
 async fn readiness_follows_the_inner_service() {
     let store = MemoryStore::new();
-    let token = minted(&store);
+    let token = insert_token(&store);
     let (mut service, mut handle) =
         mock::spawn_layer::<Request<String>, Response<String>, _>(ServiceTokenLayer::new(store));
     handle.allow(0);
@@ -188,17 +188,17 @@ async fn readiness_follows_the_inner_service() {
     assert!(service.poll_ready().is_ready());
 
     let response = service.call(request(token.expose_secret()));
-    let answered = async {
-        let (request, answer) = handle.next_request().await.unwrap();
+    let respond = async {
+        let (request, responder) = handle.next_request().await.unwrap();
         assert_eq!(
             request.extensions().get::<Principal>().unwrap().name(),
             "ci"
         );
-        answer.send_response(Response::new("inner".to_owned()));
+        responder.send_response(Response::new("inner".to_owned()));
     };
-    let (response, ()) = futures::join!(response, answered);
+    let (response, ()) = futures::join!(response, respond);
     assert_eq!(response.unwrap().body(), "inner");
-    assert!(service.poll_ready().is_pending(), "the one permit is spent");
+    assert!(service.poll_ready().is_pending(), "the only permit is used");
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn returns_errors_of_the_inner_service_unchanged() {
     struct Inner(u8);
 
     let store = MemoryStore::new();
-    let token = minted(&store);
+    let token = insert_token(&store);
     let failing = service_fn(async |_: Request<String>| Err::<Response<String>, _>(Inner(7)));
     for layer in [
         ServiceTokenLayer::new(store.clone()),
@@ -225,7 +225,7 @@ async fn returns_errors_of_the_inner_service_unchanged() {
         mock::spawn_layer::<Request<String>, Response<String>, _>(ServiceTokenLayer::new(store));
     handle.send_error(Inner(9));
     let Poll::Ready(Err(error)) = service.poll_ready() else {
-        panic!("the error of poll_ready was swallowed");
+        panic!("poll_ready did not return the inner error");
     };
     assert!(error.to_string().contains("inner error 9"), "{error}");
 }
@@ -233,8 +233,8 @@ async fn returns_errors_of_the_inner_service_unchanged() {
 #[tokio::test]
 async fn holds_the_inner_concurrency_permit_during_lookups() {
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
-    let (store, gate) = CountingStore::waiting(&tokens);
+    let token = insert_token(&tokens);
+    let (store, release) = CountingStore::blocking(&tokens);
     let inner = ConcurrencyLimit::new(service_fn(hello), 1);
     let mut service = ServiceTokenLayer::new(store).layer(inner);
 
@@ -245,28 +245,28 @@ async fn holds_the_inner_concurrency_permit_during_lookups() {
         .call(request(token.expose_secret()));
     let mut first = manual_poll(first);
     assert!(first.poll_once().is_pending());
-    let none_left = service.ready().now_or_never();
+    let second_ready = service.ready().now_or_never();
     assert!(
-        none_left.is_none(),
+        second_ready.is_none(),
         "the waiting request holds the only permit"
     );
 
-    gate.notify_one();
+    release.notify_one();
     assert_eq!(first.finish().await.unwrap().body(), "ci");
     let second = service
         .ready()
         .await
         .unwrap()
         .call(request(token.expose_secret()));
-    gate.notify_one();
+    release.notify_one();
     assert_eq!(second.await.unwrap().body(), "ci");
 }
 
 #[tokio::test]
 async fn dropped_request_releases_its_permit_without_calling_the_inner_service() {
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
-    let (store, _gate) = CountingStore::waiting(&tokens);
+    let token = insert_token(&tokens);
+    let (store, _gate) = CountingStore::blocking(&tokens);
     let inner = StrictService::new();
     let calls = Arc::clone(&inner.calls);
     let mut service = ServiceTokenLayer::new(store).layer(ConcurrencyLimit::new(inner, 1));
@@ -281,7 +281,7 @@ async fn dropped_request_releases_its_permit_without_calling_the_inner_service()
     drop(call);
     assert!(
         service.ready().now_or_never().is_some(),
-        "the permit is back"
+        "the permit is released"
     );
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
@@ -289,7 +289,7 @@ async fn dropped_request_releases_its_permit_without_calling_the_inner_service()
 #[tokio::test]
 async fn composes_with_concurrency_limit_and_buffer() {
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
+    let token = insert_token(&tokens);
     for layer in [
         ServiceTokenLayer::new(tokens.clone()),
         ServiceTokenLayer::new(CountingStore::new(&tokens)),
@@ -338,7 +338,7 @@ async fn store_errors_are_503_and_are_not_cached() {
     }
 
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
+    let token = insert_token(&tokens);
     let service =
         ServiceTokenLayer::new(Flaky(CountingStore::new(&tokens))).layer(service_fn(hello));
     let send = || service.clone().oneshot(request(token.expose_secret()));
@@ -374,7 +374,7 @@ async fn store_panics_unwind_and_leave_the_layer_working() {
     }
 
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
+    let token = insert_token(&tokens);
     for in_memory in [true, false] {
         let inner = StrictService::new();
         let calls = Arc::clone(&inner.calls);
@@ -417,24 +417,24 @@ async fn outer_timeout_cancels_a_hanging_lookup() {
     assert!(error.is::<tower::timeout::error::Elapsed>());
     assert!(
         was_dropped.await.is_err(),
-        "the lookup ended with the request"
+        "the lookup was not dropped with the request"
     );
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn looks_up_other_formats_but_not_bad_checksums() {
+async fn looks_up_tokens_of_other_formats_but_not_bad_checksums() {
     let tokens = MemoryStore::new();
-    let token = minted(&tokens);
+    let token = insert_token(&tokens);
     let store = CountingStore::new(&tokens);
     let service = ServiceTokenLayer::new(store.clone()).layer(service_fn(hello));
     let mut damaged = token.expose_secret().to_owned();
     let last = damaged.pop().unwrap();
     damaged.push(if last == 'x' { 'y' } else { 'x' });
-    for (token, asked) in [(damaged.as_str(), 0), ("svctok-short", 1), ("foreign", 2)] {
+    for (token, lookups) in [(damaged.as_str(), 0), ("svctok-short", 1), ("foreign", 2)] {
         let response = service.clone().oneshot(request(token)).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(store.lookups(), asked, "{token}");
+        assert_eq!(store.lookups(), lookups, "{token}");
     }
 
     let acme = TokenFormat::new("acme-").unwrap();
@@ -446,14 +446,14 @@ async fn looks_up_other_formats_but_not_bad_checksums() {
     assert_eq!(
         store.lookups(),
         3,
-        "another format's checksum is not ours to check"
+        "the layer does not check the checksum of another format"
     );
 }
 
 #[tokio::test]
 async fn ignores_a_principal_inserted_by_others() {
     let store = MemoryStore::new();
-    let token = minted(&store);
+    let token = insert_token(&store);
     let (caught, principal) = std::sync::mpsc::channel();
     let capture = service_fn(move |request: Request<String>| {
         caught
@@ -467,19 +467,19 @@ async fn ignores_a_principal_inserted_by_others() {
         .oneshot(request(token.expose_secret()))
         .await
         .unwrap();
-    let stolen = principal.recv().unwrap().unwrap();
+    let inserted = principal.recv().unwrap().unwrap();
 
     let mut forged = Request::new(String::new());
-    forged.extensions_mut().insert(stolen);
+    forged.extensions_mut().insert(inserted);
     let response = layer
         .layer(service_fn(hello))
         .oneshot(forged)
         .await
         .unwrap();
-    assert_eq!(response.body(), "nobody");
+    assert_eq!(response.body(), "anonymous");
 }
 
-/// Polls a future by hand, then to its end.
+/// A future that a test polls manually before it awaits the result.
 struct ManualPoll<F>(std::pin::Pin<Box<F>>);
 
 fn manual_poll<F: Future>(future: F) -> ManualPoll<F> {

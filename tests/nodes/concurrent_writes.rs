@@ -14,14 +14,14 @@ use crate::database::TestDatabase;
 use crate::node::Process;
 use crate::process_config::{ProcessConfig, Role};
 
-/// Waits until all have come to this point, and lets them go on.
+/// Waits until every contender reaches this point, then lets all of them continue.
 async fn synchronize(contenders: &mut [Process], point: &str) {
     for contender in &mut *contenders {
-        let line = contender.read_line().await.expect("a contender gave up");
+        let line = contender.read_line().await.expect("the contender runs");
         assert_eq!(line, point);
     }
     for contender in contenders {
-        contender.send_line("go on").await;
+        contender.send_line("continue").await;
     }
 }
 
@@ -45,32 +45,32 @@ pub(crate) async fn concurrent_writes_of_two_processes_are_not_lost(database: Te
         )));
     }
     synchronize(&mut contenders, "ready").await;
-    let begun = Instant::now();
+    let started = Instant::now();
     synchronize(&mut contenders, "done").await;
     let mut reports = Vec::new();
     for contender in &mut contenders {
-        let line = contender.read_line().await.expect("a contender gave up");
+        let line = contender.read_line().await.expect("the contender runs");
         let report: ContenderReport = serde_json::from_str(&line).unwrap();
         reports.push(report);
     }
-    let took = begun.elapsed();
+    let elapsed = started.elapsed();
 
-    // What was acknowledged is there: all of it was.
+    // Both processes completed, so every change was acknowledged.
     let id = |id| TokenId::from_i64(id).unwrap();
-    let all_of = |shared| {
+    let acknowledged_labels = |shared| {
         reports.iter().flat_map(move |it: &ContenderReport| {
-            let of_one = it.labels.iter().filter(move |(id, _)| *id == shared);
-            of_one.map(|(_, label)| label.as_str())
+            let labels_of_token = it.labels.iter().filter(move |(id, _)| *id == shared);
+            labels_of_token.map(|(_, label)| label.as_str())
         })
     };
     for shared in &shared {
         let record = tokens.get(id(*shared)).await.unwrap();
-        let kept: BTreeSet<&str> = record.labels().map(|(key, _)| key).collect();
-        assert_eq!(kept, all_of(*shared).collect());
-        assert_eq!(kept.len(), 2 * WORKERS * LABELS);
+        let stored_labels: BTreeSet<&str> = record.labels().map(|(key, _)| key).collect();
+        assert_eq!(stored_labels, acknowledged_labels(*shared).collect());
+        assert_eq!(stored_labels.len(), 2 * WORKERS * LABELS);
         assert_eq!(record.state(), TokenState::Revoked);
-        // Its creation, each label, and one revocation.
-        let changes = u64::try_from(kept.len()).unwrap() + 2;
+        // The creation, each label, and one revocation.
+        let changes = u64::try_from(stored_labels.len()).unwrap() + 2;
         assert_eq!(record.revision(), changes);
     }
     let created = reports.iter().flat_map(|it| &it.created);
@@ -91,6 +91,6 @@ pub(crate) async fn concurrent_writes_of_two_processes_are_not_lost(database: Te
     let events = database.tables().await.rows(events).await[0].0;
     assert_eq!(events, i64::try_from(changes).unwrap());
     database.report(&format!(
-        "{changes} changes by two processes in {took:.1?}, none lost"
+        "{changes} changes by two processes in {elapsed:.1?}, none lost"
     ));
 }

@@ -1,4 +1,4 @@
-//! A process that changes what another one changes at the same time.
+//! A process that changes the same tokens as another process, at the same time.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::process_config::{ProcessConfig, Role, print_line, stdin_lines};
 
 pub(crate) const WORKERS: usize = 2;
 
-/// How many labels each worker gives to each of the tokens that all share.
+/// How many labels each worker sets on each shared token.
 pub(crate) const LABELS: usize = 8;
 
-/// How many names all try to take, each name once in each process.
+/// How many unique names each process tries to use, once each.
 pub(crate) const NAMES: usize = 20;
 
 /// The acknowledged changes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ContenderReport {
-    /// Tokens that were created, and whether they were revoked.
+    /// The created tokens, and whether each was revoked.
     pub(crate) created: Vec<(i64, bool)>,
-    /// Labels that shared tokens were given.
+    /// The labels that were set on shared tokens.
     pub(crate) labels: Vec<(i64, String)>,
-    /// Names that were taken here.
+    /// The unique names that this process used.
     pub(crate) names: Vec<String>,
 }
 
-/// Reports that it is ready and that it is done. Any line on stdin makes it continue.
+/// Prints `ready` and `done`, and continues after each when it reads a line from stdin.
 pub(crate) async fn run(process_config: &ProcessConfig) {
     let Role::Contender { name, shared } = &process_config.role else {
         unreachable!("this configuration has another role");
@@ -38,30 +38,36 @@ pub(crate) async fn run(process_config: &ProcessConfig) {
     let tokens = ServiceTokens::new(process_config.open().await);
     let mut lines = stdin_lines();
     print_line("ready");
-    lines.recv().await.expect("the test is there");
+    lines
+        .recv()
+        .await
+        .expect("stdin is open until the test ends");
 
     let workers = (0..WORKERS).map(|number| {
         let (tokens, shared) = (tokens.clone(), Arc::clone(&shared));
-        tokio::spawn(contend(tokens, format!("{name}-{number}"), shared))
+        tokio::spawn(run_worker(tokens, format!("{name}-{number}"), shared))
     });
     let mut report = ContenderReport::default();
-    for done in futures::future::join_all(workers).await {
-        let done = done.unwrap().unwrap();
-        report.created.extend(done.created);
-        report.labels.extend(done.labels);
+    for worker_report in futures::future::join_all(workers).await {
+        let worker_report = worker_report.unwrap().unwrap();
+        report.created.extend(worker_report.created);
+        report.labels.extend(worker_report.labels);
     }
-    report.names = take_names(&tokens).await.unwrap();
+    report.names = create_unique_names(&tokens).await.unwrap();
 
-    // A revocation is final, so it comes last.
+    // A revoked token accepts no further changes.
     print_line("done");
-    lines.recv().await.expect("the test is there");
+    lines
+        .recv()
+        .await
+        .expect("stdin is open until the test ends");
     for id in shared.iter() {
         tokens.revoke(*id).await.unwrap();
     }
     print_line(&serde_json::to_string(&report).unwrap());
 }
 
-async fn contend(
+async fn run_worker(
     tokens: ServiceTokens,
     name: String,
     shared: Arc<[TokenId]>,
@@ -85,7 +91,7 @@ async fn contend(
     Ok(report)
 }
 
-async fn take_names(tokens: &ServiceTokens) -> Result<Vec<String>, LifecycleError> {
+async fn create_unique_names(tokens: &ServiceTokens) -> Result<Vec<String>, LifecycleError> {
     let tokens = tokens
         .clone()
         .with_policy(TokenPolicy::new().require_unique_names());

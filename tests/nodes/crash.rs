@@ -1,5 +1,5 @@
-//! Killed processes and crashed servers: what was acknowledged is there, all of it, and of what was
-//! not either all or nothing.
+//! Killed processes and crashed servers: every acknowledged write is stored, and an unacknowledged
+//! write is stored completely or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,21 @@ fn random(below: u32) -> u32 {
     getrandom::u32().unwrap() % below
 }
 
-/// Follows the mutator for some changes and a moment more, so that it ends in the midst of any.
+/// Reads a random number of changes and waits briefly, so that the kill or crash may happen at any
+/// point of a change.
 async fn read_some_changes(mutator: &mut Process, expected_tokens: &mut ExpectedTokens) {
-    let enough = expected_tokens.acknowledged + 1 + random(60) as usize;
-    while expected_tokens.acknowledged < enough {
+    let target = expected_tokens.acknowledged + 1 + random(60) as usize;
+    while expected_tokens.acknowledged < target {
         let line = mutator.read_line().await;
-        let line = line.unwrap_or_else(|| panic!("given up: {:?}", expected_tokens.errors));
+        let line =
+            line.unwrap_or_else(|| panic!("the mutator gave up: {:?}", expected_tokens.errors));
         expected_tokens.record(&line);
     }
-    let moment = Duration::from_micros(random(8000).into());
-    tokio::time::sleep(moment).await;
+    let delay = Duration::from_micros(random(8000).into());
+    tokio::time::sleep(delay).await;
 }
 
-/// The output before the end.
+/// Records the rest of the output.
 async fn read_remaining(mutator: &mut Process, expected_tokens: &mut ExpectedTokens) {
     while let Some(line) = mutator.read_line().await {
         expected_tokens.record(&line);
@@ -45,7 +47,7 @@ pub(crate) async fn acknowledged_writes_survive_sigkill_and_none_are_partial(
     database: TestDatabase,
 ) {
     let mut expected_tokens = ExpectedTokens::default();
-    // Creates the tables, so that no round interrupts that.
+    // Creates the tables, so that no round interrupts their creation.
     drop(database.open().await);
     let tables = database.tables().await;
     for _ in 0..KILLS {
@@ -53,7 +55,7 @@ pub(crate) async fn acknowledged_writes_survive_sigkill_and_none_are_partial(
         read_some_changes(&mut mutator, &mut expected_tokens).await;
         mutator.kill().await;
         read_remaining(&mut mutator, &mut expected_tokens).await;
-        tables.settle("mutator").await;
+        tables.wait_until_disconnected("mutator").await;
         expected_tokens.check(&database).await;
     }
     assert!(
@@ -61,13 +63,16 @@ pub(crate) async fn acknowledged_writes_survive_sigkill_and_none_are_partial(
         "{:?}",
         expected_tokens.errors
     );
-    database.report(&format!("killed {KILLS} times: {}", expected_tokens.show()));
+    database.report(&format!(
+        "killed {KILLS} times: {}",
+        expected_tokens.summary()
+    ));
 }
 
 pub(crate) async fn acknowledged_writes_survive_server_crash(database: TestDatabase) {
     let mut expected_tokens = ExpectedTokens::default();
     for _ in 0..CRASHES {
-        // It gives up that long after the crash.
+        // The mutator gives up this long after the crash.
         let process_config = process_config(&database).with_deadline(Duration::from_secs(5));
         let mut mutator = Process::spawn(&process_config);
         read_some_changes(&mut mutator, &mut expected_tokens).await;
@@ -84,6 +89,6 @@ pub(crate) async fn acknowledged_writes_survive_server_crash(database: TestDatab
     }
     database.report(&format!(
         "crashed {CRASHES} times: {}",
-        expected_tokens.show()
+        expected_tokens.summary()
     ));
 }

@@ -1,4 +1,4 @@
-//! The databases of the nodes of a test, and their contents.
+//! The database that the nodes of a test share, and its contents.
 
 use std::fs;
 use std::path::PathBuf;
@@ -49,16 +49,16 @@ impl TestDatabase {
     }
 
     /// Prints a measurement.
-    pub(crate) fn report(&self, figures: &str) {
+    pub(crate) fn report(&self, measurement: &str) {
         let database = if self.is_postgres() {
             "postgres"
         } else {
             "sqlite"
         };
-        eprintln!("  {database}: {figures}");
+        eprintln!("  {database}: {measurement}");
     }
 
-    /// Where a process of this name finds the tokens.
+    /// The file or URL of the database, for a process with this name.
     pub(crate) fn store(&self, name: &str) -> String {
         match self {
             Self::Sqlite(folder) => folder.join("tokens.db").to_str().unwrap().to_owned(),
@@ -69,7 +69,7 @@ impl TestDatabase {
         }
     }
 
-    /// The tokens as a new process sees them.
+    /// Opens the store as a new process would.
     pub(crate) async fn open(&self) -> Arc<dyn TokenRegistry> {
         process_config::open(&self.store("test"), Duration::from_secs(30)).await
     }
@@ -81,7 +81,7 @@ impl TestDatabase {
         }
     }
 
-    /// For the test's own statements.
+    /// Opens a connection for the statements of the test itself.
     pub(crate) async fn tables(&self) -> Tables {
         match self {
             Self::Sqlite(_) => {
@@ -105,7 +105,7 @@ pub(crate) enum Tables {
     Postgres(PgPool),
 }
 
-/// Two numbers and a text.
+/// Two integers and a string.
 pub(crate) type Row = (i64, i64, String);
 
 impl Tables {
@@ -125,52 +125,55 @@ impl Tables {
         }
     }
 
-    /// Nothing is half-written or torn, as far as the database can say.
+    /// Runs the integrity check of SQLite. PostgreSQL has no equivalent statement.
     pub(crate) async fn check_integrity(&self) {
         if let Self::Sqlite(pool) = self {
             let check = sqlx::query_scalar("PRAGMA integrity_check");
-            let found: Vec<String> = check.fetch_all(pool).await.unwrap();
-            assert_eq!(found, ["ok"]);
+            let problems: Vec<String> = check.fetch_all(pool).await.unwrap();
+            assert_eq!(problems, ["ok"]);
         }
     }
 
-    /// Waits until the server has ended what a process that is gone had begun.
-    pub(crate) async fn settle(&self, name: &str) {
+    /// Waits until the server has closed the connections of a killed process.
+    pub(crate) async fn wait_until_disconnected(&self, name: &str) {
         if let Self::Postgres(_) = self {
-            self.until(&connections(name), 0).await;
+            self.wait_until_equal(&connections(name), 0).await;
         }
     }
 
-    /// Waits until the node of this name listens, by PostgreSQL.
+    /// Waits until PostgreSQL shows a listening connection of the node with this name.
     pub(crate) async fn wait_for_listener(&self, name: &str) {
-        self.until(&format!("SELECT COUNT(*) {}", listener(name)), 1)
-            .await;
+        self.wait_until_equal(
+            &format!("SELECT COUNT(*) {}", listening_connections(name)),
+            1,
+        )
+        .await;
     }
 
-    /// How many connections the node of this name has.
+    /// Returns how many connections the node with this name has open.
     pub(crate) async fn connections(&self, name: &str) -> i64 {
         self.number(&connections(name)).await
     }
 
-    /// Cuts the connection that the node of this name listens by; how many there were.
+    /// Closes the listening connections of the node with this name and returns how many it closed.
     pub(crate) async fn terminate_listener(&self, name: &str) -> i64 {
-        let cut = format!(
+        let statement = format!(
             "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) {}",
-            listener(name)
+            listening_connections(name)
         );
-        self.number(&cut).await
+        self.number(&statement).await
     }
 
-    async fn until(&self, statement: &str, wanted: i64) {
-        let begun = Instant::now();
+    async fn wait_until_equal(&self, statement: &str, expected: i64) {
+        let started = Instant::now();
         loop {
-            let is = self.number(statement).await;
-            if is == wanted {
+            let actual = self.number(statement).await;
+            if actual == expected {
                 return;
             }
             assert!(
-                begun.elapsed() < TIMEOUT,
-                "{statement} is {is}, not {wanted}"
+                started.elapsed() < TIMEOUT,
+                "{statement} is {actual}, expected {expected}"
             );
             pause().await;
         }
@@ -184,8 +187,8 @@ fn connections(name: &str) -> String {
     )
 }
 
-/// The listening connection has had no traffic since, except keepalives.
-fn listener(name: &str) -> String {
+/// The last statement of a listening connection is `LISTEN` or its keepalive query.
+fn listening_connections(name: &str) -> String {
     format!(
         "FROM pg_stat_activity WHERE datname = current_database() \
          AND application_name = '{name}' \

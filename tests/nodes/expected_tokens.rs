@@ -1,4 +1,4 @@
-//! The acknowledgements of mutators, compared with the contents of a database.
+//! Compares the acknowledged changes of mutators with the contents of a database.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,18 +8,18 @@ use tower_service_token::registry::{ListRequest, TokenFilter, TokenRegistry};
 use crate::database::TestDatabase;
 use crate::mutator::{MutatorMessage, Step, Token, attributes};
 
-/// Every token of every mutator so far.
+/// The tokens of all mutators so far.
 #[derive(Default)]
 pub(crate) struct ExpectedTokens {
     tokens: BTreeMap<i64, Entry>,
-    /// What each worker of the running mutator has begun.
-    begun: BTreeMap<u32, Step>,
+    /// The step that each worker of the running mutator has started.
+    started_steps: BTreeMap<u32, Step>,
     pub(crate) acknowledged: usize,
-    /// Steps that were made without an acknowledgement.
+    /// Steps that were stored without an acknowledgement.
     pub(crate) unacknowledged: usize,
-    /// Steps that were begun and not done at all.
+    /// Steps that were started and not stored.
     pub(crate) undone: usize,
-    /// Why workers gave up.
+    /// The errors at which workers stopped.
     pub(crate) errors: Vec<String>,
 }
 
@@ -27,19 +27,22 @@ pub(crate) struct ExpectedTokens {
 struct Entry {
     /// The token, unless it was deleted.
     token: Option<Token>,
-    /// How often it was changed, creation and deletion included.
+    /// The number of changes, creation and deletion included.
     changes: usize,
 }
 
 impl ExpectedTokens {
     pub(crate) fn record(&mut self, line: &str) {
         match serde_json::from_str(line).unwrap() {
-            MutatorMessage::Begun { worker, step } => {
-                let before = self.begun.insert(worker, step);
-                assert!(before.is_none(), "a step has no end");
+            MutatorMessage::Started { worker, step } => {
+                let before = self.started_steps.insert(worker, step);
+                assert!(before.is_none(), "a worker started two steps");
             }
-            MutatorMessage::Done { worker, token } => {
-                let step = self.begun.remove(&worker).expect("a step has a beginning");
+            MutatorMessage::Completed { worker, token } => {
+                let step = self
+                    .started_steps
+                    .remove(&worker)
+                    .expect("a completed step was started before");
                 self.acknowledged += 1;
                 self.apply(&step, token);
             }
@@ -51,7 +54,7 @@ impl ExpectedTokens {
         let before = self.before(step);
         assert!(
             is_result_of(before.as_ref(), step, token.as_ref()),
-            "{step:?} was acknowledged with something else"
+            "{step:?} was acknowledged with another result"
         );
         let id = token.as_ref().or(before.as_ref()).unwrap().id;
         let changes = self.tokens.get(&id).map_or(0, |entry| entry.changes) + 1;
@@ -69,13 +72,13 @@ impl ExpectedTokens {
         self.tokens.get(id)?.token.clone()
     }
 
-    /// Everything that was acknowledged is there, and of what was only begun all or nothing. From
-    /// here on that is what was done.
+    /// Asserts that every acknowledged step is stored, and that each other started step is stored
+    /// completely or not at all. A stored step counts as expected from then on.
     pub(crate) async fn check(&mut self, database: &TestDatabase) {
         let tables = database.tables().await;
         tables.check_integrity().await;
         let stored = stored(&*database.open().await).await;
-        for step in mem::take(&mut self.begun).into_values() {
+        for step in mem::take(&mut self.started_steps).into_values() {
             let after = match &step {
                 Step::Create { name } => stored.values().find(|token| token.name == *name),
                 _ => self.before(&step).and_then(|it| stored.get(&it.id)),
@@ -85,27 +88,34 @@ impl ExpectedTokens {
                 self.undone += 1;
             } else {
                 self.unacknowledged += 1;
-                // Asserts that this is the step, and all of it.
+                // Asserts that the stored token is the complete result of the step.
                 self.apply(&step, after.cloned());
             }
         }
         for (id, entry) in &self.tokens {
-            let same = stored.get(id) == entry.token.as_ref();
-            assert!(same, "token {id} is not as it was acknowledged");
+            let matches = stored.get(id) == entry.token.as_ref();
+            assert!(matches, "token {id} differs from its acknowledged state");
         }
-        let known = self.tokens.values().filter(|entry| entry.token.is_some());
-        assert_eq!(stored.len(), known.count(), "tokens that nobody created");
+        let existing = self.tokens.values().filter(|entry| entry.token.is_some());
+        assert_eq!(
+            stored.len(),
+            existing.count(),
+            "the database has tokens that no step created"
+        );
 
-        let mut kept: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+        let mut stored_attributes: BTreeMap<i64, Vec<_>> = BTreeMap::new();
         let statement = "SELECT token_id, kind, value FROM service_token_attributes";
         for (id, kind, value) in tables.rows(statement).await {
-            kept.entry(id).or_default().push((kind, value));
+            stored_attributes.entry(id).or_default().push((kind, value));
         }
-        for attributes in kept.values_mut() {
+        for attributes in stored_attributes.values_mut() {
             attributes.sort_unstable();
         }
         let expected = stored.iter().map(|(id, it)| (*id, it.attributes.clone()));
-        assert!(kept == expected.collect(), "rows of attributes differ");
+        assert!(
+            stored_attributes == expected.collect(),
+            "the rows of attributes differ"
+        );
 
         let changes: BTreeMap<_, _> = self.changes().collect();
         let statement = "SELECT token_id, COUNT(*), '' FROM service_token_events GROUP BY token_id";
@@ -114,12 +124,12 @@ impl ExpectedTokens {
         assert!(events == changes, "the audit trail differs");
         if !database.is_postgres() {
             let statement = "SELECT seq, seq, change FROM service_token_changes";
-            let mut logged = BTreeMap::new();
+            let mut counted = BTreeMap::new();
             for (_, _, change) in tables.rows(statement).await {
                 let id = change.split(' ').next().unwrap().parse().unwrap();
-                *logged.entry(id).or_insert(0) += 1;
+                *counted.entry(id).or_insert(0) += 1;
             }
-            assert!(logged == changes, "the log of changes differs");
+            assert!(counted == changes, "the change log differs");
         }
     }
 
@@ -128,9 +138,9 @@ impl ExpectedTokens {
         entries.map(|(id, entry)| (*id, i64::try_from(entry.changes).unwrap()))
     }
 
-    pub(crate) fn show(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         format!(
-            "{} changes acknowledged, {} done without, {} not done; {} tokens",
+            "{} changes acknowledged, {} stored without acknowledgement, {} not stored; {} tokens",
             self.acknowledged,
             self.unacknowledged,
             self.undone,
@@ -139,7 +149,7 @@ impl ExpectedTokens {
     }
 }
 
-/// Whether the step makes one of the other, and changes nothing else.
+/// Returns whether the step turns `before` into `after` and changes nothing else.
 fn is_result_of(before: Option<&Token>, step: &Step, after: Option<&Token>) -> bool {
     let expected = match (before, step, after) {
         (None, Step::Create { name }, Some(after)) => Token {
@@ -180,7 +190,7 @@ fn is_result_of(before: Option<&Token>, step: &Step, after: Option<&Token>) -> b
     after == Some(&expected)
 }
 
-/// All tokens, by their ids.
+/// Lists all stored tokens by id.
 async fn stored(registry: &dyn TokenRegistry) -> BTreeMap<i64, Token> {
     let now = std::time::SystemTime::now();
     let mut request = ListRequest::new(TokenFilter::new(), now).with_limit(ListRequest::MAX_LIMIT);
@@ -188,7 +198,7 @@ async fn stored(registry: &dyn TokenRegistry) -> BTreeMap<i64, Token> {
     loop {
         let page = registry.list(&request).await.unwrap();
         for record in &page.records {
-            let token = Token::of(record);
+            let token = Token::from_record(record);
             all.insert(token.id, token);
         }
         match page.next {

@@ -1,10 +1,11 @@
-//! Several processes that share their tokens, by SQLite and PostgreSQL: what one changes the others
-//! go by, and what was acknowledged outlives whoever is killed.
+//! Several processes that share one database, SQLite or PostgreSQL: changes reach the other
+//! processes, and acknowledged writes survive killed processes and crashed servers.
 //!
-//! A node is a process: this binary, started again with its [configuration](process_config) in the environment.
+//! A node is a process: the tests start this binary again with a
+//! [configuration](process_config) in the environment.
 //!
-//! Where there is no PostgreSQL its tests are reported as ignored; with
-//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+//! Without PostgreSQL, its tests are reported as ignored. They fail instead if
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` is set.
 
 mod concurrent_writes;
 mod contender;
@@ -52,12 +53,15 @@ fn main() -> ExitCode {
         Some(_) => Postgres::private().map(drop),
     };
     let mut trials = Vec::new();
-    for (name, test) in on_both() {
+    for (name, test) in sqlite_and_postgres_tests() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
             run(test, async { TestDatabase::sqlite() }, TestDatabase::remove)
         }));
     }
-    for (name, test) in on_both().into_iter().chain(on_postgres()) {
+    for (name, test) in sqlite_and_postgres_tests()
+        .into_iter()
+        .chain(postgres_tests())
+    {
         let server = shared.clone();
         let reason = shared.as_ref().err();
         trials.push(optional_trial(
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
             move || run(test, TestDatabase::postgres(server?), TestDatabase::remove),
         ));
     }
-    for (name, test) in on_a_private_postgres() {
+    for (name, test) in private_postgres_tests() {
         let reason = can_stop.as_ref().err();
         trials.push(optional_trial(
             reason,
@@ -81,7 +85,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn on_both() -> Vec<(&'static str, Test)> {
+fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         revocation::revocation_reaches_other_nodes_within_the_bound,
         revocation::role_and_state_changes_reach_other_nodes_within_the_bound,
@@ -91,14 +95,14 @@ fn on_both() -> Vec<(&'static str, Test)> {
     ])
 }
 
-fn on_postgres() -> Vec<(&'static str, Test)> {
+fn postgres_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         revocation::without_feed_revocation_applies_within_ttl,
         revocation::revocation_reaches_node_whose_feed_keeps_disconnecting,
     ])
 }
 
-fn on_a_private_postgres() -> Vec<(&'static str, Test)> {
+fn private_postgres_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         outage::nodes_and_feeds_recover_after_server_restart,
         outage::outage_under_load_returns_503_and_never_401,

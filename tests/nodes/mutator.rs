@@ -1,4 +1,4 @@
-//! A process that changes tokens of its own until it is killed.
+//! A process that creates and changes tokens until it is killed.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -13,17 +13,17 @@ use tower_service_token::token::TokenId;
 
 use crate::process_config::{ProcessConfig, print_line};
 
-/// How many change tokens at the same time, each its own.
+/// How many workers run at the same time. Each changes only tokens that it created.
 const WORKERS: u32 = 3;
 
 /// The output of a mutator.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum MutatorMessage {
-    /// A worker begins a step. Whether it was made is unknown until it is acknowledged.
-    Begun { worker: u32, step: Step },
-    /// The worker's step is acknowledged. This is the token then, or none if it was deleted.
-    Done { worker: u32, token: Option<Token> },
-    /// The outcome of a worker's last step is unknown.
+    /// A worker starts a step. Whether it is stored is unknown until it is acknowledged.
+    Started { worker: u32, step: Step },
+    /// The worker's step is acknowledged. Contains the resulting token, or `None` after a deletion.
+    Completed { worker: u32, token: Option<Token> },
+    /// A worker stopped at an error. The outcome of its last step is unknown.
     GaveUp { error: String },
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Step {
     Delete { id: i64 },
 }
 
-/// The fields of a token that matter here.
+/// The fields of a token that the test compares.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Token {
     pub(crate) id: i64,
@@ -45,14 +45,14 @@ pub(crate) struct Token {
     pub(crate) name: String,
     pub(crate) digest: String,
     pub(crate) previous: Option<String>,
-    /// Which update it has, by its description.
+    /// The description, which names the last update.
     pub(crate) update: Option<String>,
-    /// Roles, scopes and labels, each with its kind in the tables.
+    /// Roles, scopes and labels, each with its kind in the attribute table.
     pub(crate) attributes: Vec<(i64, String)>,
 }
 
 impl Token {
-    pub(crate) fn of(record: &TokenRecord) -> Self {
+    pub(crate) fn from_record(record: &TokenRecord) -> Self {
         let label = |(key, value)| serde_json::to_string(&[key, value]).unwrap();
         let roles = record.roles().iter().map(|role| (1, role.to_owned()));
         let scopes = record.scopes().iter().map(|scope| (2, scope.to_owned()));
@@ -72,7 +72,7 @@ impl Token {
     }
 }
 
-/// What the update of this number writes: the same in every place.
+/// Returns the attributes that the update with this number writes.
 pub(crate) fn attributes(number: u32) -> Vec<(i64, String)> {
     vec![
         (1, "always".to_owned()),
@@ -113,14 +113,14 @@ impl Worker {
         registry: &dyn TokenRegistry,
     ) -> Result<(), LifecycleError> {
         let name = format!("token-{}-{:08x}", self.number, getrandom::u32().unwrap());
-        self.begin(Step::Create { name: name.clone() });
+        self.report_start(Step::Create { name: name.clone() });
         let new = NewToken::new(name)
             .with_description("update 0")
             .with_roles(["always", "role-0"])
             .with_scopes(["scope:0"])
             .with_label("update", "0");
         let record = self.tokens.create(new).await?.record().clone();
-        self.done(Some(&record));
+        self.report_completion(Some(&record));
         let id = record.id();
         self.update(id, 1).await?;
         self.rotate(id, true).await?;
@@ -129,15 +129,15 @@ impl Worker {
         self.rotate(id, false).await?;
         self.update(id, 3).await?;
 
-        self.begin(Step::Revoke { id: id.as_i64() });
+        self.report_start(Step::Revoke { id: id.as_i64() });
         let revoked = self.tokens.revoke(id).await?.record;
-        self.done(Some(&revoked));
+        self.report_completion(Some(&revoked));
         if getrandom::u32().unwrap().is_multiple_of(2) {
-            self.begin(Step::Delete { id: id.as_i64() });
+            self.report_start(Step::Delete { id: id.as_i64() });
             let now = SystemTime::now();
-            let event = AuditEvent::new(now, "a mutator", AuditAction::Purged, id);
+            let event = AuditEvent::new(now, "mutator", AuditAction::Purged, id);
             registry.delete(&Write::new(revoked, event)).await?;
-            self.done(None);
+            self.report_completion(None);
         }
         Ok(())
     }
@@ -147,13 +147,13 @@ impl Worker {
             id: id.as_i64(),
             number,
         };
-        self.begin(step);
+        self.report_start(step);
         let update = TokenUpdate::new()
             .with_description(format!("update {number}"))
             .with_roles(["always".to_owned(), format!("role-{number}")])
             .with_scopes([format!("scope:{number}")])
             .with_label("update", number.to_string());
-        self.done(Some(&self.tokens.update(id, update).await?.record));
+        self.report_completion(Some(&self.tokens.update(id, update).await?.record));
         Ok(())
     }
 
@@ -162,19 +162,19 @@ impl Worker {
             id: id.as_i64(),
             has_grace,
         };
-        self.begin(step);
+        self.report_start(step);
         let grace = Duration::from_secs(if has_grace { 3600 } else { 0 });
-        self.done(Some(self.tokens.rotate(id, grace).await?.record()));
+        self.report_completion(Some(self.tokens.rotate(id, grace).await?.record()));
         Ok(())
     }
 
-    fn begin(&self, step: Step) {
+    fn report_start(&self, step: Step) {
         let worker = self.number;
-        print_line(&serde_json::to_string(&MutatorMessage::Begun { worker, step }).unwrap());
+        print_line(&serde_json::to_string(&MutatorMessage::Started { worker, step }).unwrap());
     }
 
-    fn done(&self, record: Option<&TokenRecord>) {
-        let (worker, token) = (self.number, record.map(Token::of));
-        print_line(&serde_json::to_string(&MutatorMessage::Done { worker, token }).unwrap());
+    fn report_completion(&self, record: Option<&TokenRecord>) {
+        let (worker, token) = (self.number, record.map(Token::from_record));
+        print_line(&serde_json::to_string(&MutatorMessage::Completed { worker, token }).unwrap());
     }
 }

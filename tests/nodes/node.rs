@@ -1,4 +1,4 @@
-//! Processes of this binary, as a test sees them.
+//! The child processes of a test, and an HTTP client for nodes.
 
 use std::env;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::process_config::{CONFIG_VARIABLE, ProcessConfig, Role};
 /// Longer than any successful step takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A process that does not outlive its test.
+/// A child process that is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     stdin: ChildStdin,
@@ -53,34 +53,34 @@ impl Process {
         self.stdin.write_all(line.as_bytes()).await.unwrap();
     }
 
-    /// `None` at the end; a line that was not ended is none.
+    /// Returns the next complete line, or `None` at the end of the output.
     pub(crate) async fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(TIMEOUT, self.stdout.read_line(&mut line)).await;
-        read.expect("a node says nothing").unwrap();
+        read.expect("the process prints a line in time").unwrap();
         line.strip_suffix('\n').map(str::to_owned)
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process has ended.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
-/// A server and its client.
+/// A server process and an HTTP client for it.
 pub(crate) struct Node {
     process: Process,
-    pub(crate) caller: HttpClient,
+    pub(crate) client: HttpClient,
 }
 
 /// Sends requests to a node.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
-    client: Client<HttpConnector, String>,
+    inner: Client<HttpConnector, String>,
     address: SocketAddr,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct NodeResponse {
     pub(crate) status: u16,
     pub(crate) has_retry_after: bool,
     pub(crate) body: String,
@@ -92,35 +92,35 @@ pub(crate) struct Token {
 }
 
 impl Node {
-    /// A node of this name, by which PostgreSQL knows its connections.
+    /// Starts a node. PostgreSQL shows its connections under this name.
     pub(crate) async fn start(database: &TestDatabase, name: &str) -> Self {
-        Self::with(ProcessConfig::new(Role::Server, &database.store(name))).await
+        Self::start_with(ProcessConfig::new(Role::Server, &database.store(name))).await
     }
 
-    pub(crate) async fn with(process_config: ProcessConfig) -> Self {
+    pub(crate) async fn start_with(process_config: ProcessConfig) -> Self {
         let mut process = Process::spawn(&process_config);
-        let address = process.read_line().await.expect("a node does not start");
-        let caller = HttpClient {
-            client: Client::builder(TokioExecutor::new()).build_http(),
+        let address = process.read_line().await.expect("the node starts");
+        let client = HttpClient {
+            inner: Client::builder(TokioExecutor::new()).build_http(),
             address: address.parse().unwrap(),
         };
-        Self { process, caller }
+        Self { process, client }
     }
 
-    /// The response to a command.
+    /// Runs a command and returns its output.
     pub(crate) async fn try_run(&mut self, command: &str) -> Result<String, String> {
         self.process.send_line(command).await;
-        let answer = self.process.read_line().await.expect("a node has ended");
-        match answer.split_once(' ') {
-            Some(("ok", answer)) => Ok(answer.to_owned()),
-            _ => Err(answer),
+        let line = self.process.read_line().await.expect("the node runs");
+        match line.split_once(' ') {
+            Some(("ok", output)) => Ok(output.to_owned()),
+            _ => Err(line),
         }
     }
 
     pub(crate) async fn run(&mut self, command: &str) -> String {
         let verb = command.split(' ').next().unwrap_or_default().to_owned();
-        let answer = self.try_run(command).await;
-        answer.unwrap_or_else(|error| panic!("{verb}: {error}"))
+        let output = self.try_run(command).await;
+        output.unwrap_or_else(|error| panic!("{verb}: {error}"))
     }
 
     pub(crate) async fn create(&mut self, name: &str) -> Token {
@@ -128,47 +128,53 @@ impl Node {
     }
 
     pub(crate) async fn try_create(&mut self, name: &str) -> Result<Token, String> {
-        let answer = self.try_run(&format!("create {name} reader")).await?;
-        let (id, secret) = answer.split_once(' ').unwrap();
+        let output = self.try_run(&format!("create {name} reader")).await?;
+        let (id, secret) = output.split_once(' ').unwrap();
         Ok(Token {
             id: id.to_owned(),
             secret: secret.to_owned(),
         })
     }
 
-    /// Creates a token that is valid here and cached by `other`.
+    /// Creates a token that this node accepts and that `other` has cached.
     pub(crate) async fn create_and_cache(&mut self, other: &mut Self, name: &str) -> Token {
         let token = self.create(name).await;
-        self.caller.assert(&token.secret, 200).await;
+        self.client.assert_status(&token.secret, 200).await;
         other.wait_until_cached(&token).await;
         token
     }
 
-    /// The token is valid here, and so is its cached entry.
+    /// Sends requests until this node accepts the token from its cache.
     pub(crate) async fn wait_until_cached(&mut self, token: &Token) {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
-            self.caller.assert(&token.secret, 200).await;
-            if self.run(&format!("knows {}", token.secret)).await == "true" {
+            self.client.assert_status(&token.secret, 200).await;
+            if self.run(&format!("is_cached {}", token.secret)).await == "true" {
                 return;
             }
-            assert!(begun.elapsed() < TIMEOUT, "nothing is remembered");
+            assert!(
+                started.elapsed() < TIMEOUT,
+                "the tokens are not cached in time"
+            );
         }
     }
 
-    /// Has these tokens remembered, and for a while: a feed that comes or goes makes the node forget
-    /// nothing any more.
+    /// Waits until these tokens stay cached for 200 ms. A feed that connects or disconnects clears
+    /// the cache, so until then an entry may disappear.
     pub(crate) async fn wait_until_cached_stably(&mut self, tokens: &[Token]) {
-        let begun = Instant::now();
+        let started = Instant::now();
         'rebuild: loop {
-            assert!(begun.elapsed() < TIMEOUT, "nothing is remembered");
+            assert!(
+                started.elapsed() < TIMEOUT,
+                "the tokens are not cached in time"
+            );
             for token in tokens {
                 self.wait_until_cached(token).await;
             }
-            let remembered = Instant::now();
-            while remembered.elapsed() < Duration::from_millis(200) {
+            let cached_since = Instant::now();
+            while cached_since.elapsed() < Duration::from_millis(200) {
                 for token in tokens {
-                    if self.run(&format!("knows {}", token.secret)).await != "true" {
+                    if self.run(&format!("is_cached {}", token.secret)).await != "true" {
                         continue 'rebuild;
                     }
                 }
@@ -178,66 +184,67 @@ impl Node {
         }
     }
 
-    /// Returns what is reported: when all nodes go by it at the latest.
+    /// Revokes the token and returns the reported bound, within which all nodes reject it.
     pub(crate) async fn revoke(&mut self, token: &Token) -> Duration {
-        let within = self.run(&format!("revoke {}", token.id)).await;
-        Duration::from_millis(within.parse().unwrap())
+        let milliseconds = self.run(&format!("revoke {}", token.id)).await;
+        Duration::from_millis(milliseconds.parse().unwrap())
     }
 }
 
 impl HttpClient {
-    pub(crate) async fn get(&self, secret: &str) -> Answer {
+    pub(crate) async fn get(&self, secret: &str) -> NodeResponse {
         let request = Request::get(format!("http://{}/whoami", self.address))
             .header("x-api-key", secret)
             .body(String::new())
             .unwrap();
-        let response = timeout(TIMEOUT, self.client.request(request)).await;
-        let response = response.expect("a request is not answered").unwrap();
+        let response = timeout(TIMEOUT, self.inner.request(request)).await;
+        let response = response.expect("the node responds in time").unwrap();
         let status = response.status().as_u16();
         let has_retry_after = response.headers().contains_key(RETRY_AFTER);
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        Answer {
+        NodeResponse {
             status,
             has_retry_after,
             body: String::from_utf8(body.to_vec()).unwrap(),
         }
     }
 
-    pub(crate) async fn assert(&self, secret: &str, status: u16) {
-        let answer = self.get(secret).await;
-        assert_eq!(answer.status, status, "{}", answer.body);
+    pub(crate) async fn assert_status(&self, secret: &str, status: u16) {
+        let response = self.get(secret).await;
+        assert_eq!(response.status, status, "{}", response.body);
     }
 
-    /// How long after `since` the token is rejected for the first time; it is accepted before.
-    pub(crate) async fn refused(&self, secret: &str, since: Stopwatch) -> Duration {
+    /// Returns the time from `since` until the token is rejected. Every earlier response must have
+    /// status 200.
+    pub(crate) async fn time_until_rejected(&self, secret: &str, since: Stopwatch) -> Duration {
         loop {
-            let answer = self.get(secret).await;
-            let after = since.elapsed_without_stalls();
-            if answer.status == 401 {
-                self.assert(secret, 401).await;
-                return after;
+            let response = self.get(secret).await;
+            let elapsed = since.elapsed_without_stalls();
+            if response.status == 401 {
+                self.assert_status(secret, 401).await;
+                return elapsed;
             }
-            assert_eq!(answer.status, 200, "{}", answer.body);
-            assert!(after < TIMEOUT, "the token still works");
+            assert_eq!(response.status, 200, "{}", response.body);
+            assert!(elapsed < TIMEOUT, "the token is still accepted");
             pause().await;
         }
     }
 
-    /// How long after `since` it is until the answer is this.
-    pub(crate) async fn becomes(
+    /// Returns the time from `since` until a response has this status and a body with this prefix.
+    pub(crate) async fn time_until_response(
         &self,
         secret: &str,
         (status, body): (u16, &str),
         since: Stopwatch,
     ) -> Duration {
         loop {
-            let answer = self.get(secret).await;
-            let after = since.elapsed_without_stalls();
-            if answer.status == status && answer.body.starts_with(body) {
-                return after;
+            let response = self.get(secret).await;
+            let elapsed = since.elapsed_without_stalls();
+            if response.status == status && response.body.starts_with(body) {
+                return elapsed;
             }
-            let (is, body) = (answer.status, answer.body);
-            assert!(after < TIMEOUT, "not {status} but {is} {body}");
+            let (actual, body) = (response.status, response.body);
+            assert!(elapsed < TIMEOUT, "expected {status}, got {actual} {body}");
             pause().await;
         }
     }
@@ -248,7 +255,7 @@ pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Measured times, to print and compare.
+/// Measured durations.
 #[derive(Default)]
 pub(crate) struct Measurements(Vec<Duration>);
 
@@ -261,7 +268,7 @@ impl Measurements {
         self.0.iter().max().copied().unwrap()
     }
 
-    pub(crate) fn show(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let (count, median) = (sorted.len(), sorted[sorted.len() / 2]);

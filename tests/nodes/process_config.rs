@@ -18,7 +18,7 @@ pub(crate) const CONFIG_VARIABLE: &str = "SERVICE_TOKEN_TEST_NODE";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProcessConfig {
     pub(crate) role: Role,
-    /// A file, or the URL of a database.
+    /// The path of a SQLite file, or the URL of a PostgreSQL database.
     pub(crate) store: String,
     pub(crate) ttl: Duration,
     pub(crate) negative_ttl: Duration,
@@ -27,9 +27,9 @@ pub(crate) struct ProcessConfig {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// A guarded server that manages tokens by commands on stdin.
+    /// A server with a protected route, which manages tokens by commands on stdin.
     Server,
-    /// Changes tokens of its own until it is killed, and reports each change.
+    /// Creates and changes tokens until it is killed, and reports each change.
     Mutator,
     /// Changes tokens that other contenders change too, and reports all changes at the end.
     Contender { name: String, shared: Vec<i64> },
@@ -42,7 +42,7 @@ impl ProcessConfig {
             store: store.to_owned(),
             ttl: Duration::from_secs(30),
             negative_ttl: Duration::from_secs(10),
-            // No operation misses it on a busy machine.
+            // Longer than any operation takes on a busy machine.
             deadline: Duration::from_secs(30),
         }
     }
@@ -55,7 +55,7 @@ impl ProcessConfig {
         Self { deadline, ..self }
     }
 
-    /// Of this process, if it is a node.
+    /// Returns the configuration of this process if it is a node.
     pub(crate) fn from_env() -> Option<Self> {
         let process_config = env::var(CONFIG_VARIABLE).ok()?;
         Some(serde_json::from_str(&process_config).unwrap())
@@ -66,7 +66,7 @@ impl ProcessConfig {
     }
 }
 
-/// Opens a store.
+/// Opens the store with its audit trail.
 pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegistry> {
     if store.starts_with("postgres") {
         let store = PostgresStore::connect(store).await.unwrap();
@@ -77,7 +77,7 @@ pub(crate) async fn open(store: &str, deadline: Duration) -> Arc<dyn TokenRegist
     }
 }
 
-/// The lines on stdin. They end when the test does.
+/// Returns the lines on stdin. The channel closes when the test ends.
 pub(crate) fn stdin_lines() -> UnboundedReceiver<String> {
     let (sender, receiver) = unbounded_channel();
     thread::spawn(move || {
@@ -90,7 +90,7 @@ pub(crate) fn stdin_lines() -> UnboundedReceiver<String> {
     receiver
 }
 
-/// Sends the test a line, before anything else is done.
+/// Prints a line and flushes it, so that the test reads it before the next step starts.
 pub(crate) fn print_line(line: &str) {
     let mut out = stdout().lock();
     let written = out.write_all(format!("{line}\n").as_bytes());

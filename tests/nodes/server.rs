@@ -1,4 +1,4 @@
-//! A node of a service: a guarded route, and commands by which its tokens are managed.
+//! A node: a protected route, and commands on stdin that manage its tokens.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::process_config::{ProcessConfig, print_line, stdin_lines};
 
 type Outcome = Result<String, Box<dyn Error>>;
 
-/// Prints its address, then responds to each command with a line that begins with `ok` or `error`.
+/// Prints its address. Prints one line for each command, which starts with `ok` or `error`.
 pub(crate) async fn serve(process_config: ProcessConfig) {
     let store = CachedStore::new(process_config.open().await)
         .with_ttl(process_config.ttl)
@@ -32,9 +32,9 @@ pub(crate) async fn serve(process_config: ProcessConfig) {
 
     let mut commands = stdin_lines();
     while let Some(command) = commands.recv().await {
-        let answer = run_command(&tokens, &store, &command).await;
-        print_line(&match answer {
-            Ok(answer) => format!("ok {answer}"),
+        let outcome = run_command(&tokens, &store, &command).await;
+        print_line(&match outcome {
+            Ok(output) => format!("ok {output}"),
             Err(error) => format!("error {error}: {:?}", error.source()),
         });
     }
@@ -53,10 +53,10 @@ async fn run_command<S: TokenStore>(
 where
     CachedStore<S>: TokenRegistry,
 {
-    let words: Vec<&str> = command.split(' ').collect();
-    let changed = match words[..] {
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let changed = match arguments[..] {
         ["create", name, roles] => {
-            let issued = tokens.create(new(name, roles)).await?;
+            let issued = tokens.create(new_token(name, roles)).await?;
             return Ok(format!(
                 "{} {}",
                 issued.record().id(),
@@ -65,36 +65,36 @@ where
         }
         ["import", name, roles, secret] => {
             let digest = TokenDigest::of(secret);
-            let record = tokens.import(new(name, roles), digest).await?;
+            let record = tokens.import(new_token(name, roles), digest).await?;
             return Ok(record.id().to_string());
         }
         ["rotate", id, grace] => {
             let grace = Duration::from_millis(grace.parse()?);
-            let issued = tokens.rotate(self::id(id)?, grace).await?;
+            let issued = tokens.rotate(parse_id(id)?, grace).await?;
             return Ok(issued.expose_secret().to_owned());
         }
-        // Whether a cached entry accepts this token.
-        ["knows", secret] => {
-            let credential = Credential::new(PresentedToken::new(secret).ok_or("no token")?);
-            let knows = matches!(store.find_cached(&credential), Cached::Found(_));
-            return Ok(knows.to_string());
+        // Whether the cache has an entry that accepts this token.
+        ["is_cached", secret] => {
+            let credential = Credential::new(PresentedToken::new(secret).ok_or("not a token")?);
+            let is_cached = matches!(store.find_cached(&credential), Cached::Found(_));
+            return Ok(is_cached.to_string());
         }
-        ["revoke", id] => tokens.revoke(self::id(id)?).await?,
-        ["disable", id] => tokens.disable(self::id(id)?).await?,
-        ["enable", id] => tokens.enable(self::id(id)?).await?,
+        ["revoke", id] => tokens.revoke(parse_id(id)?).await?,
+        ["disable", id] => tokens.disable(parse_id(id)?).await?,
+        ["enable", id] => tokens.enable(parse_id(id)?).await?,
         ["roles", id, roles] => {
             let update = TokenUpdate::new().with_roles(roles.split(','));
-            tokens.update(self::id(id)?, update).await?
+            tokens.update(parse_id(id)?, update).await?
         }
-        _ => return Err(format!("what is '{command}'").into()),
+        _ => return Err(format!("unknown command '{command}'").into()),
     };
     Ok(changed.effective_within.as_millis().to_string())
 }
 
-fn new(name: &str, roles: &str) -> NewToken {
+fn new_token(name: &str, roles: &str) -> NewToken {
     NewToken::new(name).with_roles(roles.split(','))
 }
 
-fn id(text: &str) -> Result<TokenId, Box<dyn Error>> {
+fn parse_id(text: &str) -> Result<TokenId, Box<dyn Error>> {
     Ok(text.parse()?)
 }

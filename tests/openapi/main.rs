@@ -1,8 +1,10 @@
-//! The management API against its own document, by schemathesis: requests that the document allows
-//! and requests that it does not, hundreds of each, over a socket; see `tests/peers/schemathesis`.
+//! Checks the management API against its OpenAPI document with schemathesis.
 //!
-//! Where it is not installed, as `.ci/run` does it, the tests are reported as ignored; with
-//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+//! Schemathesis generates hundreds of requests that match the document, and hundreds that do not,
+//! and sends them over TCP. See `tests/peers/schemathesis`.
+//!
+//! If schemathesis is not installed, the tests are reported as ignored, or fail if
+//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` is set. `.ci/run` installs it.
 
 mod server;
 
@@ -17,13 +19,13 @@ use test_support::optional_trial::optional_trial;
 
 use self::server::Server;
 
-/// That nothing is there after `DELETE`: it revokes a token, whose record stays, so that its holder
-/// is told why it is refused.
+/// The check that a deleted resource is gone. `DELETE` revokes a token and keeps its record, so
+/// that the holder learns why the token is rejected.
 const NOT_APPLICABLE: &str = "use_after_free";
 
 type Test = fn() -> Result<(), Failed>;
 
-/// Longer than any run takes on a busy machine; by itself one takes half a minute.
+/// Limits one run, which takes about 30 s on an idle machine.
 const SCHEMATHESIS_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn main() -> ExitCode {
@@ -68,7 +70,7 @@ fn detects_apis_that_do_not_match() -> Result<(), Failed> {
     ] {
         let (status, output) = check(&server, checks, 5)?;
         if status.code() != Some(1) || !output.contains(expected) {
-            let output = format!("{checks} did not see it ({status}):\n{output}");
+            let output = format!("{checks} did not detect the mismatch ({status}):\n{output}");
             return Err(Failed::from(output));
         }
     }
@@ -83,13 +85,15 @@ fn program() -> PathBuf {
     folder().join(".venv/bin/schemathesis")
 }
 
-/// Why it cannot be run.
+/// Returns the reason why schemathesis cannot run, if it is not installed.
 fn missing_program() -> Option<String> {
-    let how = "not installed: python3 -m venv and pip, as .ci/run does";
-    (!program().exists()).then(|| how.to_owned())
+    let reason =
+        "schemathesis is not installed; install it with python3 -m venv and pip as .ci/run does";
+    (!program().exists()).then(|| reason.to_owned())
 }
 
-/// Runs these checks, with so many requests made up for each call; how it ended, and what it told.
+/// Runs these checks with this many generated requests per operation. Returns the exit status and
+/// the output.
 fn check(server: &Server, checks: &str, examples: u32) -> Result<(ExitStatus, String), Failed> {
     let log = server.folder.join("schemathesis.log");
     let output = File::create(&log)?;
@@ -108,18 +112,18 @@ fn check(server: &Server, checks: &str, examples: u32) -> Result<(ExitStatus, St
         .stdout(output.try_clone()?)
         .stderr(output);
     let mut child = command.spawn()?;
-    let status = ended(&mut child)?;
+    let status = wait_with_timeout(&mut child)?;
     let output = std::fs::read_to_string(&log)?;
     match status {
         Some(status) => Ok((status, output)),
-        None => Err(Failed::from(format!("it does not end:\n{output}"))),
+        None => Err(Failed::from(format!("schemathesis timed out:\n{output}"))),
     }
 }
 
-/// How it ended, if it did so in time.
-fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
-    let end = Instant::now() + SCHEMATHESIS_TIMEOUT;
-    while Instant::now() < end {
+/// Waits for the exit status. Kills the process and returns `None` after the timeout.
+fn wait_with_timeout(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + SCHEMATHESIS_TIMEOUT;
+    while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }

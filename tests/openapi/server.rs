@@ -1,4 +1,4 @@
-//! The management API over a socket.
+//! A TCP server of the management API.
 
 use std::fs;
 use std::future::ready;
@@ -20,7 +20,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 /// Serves until it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
-    /// For what the caller writes.
+    /// A temporary directory for the caller's files, removed on drop.
     pub(crate) folder: PathBuf,
     admin: IssuedToken,
     _runtime: Runtime,
@@ -31,12 +31,12 @@ impl Server {
         Self::with(|app, _| app)
     }
 
-    /// Omits the roles of tokens.
+    /// Starts a server that omits the roles of created tokens.
     pub(crate) fn start_without_roles() -> Self {
         Self::with(|app, _| app.layer(map_response(without_roles)))
     }
 
-    /// Accepts every caller as the administrator.
+    /// Starts a server that accepts every caller as the administrator.
     pub(crate) fn start_without_guard() -> Self {
         Self::with(|app, admin| {
             let token = HeaderValue::try_from(admin.expose_secret()).unwrap();
@@ -48,10 +48,10 @@ impl Server {
         })
     }
 
-    fn with(change: impl FnOnce(Router, &IssuedToken) -> Router) -> Self {
+    fn with(customize: impl FnOnce(Router, &IssuedToken) -> Router) -> Self {
         let runtime = Runtime::new().unwrap();
         let (admin, app) = runtime.block_on(app());
-        let app = change(app, &admin);
+        let app = customize(app, &admin);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}/api", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, app).await });
@@ -74,7 +74,8 @@ impl Drop for Server {
     }
 }
 
-/// An app whose administrator stays one, whatever is done to the token with its id.
+/// Returns an app whose administrator is in a separate store, so that changes of the managed token
+/// with the same ID do not affect it.
 async fn app() -> (IssuedToken, Router) {
     let (callers, store) = (MemoryStore::new(), MemoryStore::new());
     let new = NewToken::new("admin").with_scopes(["service-tokens:admin"]);

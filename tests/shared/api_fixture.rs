@@ -1,4 +1,4 @@
-//! Tokens managed by an API that is called in process, on a manual clock.
+//! A fixture for APIs that are called in process, on a manual clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 /// 2027-01-15T08:00:00Z
 const START: Duration = Duration::from_secs(1_800_000_000);
 
-/// The parts of an API, and its caller.
+/// The parts of an API, and an administrator that calls it.
 pub struct ApiFixture {
     pub clock: ManualClock,
     pub tokens: ServiceTokens,
@@ -60,7 +60,7 @@ pub struct ApiResponse {
 }
 
 impl ApiResponse {
-    /// Sends a call such as `GET /workspace`, which `build` completes.
+    /// Sends a call such as `GET /workspace`, to which `build` adds headers.
     pub async fn send(
         app: &Router,
         call: &str,

@@ -1,4 +1,4 @@
-//! The log and the metrics of a piece of code.
+//! Captures the log and the metrics of a function.
 
 use crate::log::Log;
 #[cfg(feature = "metrics")]
@@ -8,18 +8,18 @@ use std::fmt::Write as _;
 pub fn captured<T>(body: impl FnOnce() -> T) -> (T, String, String) {
     let log = Log::default();
     let guard = log.start();
-    let (value, metrics) = metered(body);
+    let (value, metrics) = with_metrics(body);
     drop(guard);
     (value, log.text(), metrics)
 }
 
 #[cfg(not(feature = "metrics"))]
-fn metered<T>(body: impl FnOnce() -> T) -> (T, String) {
+fn with_metrics<T>(body: impl FnOnce() -> T) -> (T, String) {
     (body(), String::new())
 }
 
 #[cfg(feature = "metrics")]
-fn metered<T>(body: impl FnOnce() -> T) -> (T, String) {
+fn with_metrics<T>(body: impl FnOnce() -> T) -> (T, String) {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
     let value = metrics::with_local_recorder(&recorder, body);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The library's events on a test's thread, field by field.
+//! Records the library's events on the current thread, field by field.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,15 +11,15 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 /// The fields of an event by name, with its `level`.
 pub type Event = BTreeMap<String, String>;
 
-/// The events of this thread with the target `tower_service_token`. Clones share them.
+/// The events of the current thread with the target `tower_service_token`. Clones share them.
 #[derive(Clone, Default)]
 pub struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
     /// Records events until the guard is dropped.
     pub fn start(&self) -> DefaultGuard {
-        // With one subscriber for all threads, `tracing` dispatches to each thread's own. An error
-        // means that there is one already.
+        // With a global subscriber installed, `tracing` dispatches each event to the subscriber of
+        // its thread. An error means that a global subscriber is already installed.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::registry().with(self.clone());
         tracing::subscriber::set_default(subscriber)
@@ -43,8 +43,8 @@ impl Events {
 #[track_caller]
 pub fn assert_fields(event: &Event, fields: &[(&str, &str)]) {
     for (name, value) in fields {
-        let known = event.get(*name).map(String::as_str);
-        assert_eq!(known, Some(*value), "{name} of {event:?}");
+        let found = event.get(*name).map(String::as_str);
+        assert_eq!(found, Some(*value), "{name} of {event:?}");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Support that the suites of this package share: logs, a managed API, and tests that run on any
+//! Support that the suites of this package share: logs, API fixtures, and tests that run on any
 //! store.
 //!
-//! Support for suites of other packages too is in `test-support`.
+//! Support that suites of other packages use, too, is in `test-support`.
 
 #![expect(
     missing_docs,

@@ -1,4 +1,4 @@
-//! Pauses lookups, so that a test decides the order of events.
+//! Pauses lookups, so that a test controls the order of events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A point at which lookups wait until they are released.
+/// A point at which lookups wait until the test releases them.
 pub struct PausePoint {
     closed: AtomicBool,
     reached: Semaphore,
@@ -37,10 +37,10 @@ impl PausePoint {
     ///
     /// # Panics
     ///
-    /// Panics if none arrives.
+    /// Panics if none arrives within a minute.
     pub async fn wait_until_reached(&self) {
-        let reached = timeout(LONG, self.reached.acquire()).await;
-        reached.expect("a lookup comes here").unwrap().forget();
+        let reached = timeout(TIMEOUT, self.reached.acquire()).await;
+        reached.expect("a lookup arrives in time").unwrap().forget();
     }
 
     /// Releases one lookup that has arrived.

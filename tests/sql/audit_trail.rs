@@ -59,13 +59,13 @@ pub(crate) async fn stores_events_with_their_changes(database: TestDatabase) {
             created.clone()
         ]
     );
-    let of_one = store.audit_trail(Some(first.id()), 10).await.unwrap();
-    assert_eq!(of_one, [purged.clone(), updated, created]);
+    let of_first = store.audit_trail(Some(first.id()), 10).await.unwrap();
+    assert_eq!(of_first, [purged.clone(), updated, created]);
     let last = store.audit_trail(Some(first.id()), 1).await.unwrap();
     assert_eq!(last, [purged]);
-    // The trail outlives the token, and the store.
-    let again = database.open().await;
-    assert_eq!(again.audit_trail(None, 10).await.unwrap(), all);
+    // The audit trail remains after the token is deleted and the store is reopened.
+    let reopened = database.open().await;
+    assert_eq!(reopened.audit_trail(None, 10).await.unwrap(), all);
 }
 
 pub(crate) async fn rejected_changes_leave_no_event(database: TestDatabase) {
@@ -82,9 +82,9 @@ pub(crate) async fn rejected_changes_leave_no_event(database: TestDatabase) {
     store.update(&write(&stale)).await.unwrap_err();
     store.delete(&write(&stale)).await.unwrap_err();
     assert_eq!(store.audit_trail(None, 10).await.unwrap().len(), 1);
-    // If the event cannot be stored, the change is not made.
+    // A change fails if its event cannot be stored.
     database
-        .run("ALTER TABLE service_token_events RENAME TO gone")
+        .run("ALTER TABLE service_token_events RENAME TO renamed")
         .await;
     store
         .update(&write(&record.clone().with_name("renamed")))
@@ -115,7 +115,7 @@ pub(crate) async fn stores_client_addresses(database: TestDatabase) {
             .await
             .unwrap();
     }
-    // Several at once.
+    // A bulk update stores the address of each event.
     let writes = records.iter().zip([Some(addresses[0]), None]);
     let writes: Vec<_> = writes
         .map(|(record, address)| {
@@ -127,9 +127,9 @@ pub(crate) async fn stores_client_addresses(database: TestDatabase) {
         outcome.unwrap();
     }
     let events = store.audit_trail(None, 10).await.unwrap();
-    let kept: Vec<_> = events.iter().map(AuditEvent::client_address).collect();
+    let stored: Vec<_> = events.iter().map(AuditEvent::client_address).collect();
     assert_eq!(
-        kept,
+        stored,
         [
             None,
             Some(addresses[0]),
@@ -140,7 +140,7 @@ pub(crate) async fn stores_client_addresses(database: TestDatabase) {
 }
 
 /// Stores an event for each time.
-async fn keep(store: &Store, times: impl IntoIterator<Item = SystemTime>) {
+async fn store_events(store: &Store, times: impl IntoIterator<Item = SystemTime>) {
     for time in times {
         let record = minted();
         let event = AuditEvent::new(time, "a test", AuditAction::Created, record.id());
@@ -155,8 +155,8 @@ async fn times(store: &Store) -> Vec<SystemTime> {
 
 pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
     let store = database.open().await.keep_audit_trail();
-    // Not in the order in which they are stored.
-    keep(&store, [3000, 1000, 2000, 4000].map(at)).await;
+    // The times are not in the order of storage.
+    store_events(&store, [3000, 1000, 2000, 4000].map(at)).await;
     assert_eq!(store.prune_audit_trail(at(1000)).await, 0);
     assert_eq!(store.prune_audit_trail(at(3000)).await, 2);
     assert_eq!(times(&store).await, [4000, 3000].map(at));
@@ -167,23 +167,23 @@ pub(crate) async fn deletes_only_events_before_a_time(database: TestDatabase) {
 pub(crate) async fn deletes_events_beyond_the_retention(database: TestDatabase) {
     let store = database.open().await.keep_audit_trail();
     let recent = SystemTime::now() - Duration::from_secs(3600);
-    keep(&store, [at(1000), recent, at(2000)]).await;
+    store_events(&store, [at(1000), recent, at(2000)]).await;
     let store = store.with_audit_retention(Duration::from_secs(24 * 3600));
-    let begun = Instant::now();
+    let started = Instant::now();
     while times(&store).await.len() > 1 {
         assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "nothing is deleted"
+            started.elapsed() < Duration::from_secs(60),
+            "no event is deleted"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let left = times(&store).await[0];
+    let remaining = times(&store).await[0];
     let millis = |time: SystemTime| {
         time.duration_since(SystemTime::UNIX_EPOCH)
             .unwrap()
             .as_millis()
     };
-    assert_eq!(millis(left), millis(recent));
+    assert_eq!(millis(remaining), millis(recent));
 }
 
 pub(crate) async fn pruning_does_not_block_changes(database: TestDatabase) {
@@ -198,13 +198,13 @@ pub(crate) async fn pruning_does_not_block_changes(database: TestDatabase) {
     let deleted = loop {
         tokio::select! {
             deleted = &mut pruned => break deleted,
-            () = keep(&store, [at(6000)]) => changes += 1,
+            () = store_events(&store, [at(6000)]) => changes += 1,
         }
     };
     assert_eq!(deleted, 5000);
-    // There are five batches at least, and a pause after each.
+    // Pruning deletes in at least five batches, with a pause after each.
     assert!(changes >= 2, "{changes} changes");
     let pool = database.pool(1).await;
-    let left = "SELECT COUNT(*) FROM service_token_events WHERE at <= 5500";
-    assert_eq!(pool.number(left).await, 500);
+    let remaining = "SELECT COUNT(*) FROM service_token_events WHERE at <= 5500";
+    assert_eq!(pool.number(remaining).await, 500);
 }

@@ -1,4 +1,4 @@
-//! The authority of a write at the moment of its commit: locks that are held, several nodes, and
+//! The authority of the caller at the time of the commit, with concurrent writers on several nodes, and
 //! the last administrator.
 
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use tower_service_token::{Principal, ServiceTokens};
 
 use crate::database::{Store, TestDatabase, TestPool, at, fields};
 
-/// Longer than any lock of these tests is held on a busy machine.
+/// The lock timeout, longer than these tests hold a lock on a busy machine.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A store that waits for locks as long as these tests may hold them.
+/// Opens a store that waits for locks as long as these tests may hold them.
 pub(crate) async fn store_with_long_lock_timeout(database: &TestDatabase) -> Store {
     let store = database.open().await;
     let store = match database {
         TestDatabase::Postgres { .. } => store,
-        // The log is on: `open` leaves it so in the file.
+        // `open` has already set the write-ahead log in the file.
         TestDatabase::Sqlite(_) => {
             let options = SqliteConnectOptions::new().filename(database.file());
             let options = options.busy_timeout(LOCK_TIMEOUT);
@@ -46,7 +46,7 @@ pub(crate) async fn store_with_long_lock_timeout(database: &TestDatabase) -> Sto
 }
 
 pub(crate) fn tokens(store: &Store) -> ServiceTokens {
-    ServiceTokens::new(WriteCounter::over(store))
+    ServiceTokens::new(WriteCounter::new(store))
 }
 
 pub(crate) async fn find(store: &Store, secret: &str) -> Result<Principal, DenialKind> {
@@ -55,7 +55,8 @@ pub(crate) async fn find(store: &Store, secret: &str) -> Result<Principal, Denia
     verdict(found, &credential, &SystemClock).map_err(|denial| denial.kind())
 }
 
-pub(crate) async fn holder(store: &Store, token: &IssuedToken) -> ServiceTokens {
+/// Returns `ServiceTokens` that act for the holder of this token.
+pub(crate) async fn acting_for(store: &Store, token: &IssuedToken) -> ServiceTokens {
     let principal = find(store, token.expose_secret()).await.unwrap();
     tokens(store).acting_for(principal)
 }
@@ -65,21 +66,22 @@ fn new(name: &str) -> NewToken {
     new.with_scopes(["projects:*"])
 }
 
-/// A store that counts the writes that reach it, after the actor was checked.
+/// A store that counts the writes that reach it, after the actor is checked.
 struct WriteCounter {
     store: Store,
     reached: Arc<Semaphore>,
 }
 
 impl WriteCounter {
-    fn over(store: &Store) -> Self {
+    fn new(store: &Store) -> Self {
         Self {
             store: store.clone(),
             reached: Arc::new(Semaphore::new(0)),
         }
     }
 
-    fn reach(&self) -> &Store {
+    /// Counts a write and returns the store.
+    fn counted_store(&self) -> &Store {
         self.reached.add_permits(1);
         &self.store
     }
@@ -99,7 +101,7 @@ impl TokenStore for WriteCounter {
 #[async_trait]
 impl TokenRegistry for WriteCounter {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
-        self.reach().insert(write).await
+        self.counted_store().insert(write).await
     }
 
     async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
@@ -118,11 +120,11 @@ impl TokenRegistry for WriteCounter {
     }
 
     async fn update(&self, write: &Write) -> Result<TokenRecord, RegistryError> {
-        self.reach().update(write).await
+        self.counted_store().update(write).await
     }
 
     async fn update_many(&self, writes: &[Write]) -> Vec<Result<TokenRecord, RegistryError>> {
-        self.reach().update_many(writes).await
+        self.counted_store().update_many(writes).await
     }
 
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
@@ -130,7 +132,7 @@ impl TokenRegistry for WriteCounter {
     }
 
     async fn delete(&self, write: &Write) -> Result<(), RegistryError> {
-        self.reach().delete(write).await
+        self.counted_store().delete(write).await
     }
 
     async fn touch(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
@@ -138,29 +140,29 @@ impl TokenRegistry for WriteCounter {
     }
 }
 
-/// A transaction of the test's own that holds locks.
+/// A transaction that holds locks.
 enum LockingTransaction {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl LockingTransaction {
-    /// Locks the rows of the tokens; in SQLite, all writing.
-    async fn over(pool: &TestPool, ids: &[TokenId]) -> Self {
+    /// Locks the rows of the tokens, or the whole database in SQLite.
+    async fn lock(pool: &TestPool, ids: &[TokenId]) -> Self {
         match pool {
             TestPool::Sqlite(pool) => {
                 Self::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await.unwrap())
             }
             TestPool::Postgres(pool) => {
-                let mut held = Self::Postgres(pool.begin().await.unwrap());
+                let mut transaction = Self::Postgres(pool.begin().await.unwrap());
                 let ids: Vec<_> = ids.iter().map(|id| id.as_i64().to_string()).collect();
                 let ids = ids.join(", ");
-                // In the order in which the store locks them.
+                // The store locks rows in the same order.
                 let lock = format!(
                     "SELECT id FROM service_tokens WHERE id IN ({ids}) ORDER BY id FOR UPDATE"
                 );
-                held.run(lock).await;
-                held
+                transaction.run(lock).await;
+                transaction
             }
         }
     }
@@ -168,20 +170,20 @@ impl LockingTransaction {
     async fn run(&mut self, statement: String) {
         let statement = sqlx::raw_sql(AssertSqlSafe(statement));
         match self {
-            Self::Sqlite(held) => drop(statement.execute(&mut **held).await.unwrap()),
-            Self::Postgres(held) => drop(statement.execute(&mut **held).await.unwrap()),
+            Self::Sqlite(inner) => drop(statement.execute(&mut **inner).await.unwrap()),
+            Self::Postgres(inner) => drop(statement.execute(&mut **inner).await.unwrap()),
         }
     }
 
     async fn commit(self) {
         match self {
-            Self::Sqlite(held) => held.commit().await.unwrap(),
-            Self::Postgres(held) => held.commit().await.unwrap(),
+            Self::Sqlite(transaction) => transaction.commit().await.unwrap(),
+            Self::Postgres(transaction) => transaction.commit().await.unwrap(),
         }
     }
 }
 
-/// Waits until so many transactions of PostgreSQL wait for locks; SQLite shows no such thing.
+/// Waits until this many PostgreSQL transactions wait for locks. SQLite does not report this.
 async fn wait_for_blocked_transactions(pool: &TestPool, count: i64) {
     if matches!(pool, TestPool::Sqlite(_)) {
         return;
@@ -195,14 +197,14 @@ async fn wait_for_blocked_transactions(pool: &TestPool, count: i64) {
 
 pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: TestDatabase) {
     let store = store_with_long_lock_timeout(&database).await;
-    let (locks, watching) = (database.pool(1).await, database.pool(1).await);
+    let (locks, monitor) = (database.pool(1).await, database.pool(1).await);
     let other_digest = if database.is_postgres() {
         "digest = sha256('another')"
     } else {
         "digest = zeroblob(32)"
     };
     let stripped = "roles = '[]', scopes = '[]'";
-    for (end, holds_targets) in [
+    for (change, locks_targets) in [
         ("state = 2", false),
         ("state = 2", true),
         ("state = 1", false),
@@ -220,15 +222,15 @@ pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: Tes
             targets.push(admin.create(target).await.unwrap().record().clone());
         }
         let mut locked = vec![actor.record().id()];
-        if holds_targets {
+        if locks_targets {
             locked.extend(targets.iter().map(TokenRecord::id));
         }
         let principal = find(&store, actor.expose_secret()).await.unwrap();
-        let counter = WriteCounter::over(&store);
+        let counter = WriteCounter::new(&store);
         let reached = Arc::clone(&counter.reached);
         let by_actor = ServiceTokens::new(counter).acting_for(principal);
 
-        let mut held = LockingTransaction::over(&locks, &locked).await;
+        let mut transaction = LockingTransaction::lock(&locks, &locked).await;
         let mut writes = JoinSet::new();
         let (one, two) = (targets[0].id(), targets[1].id());
         let (creating, updating) = (by_actor.clone(), by_actor.clone());
@@ -243,40 +245,41 @@ pub(crate) async fn rejects_waiting_writes_whose_actor_was_revoked(database: Tes
             let filter = TokenFilter::new().with_subject(subject);
             bulk.revoke_where(filter, 3).await.map(drop)
         });
-        // A caller without rights may rotate its own token, which has none either.
-        if end != stripped {
+        // A caller without rights may still rotate its own token, which has no rights either.
+        if change != stripped {
             let own = actor.record().id();
             writes.spawn(async move { by_actor.rotate(own, Duration::ZERO).await.map(drop) });
         }
         let count = u32::try_from(writes.len()).unwrap();
         reached.acquire_many(count).await.unwrap().forget();
-        wait_for_blocked_transactions(&watching, count.into()).await;
+        wait_for_blocked_transactions(&monitor, count.into()).await;
         let own = actor.record().id().as_i64();
-        held.run(format!(
-            "UPDATE service_tokens SET {end}, revision = revision + 1 WHERE id = {own}"
-        ))
-        .await;
-        held.commit().await;
+        transaction
+            .run(format!(
+                "UPDATE service_tokens SET {change}, revision = revision + 1 WHERE id = {own}"
+            ))
+            .await;
+        transaction.commit().await;
         for outcome in writes.join_all().await {
             let is_expected = match &outcome {
                 Err(LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_))) => {
-                    end != stripped
+                    change != stripped
                 }
                 Err(LifecycleError::Unauthorized(AuthorityError::EscalationDenied { .. })) => {
-                    end == stripped
+                    change == stripped
                 }
                 _ => false,
             };
-            assert!(is_expected, "{end}: {outcome:?}");
+            assert!(is_expected, "{change}: {outcome:?}");
         }
         for target in &targets {
             let stored = store.get(target.id()).await.unwrap().unwrap();
-            assert_eq!(fields(&stored), fields(target), "{end}");
+            assert_eq!(fields(&stored), fields(target), "{change}");
         }
         let created = TokenFilter::new().with_name("created");
-        assert_eq!(store.count(&created, at(1)).await.unwrap(), 0, "{end}");
+        assert_eq!(store.count(&created, at(1)).await.unwrap(), 0, "{change}");
         let own = store.get(actor.record().id()).await.unwrap().unwrap();
-        assert_eq!(own.revision(), 2, "{end}");
+        assert_eq!(own.revision(), 2, "{change}");
     }
 }
 
@@ -290,7 +293,7 @@ pub(crate) async fn allows_one_of_ten_concurrent_rotations(database: TestDatabas
         let (id, start) = (token.record().id(), Arc::new(Barrier::new(10)));
         let mut rotations = JoinSet::new();
         for number in 0..10 {
-            let by_holder = holder(&nodes[number % 2], &token).await;
+            let by_holder = acting_for(&nodes[number % 2], &token).await;
             let start = Arc::clone(&start);
             rotations.spawn(async move {
                 start.wait().await;
@@ -329,13 +332,13 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
             admins.push(tokens(&nodes[0]).create(admin).await.unwrap());
         }
         let start = Arc::new(Barrier::new(2));
-        let mut ends = JoinSet::new();
+        let mut removals = JoinSet::new();
         for (number, node) in nodes.iter().enumerate() {
             let id = admins[number].record().id();
-            // Each is ended by the other one.
-            let by_other = holder(node, &admins[1 - number]).await;
+            // Each administrator removes the other one.
+            let by_other = acting_for(node, &admins[1 - number]).await;
             let start = Arc::clone(&start);
-            ends.spawn(async move {
+            removals.spawn(async move {
                 start.wait().await;
                 match (round + number) % 3 {
                     0 => by_other.revoke(id).await.map(drop),
@@ -347,11 +350,11 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
                 }
             });
         }
-        let outcomes = ends.join_all().await;
-        let (done, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-        assert_eq!(done.len(), 1, "round {round}: {refused:?}");
-        // The second one was revoked by the first before it could revoke that one.
-        for outcome in refused {
+        let outcomes = removals.join_all().await;
+        let (done, rejected): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!(done.len(), 1, "round {round}: {rejected:?}");
+        // The first removal has ended the authority for the second one.
+        for outcome in rejected {
             let is_expected = matches!(
                 outcome,
                 Err(LifecycleError::Unauthorized(
@@ -362,20 +365,20 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
         }
         clear_admins(&nodes[0], round).await;
     }
-    // Also by an operator, whose authority does not end.
+    // The same applies to an operator, whose authority does not end.
     for round in 0..20 {
-        let mut ends = JoinSet::new();
+        let mut removals = JoinSet::new();
         let start = Arc::new(Barrier::new(2));
         for node in &nodes {
             let admin = NewToken::new("admin").with_scopes(["**"]);
             let id = tokens(node).create(admin).await.unwrap().record().id();
             let (operator, start) = (tokens(node), Arc::clone(&start));
-            ends.spawn(async move {
+            removals.spawn(async move {
                 start.wait().await;
                 operator.revoke(id).await.map(drop)
             });
         }
-        let outcomes = ends.join_all().await;
+        let outcomes = removals.join_all().await;
         let is_one = matches!(
             &outcomes[..],
             [Ok(()), Err(LifecycleError::LastAdmin)] | [Err(LifecycleError::LastAdmin), Ok(())]
@@ -385,7 +388,7 @@ pub(crate) async fn concurrent_revocations_keep_one_admin(database: TestDatabase
     }
 }
 
-/// Ends the one administrator that must have remained.
+/// Asserts that one administrator remains, and revokes it.
 async fn clear_admins(store: &Store, round: usize) {
     let request = ListRequest::new(TokenFilter::new().without_revoked(), at(1));
     let records = store.list(&request.with_limit(1000)).await.unwrap().records;
@@ -411,7 +414,7 @@ pub(crate) async fn writes_by_each_others_actors_do_not_deadlock(database: TestD
     let mut tasks = JoinSet::new();
     for number in 0..2 {
         let target = actors[1 - number].record().id();
-        let by_actor = holder(&nodes[number], &actors[number]).await;
+        let by_actor = acting_for(&nodes[number], &actors[number]).await;
         let updating = by_actor.clone();
         tasks.spawn(async move {
             for round in 0..ROUNDS {
@@ -464,14 +467,14 @@ pub(crate) async fn revokes_an_actor_that_writes_continuously(database: TestData
         store_with_long_lock_timeout(&database).await,
         store_with_long_lock_timeout(&database).await,
     ];
-    // With the default deadline.
-    let operator = ServiceTokens::new(WriteCounter::over(&database.open().await));
+    // This store has the default deadline.
+    let operator = ServiceTokens::new(WriteCounter::new(&database.open().await));
     for round in 0..5 {
         let actor = operator.create(new("actor")).await.unwrap();
         let mut writes = JoinSet::new();
         let written = Arc::new(Semaphore::new(0));
         for number in 0..WRITERS {
-            let by_actor = holder(&nodes[number % 2], &actor).await;
+            let by_actor = acting_for(&nodes[number % 2], &actor).await;
             let written = Arc::clone(&written);
             writes.spawn(async move {
                 loop {

@@ -1,4 +1,4 @@
-//! The management API answers every bad input alike on memory, SQLite and PostgreSQL.
+//! The management API responds to bad input in the same way on memory, SQLite and PostgreSQL.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use tower_service_token::registry::TokenRegistry;
 
 use crate::database::TestDatabase;
 
-/// The API over one store, with a token to change.
+/// The API of one store, with a token to change.
 struct Api {
     app: Router,
     admin: String,
     id: String,
 }
 
-/// A response without the parts that differ between two stores.
+/// A response without the values that differ between two stores.
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct ComparableResponse {
     status: u16,
     content_type: Option<String>,
     body: Value,
 }
 
 impl Api {
-    async fn over(store: Arc<dyn TokenRegistry>) -> Self {
+    async fn new(store: Arc<dyn TokenRegistry>) -> Self {
         let managed = ApiFixture::new(MemoryStore::new(), store).await;
         let api = ManagementApi::new(managed.tokens.clone(), managed.layer.clone());
         let mut api = Self {
@@ -44,9 +44,9 @@ impl Api {
         api
     }
 
-    async fn send(&self, call: &str, body: &str) -> ApiResponse {
-        let (method, path) = call.split_once(' ').unwrap();
-        let call = format!("{method} /service-tokens{path}").replace("{id}", &self.id);
+    async fn send(&self, request: &str, body: &str) -> ApiResponse {
+        let (method, path) = request.split_once(' ').unwrap();
+        let request = format!("{method} /service-tokens{path}").replace("{id}", &self.id);
         let headers = |request: http::request::Builder| {
             let request = request.header("x-api-key", &self.admin);
             if body.is_empty() {
@@ -55,23 +55,23 @@ impl Api {
                 request.header("content-type", "application/json")
             }
         };
-        ApiResponse::send(&self.app, &call, headers, body).await
+        ApiResponse::send(&self.app, &request, headers, body).await
     }
 
-    async fn answer(&self, call: &str, body: &str) -> Answer {
-        let response = self.send(call, body).await;
+    async fn comparable_response(&self, request: &str, body: &str) -> ComparableResponse {
+        let response = self.send(request, body).await;
         let content_type = response.headers.get("content-type");
         let content_type = content_type.map(|it| it.to_str().unwrap().to_owned());
         let body = response.body.replace(&self.id, "ID");
         let mut body = serde_json::from_str(&body).unwrap_or(Value::Null);
         for pointer in ["", "/service_token", "/service_tokens/0"] {
-            if let Some(Value::Object(members)) = body.pointer_mut(pointer) {
-                for random in ["id", "hint", "token", "created_by", "next_cursor"] {
-                    members.remove(random);
+            if let Some(Value::Object(fields)) = body.pointer_mut(pointer) {
+                for field in ["id", "hint", "token", "created_by", "next_cursor"] {
+                    fields.remove(field);
                 }
             }
         }
-        Answer {
+        ComparableResponse {
             status: response.status,
             content_type,
             body,
@@ -79,7 +79,7 @@ impl Api {
     }
 }
 
-/// Texts that some database refuses, changes or compares differently.
+/// Returns texts that some database rejects, changes or compares differently.
 fn texts() -> Vec<String> {
     let mut texts: Vec<_> = [
         "",
@@ -170,6 +170,7 @@ fn times() -> [&'static str; 22] {
     ]
 }
 
+/// Returns creation bodies, most of them invalid.
 fn bodies() -> Vec<Value> {
     let mut bodies = Vec::new();
     for text in texts() {
@@ -230,31 +231,31 @@ fn bodies() -> Vec<Value> {
     bodies
 }
 
-/// Queries and bodies that are not JSON values.
-fn other_calls() -> Vec<(String, String)> {
-    let mut calls = Vec::new();
+/// Returns requests with queries and other bodies.
+fn other_requests() -> Vec<(String, String)> {
+    let mut requests = Vec::new();
     for text in texts() {
         let text: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
         for filter in ["name", "role", "scope", "subject", "label", "state"] {
-            calls.push((format!("GET ?{filter}={text}"), String::new()));
+            requests.push((format!("GET ?{filter}={text}"), String::new()));
         }
-        calls.push((format!("GET ?label=k%3D{text}"), String::new()));
-        calls.push((format!("GET ?label={text}%3Dv"), String::new()));
-        calls.push((format!("GET ?cursor={text}"), String::new()));
-        calls.push((format!("GET ?limit={text}"), String::new()));
-        calls.push((format!("GET ?number={text}"), String::new()));
-        calls.push((format!("GET /{text}"), String::new()));
-        calls.push((format!("DELETE /{text}"), String::new()));
+        requests.push((format!("GET ?label=k%3D{text}"), String::new()));
+        requests.push((format!("GET ?label={text}%3Dv"), String::new()));
+        requests.push((format!("GET ?cursor={text}"), String::new()));
+        requests.push((format!("GET ?limit={text}"), String::new()));
+        requests.push((format!("GET ?number={text}"), String::new()));
+        requests.push((format!("GET /{text}"), String::new()));
+        requests.push((format!("DELETE /{text}"), String::new()));
     }
     for time in times() {
         let time: String = form_urlencoded::byte_serialize(time.as_bytes()).collect();
         for filter in ["expires_before", "last_used_before"] {
-            calls.push((format!("GET ?{filter}={time}"), String::new()));
+            requests.push((format!("GET ?{filter}={time}"), String::new()));
         }
     }
     for filter in bodies() {
         let body = json!({ "dry_run": true, "filter": filter });
-        calls.push(("POST /revoke".to_owned(), body.to_string()));
+        requests.push(("POST /revoke".to_owned(), body.to_string()));
     }
     for grace in [
         "",
@@ -268,7 +269,7 @@ fn other_calls() -> Vec<(String, String)> {
         "PT9999999999999S",
     ] {
         let body = json!({ "grace": grace }).to_string();
-        calls.push(("POST /{id}/rotate".to_owned(), body));
+        requests.push(("POST /{id}/rotate".to_owned(), body));
     }
     for body in [
         "",
@@ -277,32 +278,35 @@ fn other_calls() -> Vec<(String, String)> {
         "{\"name\":\"a\",\"name\":\"b\"}",
         "\u{feff}{}",
     ] {
-        for call in ["POST ", "PATCH /{id}", "POST /revoke"] {
-            calls.push((call.to_owned(), body.to_owned()));
+        for request in ["POST ", "PATCH /{id}", "POST /revoke"] {
+            requests.push((request.to_owned(), body.to_owned()));
         }
     }
-    calls
+    requests
 }
 
-pub(crate) async fn bad_inputs_are_answered_as_in_memory(database: TestDatabase) {
-    let memory = Api::over(Arc::new(MemoryStore::new())).await;
-    let stored = Api::over(database.registry().await).await;
-    let mut calls = other_calls();
+pub(crate) async fn bad_inputs_get_the_same_response_as_in_memory(database: TestDatabase) {
+    let memory = Api::new(Arc::new(MemoryStore::new())).await;
+    let stored = Api::new(database.registry().await).await;
+    let mut requests = other_requests();
     for body in bodies() {
-        for call in ["POST ", "PATCH /{id}"] {
-            calls.push((call.to_owned(), body.to_string()));
+        for request in ["POST ", "PATCH /{id}"] {
+            requests.push((request.to_owned(), body.to_string()));
         }
     }
-    let mut refused = 0;
-    for (call, body) in calls {
-        let expected = memory.answer(&call, &body).await;
-        let found = stored.answer(&call, &body).await;
-        assert_eq!(found, expected, "{call} {body}");
-        assert!(expected.status < 500, "{call} {body}: {expected:?}");
-        refused += usize::from(expected.status >= 400);
+    let mut rejected = 0;
+    for (request, body) in requests {
+        let expected = memory.comparable_response(&request, &body).await;
+        let found = stored.comparable_response(&request, &body).await;
+        assert_eq!(found, expected, "{request} {body}");
+        assert!(expected.status < 500, "{request} {body}: {expected:?}");
+        rejected += usize::from(expected.status >= 400);
     }
-    assert!(refused > 500, "{refused}");
-    // Both tokens are in the same state.
-    let shown = stored.answer("GET /{id}", "").await;
-    assert_eq!(shown, memory.answer("GET /{id}", "").await);
+    assert!(rejected > 500, "{rejected}");
+    // Both tokens have the same fields afterwards.
+    let stored_token = stored.comparable_response("GET /{id}", "").await;
+    assert_eq!(
+        stored_token,
+        memory.comparable_response("GET /{id}", "").await
+    );
 }

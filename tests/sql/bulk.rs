@@ -17,12 +17,12 @@ use crate::authority::{find, store_with_long_lock_timeout, tokens};
 use crate::database::{Changes, Server, Store, TestDatabase, at, digest, minted, write};
 use crate::plans::rows;
 
-/// Of so many rows, one in fifty is revoked from the start.
+/// Returns how many of these [rows] are not revoked. One in fifty is revoked.
 fn unrevoked(rows: i64) -> usize {
     usize::try_from(rows - rows / 50).unwrap()
 }
 
-/// A store with an audit trail and this many [rows].
+/// Opens a store with an audit trail and this many [rows].
 async fn populated(database: &TestDatabase, count: i64) -> Store {
     let store = store_with_long_lock_timeout(database)
         .await
@@ -31,17 +31,17 @@ async fn populated(database: &TestDatabase, count: i64) -> Store {
     store
 }
 
-/// Revokes all tokens, in as many calls as it takes; returns their ids and the longest call.
+/// Revokes all tokens in as many calls as needed. Returns their IDs and the duration of the longest call.
 pub(crate) async fn revoke_all(
     tokens: &ServiceTokens,
     mut remaining: usize,
 ) -> (Vec<TokenId>, Duration) {
     let (mut ids, mut longest) = (Vec::new(), Duration::ZERO);
     while remaining > 0 {
-        let begun = Instant::now();
+        let started = Instant::now();
         let done = tokens.revoke_where(TokenFilter::new(), remaining).await;
         let done = done.unwrap();
-        longest = longest.max(begun.elapsed());
+        longest = longest.max(started.elapsed());
         assert_eq!(done.ids.len() + done.remaining, remaining);
         remaining = done.remaining;
         ids.extend(done.ids);
@@ -50,11 +50,11 @@ pub(crate) async fn revoke_all(
 }
 
 pub(crate) async fn revokes_thousands_of_tokens_with_their_events(database: TestDatabase) {
-    const MANY: i64 = 5000;
-    let store = populated(&database, MANY).await;
-    let (revoked, longest) = revoke_all(&tokens(&store), unrevoked(MANY)).await;
+    const ROWS: i64 = 5000;
+    let store = populated(&database, ROWS).await;
+    let (revoked, longest) = revoke_all(&tokens(&store), unrevoked(ROWS)).await;
     assert!(longest < Duration::from_secs(20), "{longest:?}");
-    assert_eq!(revoked.len(), unrevoked(MANY));
+    assert_eq!(revoked.len(), unrevoked(ROWS));
     let pool = database.pool(1).await;
     let count = async |condition: &str| {
         pool.number(&format!("SELECT COUNT(*) FROM {condition}"))
@@ -67,7 +67,7 @@ pub(crate) async fn revokes_thousands_of_tokens_with_their_events(database: Test
     let distinct = "(SELECT DISTINCT token_id FROM service_token_events) AS ids";
     assert_eq!(count(distinct).await, expected);
     assert_eq!(count("service_token_events").await, expected);
-    // The newest first: the order in which they were revoked, from its end.
+    // The trail lists the newest event first, which is the reverse of the order of revocation.
     let events = store.audit_trail(None, 1000).await.unwrap();
     let newest: Vec<_> = events.iter().map(AuditEvent::token_id).collect();
     let last: Vec<_> = revoked.iter().rev().take(1000).copied().collect();
@@ -84,19 +84,19 @@ pub(crate) async fn revokes_thousands_of_tokens_with_their_events(database: Test
     }
 }
 
-/// Takes a minute, so that `.ci/long` runs it and nothing else does. Prints its figures.
+/// Takes a minute, so only `.ci/long` runs it. Prints its figures.
 pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(database: TestDatabase) {
-    const MANY: i64 = 200_000;
-    let store = populated(&database, MANY).await;
+    const ROWS: i64 = 200_000;
+    let store = populated(&database, ROWS).await;
     if database.is_postgres() {
         database.run("VACUUM ANALYZE service_tokens").await;
     }
-    // From here on, the peak is that of the revocation.
+    // Reset the peak, so that it is the peak of the revocation.
     let _ = fs::write("/proc/self/clear_refs", "5");
     let resident = memory("VmRSS:");
-    let (begun, tokens) = (Instant::now(), tokens(&store));
-    let (revoked, longest) = revoke_all(&tokens, unrevoked(MANY)).await;
-    let elapsed = begun.elapsed();
+    let (started, tokens) = (Instant::now(), tokens(&store));
+    let (revoked, longest) = revoke_all(&tokens, unrevoked(ROWS)).await;
+    let elapsed = started.elapsed();
     let peak = memory("VmHWM:");
     let name = if database.is_postgres() {
         "PostgreSQL"
@@ -108,7 +108,7 @@ pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(database: Te
          peak {peak} MiB",
         revoked.len()
     );
-    assert_eq!(revoked.len(), unrevoked(MANY));
+    assert_eq!(revoked.len(), unrevoked(ROWS));
     let pool = database.pool(1).await;
     let events = "SELECT COUNT(*) FROM service_token_events";
     let expected = i64::try_from(revoked.len()).unwrap();
@@ -117,7 +117,7 @@ pub(crate) async fn revokes_two_hundred_thousand_tokens_in_a_minute(database: Te
     assert!(longest < Duration::from_secs(20), "{longest:?}");
 }
 
-/// A figure of this process in MiB, or 0 where the system has no such file.
+/// Returns a memory figure of this process in MiB, or 0 if the system has no `/proc`.
 fn memory(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -126,15 +126,15 @@ fn memory(name: &str) -> u64 {
 }
 
 pub(crate) async fn notifies_other_nodes_of_each_revocation(database: TestDatabase) {
-    const MANY: i64 = 2000;
-    let here = store_with_long_lock_timeout(&database).await.watching();
-    let there = populated(&database, MANY).await;
-    let changes = Changes::of(&here);
+    const ROWS: i64 = 2000;
+    let local = store_with_long_lock_timeout(&database).await.watching();
+    let remote = populated(&database, ROWS).await;
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
-    let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
+    let (revoked, _) = revoke_all(&tokens(&remote), unrevoked(ROWS)).await;
     let last = minted();
-    there.insert(&write(&last)).await.unwrap();
-    // Changes in the order of the changes, so that what comes before the last one is complete.
+    remote.insert(&write(&last)).await.unwrap();
+    // Notifications arrive in the order of the changes, so all earlier ones precede the last.
     let is_last = |change: &TokenChange| is_of(change, last.id());
     let all = changes.until(is_last).await;
     let changes: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
@@ -143,27 +143,27 @@ pub(crate) async fn notifies_other_nodes_of_each_revocation(database: TestDataba
     }
 }
 
-fn is_of(change: &TokenChange, wanted: TokenId) -> bool {
-    id_of(change) == Some(wanted)
+fn is_of(change: &TokenChange, id: TokenId) -> bool {
+    id_of(change) == Some(id)
 }
 
 /// SQLite keeps the last 10,000 changes for other nodes.
 pub(crate) async fn nodes_miss_no_pruned_revocations(database: TestDatabase) {
-    const MANY: i64 = 12_000;
-    let here = store_with_long_lock_timeout(&database).await;
-    let there = populated(&database, MANY).await;
-    let changes = Changes::of(&here);
+    const ROWS: i64 = 12_000;
+    let local = store_with_long_lock_timeout(&database).await;
+    let remote = populated(&database, ROWS).await;
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
-    let (revoked, _) = revoke_all(&tokens(&there), unrevoked(MANY)).await;
+    let (revoked, _) = revoke_all(&tokens(&remote), unrevoked(ROWS)).await;
     let pool = database.pool(1).await;
-    let kept = "SELECT COUNT(*) FROM service_token_changes";
-    assert_eq!(pool.number(kept).await, 10_000);
+    let logged = "SELECT COUNT(*) FROM service_token_changes";
+    assert_eq!(pool.number(logged).await, 10_000);
     let last = minted();
-    there.insert(&write(&last)).await.unwrap();
-    // Either the node kept up, or it learns that anything may have changed.
+    remote.insert(&write(&last)).await.unwrap();
+    // The node receives either every change or the notification that anything may have changed.
     let is_everything = |change: &TokenChange| matches!(change, TokenChange::Everything);
-    let is_end = |change: &TokenChange| is_everything(change) || is_of(change, last.id());
-    let all = changes.until(is_end).await;
+    let is_last_expected = |change: &TokenChange| is_everything(change) || is_of(change, last.id());
+    let all = changes.until(is_last_expected).await;
     let changes: BTreeSet<TokenId> = all.iter().filter_map(id_of).collect();
     let is_notified = |id: &TokenId| changes.contains(id);
     assert!(all.iter().any(is_everything) || revoked.iter().all(is_notified));
@@ -188,14 +188,14 @@ pub(crate) async fn bulk_revocation_releases_reserved_names(database: TestDataba
     let revoked = unique.revoke_where(filter, 20).await.unwrap();
     assert_eq!(revoked.ids.len(), 20);
     for number in 0..20 {
-        let again = unique.create(new(number)).await.unwrap();
-        assert!(find(&store, again.expose_secret()).await.is_ok());
+        let created = unique.create(new(number)).await.unwrap();
+        assert!(find(&store, created.expose_secret()).await.is_ok());
     }
 }
 
-/// Revokes the same tokens by one call in one database and one by one in another: each column and
-/// each event is the same.
-pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
+/// Revokes the same tokens in one call in one database, and one by one in another. Each column and each
+/// event must be the same.
+pub(crate) async fn bulk_update_stores_the_same_rows_as_single_updates(database: TestDatabase) {
     let other = match &database {
         TestDatabase::Sqlite(_) => TestDatabase::sqlite(),
         TestDatabase::Postgres { server, .. } => {
@@ -207,7 +207,7 @@ pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
     let records: Vec<TokenRecord> = (0..60).map(varied).collect();
     let revocations: Vec<Write> = records.iter().map(revocation).collect();
     let mut dumps = Vec::new();
-    for (database, at_once) in [(&database, true), (&other, false)] {
+    for (database, in_bulk) in [(&database, true), (&other, false)] {
         let store = database.open().await.keep_audit_trail();
         let store = store.with_deadline(Duration::from_secs(60));
         for (number, record) in records.iter().enumerate() {
@@ -215,7 +215,7 @@ pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
             store.insert(&insertion).await.unwrap();
         }
         store.touch(&[(records[3].id(), at(77))]).await.unwrap();
-        if at_once {
+        if in_bulk {
             for outcome in store.update_many(&revocations).await {
                 outcome.unwrap();
             }
@@ -227,12 +227,12 @@ pub(crate) async fn bulk_update_equals_single_updates(database: TestDatabase) {
         dumps.push(dump(database).await);
     }
     other.remove().await;
-    let [at_once, one_by_one] = &dumps[..] else {
+    let [in_bulk, one_by_one] = &dumps[..] else {
         unreachable!("two databases")
     };
-    for (at_once, one_by_one) in at_once.iter().zip(one_by_one) {
-        assert_eq!(at_once, one_by_one);
-        assert!(at_once.lines().count() >= records.len());
+    for (in_bulk, one_by_one) in in_bulk.iter().zip(one_by_one) {
+        assert_eq!(in_bulk, one_by_one);
+        assert!(in_bulk.lines().count() >= records.len());
     }
 }
 
@@ -261,7 +261,7 @@ fn varied(number: u64) -> TokenRecord {
     }
 }
 
-/// Most change the state alone, some more than that.
+/// Returns a write that revokes the token. Some also change other fields.
 fn revocation(record: &TokenRecord) -> Write {
     let number = record.revision();
     let mut after = record
@@ -282,7 +282,7 @@ fn revocation(record: &TokenRecord) -> Write {
     Write::new(after, event.with_change(change)).reserve_name(number.is_multiple_of(2))
 }
 
-/// All columns of all rows, a text for each table. Of events, all but the number.
+/// Returns all columns of all rows, as one text for each table. Events are dumped without their number.
 async fn dump(database: &TestDatabase) -> Vec<String> {
     let pool = database.pool(1).await;
     let events = "SELECT at, actor, action, token_id, changes, client_address \

@@ -29,18 +29,21 @@ pub(crate) async fn closed_stores_are_unavailable(database: TestDatabase) {
     }
     assert_eq!(store.feed_status(), FeedStatus::NotUsed);
     // A later subscription starts no task.
-    let late = Changes::of(&store);
+    let later = Changes::of(&store);
     if database.is_postgres() {
         let pool = database.pool(1).await;
-        let others = "SELECT COUNT(*) FROM pg_stat_activity \
+        let other_sessions = "SELECT COUNT(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        let begun = Instant::now();
-        while pool.number(others).await != 0 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not closed");
+        let started = Instant::now();
+        while pool.number(other_sessions).await != 0 {
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "the store still has sessions"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    assert!(late.take().is_empty());
+    assert!(later.take().is_empty());
     assert!(
         database
             .open()
@@ -75,7 +78,7 @@ pub(crate) async fn last_close_leaves_one_complete_file(database: TestDatabase) 
     }
     first.close().await;
     second.insert(&write(&minted())).await.unwrap();
-    assert!(files(&database).len() > 1, "the second one still runs");
+    assert!(files(&database).len() > 1, "the second store is still open");
     second.close().await;
     assert_eq!(files(&database), ["tokens.db"]);
     let copy = database.file().with_file_name("copy.db");

@@ -1,4 +1,4 @@
-//! The public conformance kit, each of its rules on a database of its own.
+//! The public conformance kit, with a separate database for each rule.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tower_service_token::testing::conformance;
 use crate::database::TestDatabase;
 
 pub(crate) async fn passes_the_conformance_kit(database: TestDatabase) {
-    // What the kit returns need not be sent between threads, so it stays on one.
+    // The future of the kit is not `Send`, so it runs on one thread.
     let runtime = Handle::current();
     let check = tokio::task::spawn_blocking(move || runtime.block_on(check(database)));
     check.await.unwrap();

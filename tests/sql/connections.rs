@@ -1,4 +1,4 @@
-//! Which connections of a store are replaced after a failure, and which are not.
+//! Replacement of connections after a failure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use test_support::stall::Stopwatch;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 
 use crate::database::{Server, Store, TestDatabase, at};
-use crate::replicas::{BOUND, Frozen, Replicas, on_a_thread};
+use crate::replicas::{Frozen, MAX_RECOVERY, Replicas, on_blocking_thread};
 use crate::sessions::locked;
 
 const CONNECTIONS: usize = 8;
 
-/// Reads on several connections at once, none of which waits for the table of tokens.
-async fn read_at_once(store: &Store) {
+/// Reads on several connections concurrently. The reads do not need the locked table.
+async fn read_concurrently(store: &Store) {
     let reads = (0..CONNECTIONS).map(|_| store.state());
     for state in futures::future::join_all(reads).await {
         state.unwrap();
     }
 }
 
-/// The idle sessions of the database that `condition` holds for.
+/// Returns the idle sessions of the database that match `condition`.
 async fn sessions(database: &TestDatabase, condition: &str) -> BTreeSet<String> {
     let pool = database.pool(1).await;
     let statement = format!(
@@ -34,11 +34,11 @@ async fn sessions(database: &TestDatabase, condition: &str) -> BTreeSet<String> 
     pids.split(' ').map(str::to_owned).collect()
 }
 
-/// The sessions that the store reads by.
+/// Returns the sessions that the store uses for reads.
 async fn readers(database: &TestDatabase, store: &Store) -> BTreeSet<String> {
-    // The connection that opened the store is replaced, as its deadline was another one.
+    // The store replaces the connection that opened it, because its deadline differs.
     for _ in 0..3 {
-        read_at_once(store).await;
+        read_concurrently(store).await;
     }
     let readers = sessions(database, "query LIKE 'SELECT store_id%'").await;
     assert!(readers.len() > CONNECTIONS / 2, "{readers:?}");
@@ -52,29 +52,37 @@ pub(crate) async fn slow_statements_close_only_their_connection(database: TestDa
     let request = ListRequest::new(TokenFilter::new(), at(1));
     store.list(&request).await.unwrap_err();
     for _ in 0..3 {
-        read_at_once(&store).await;
+        read_concurrently(&store).await;
     }
-    let kept = sessions(&database, "TRUE").await;
-    let kept = kept.intersection(&before).count();
-    assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
+    let remaining = sessions(&database, "TRUE").await;
+    let remaining = remaining.intersection(&before).count();
+    assert!(
+        remaining + 1 >= before.len(),
+        "{remaining} of {}",
+        before.len()
+    );
 }
 
-/// Its connection is still busy when it goes back to the pool.
-pub(crate) async fn abandoned_statements_close_only_their_connection(database: TestDatabase) {
+/// The connection is still busy when it returns to the pool.
+pub(crate) async fn cancelled_statements_close_only_their_connection(database: TestDatabase) {
     database.open().await;
     let (store, _holder) = locked(&database, "LOCK TABLE service_tokens").await;
     let before = readers(&database, &store).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let listed = tokio::time::timeout(Duration::from_millis(100), store.list(&request)).await;
-    assert!(listed.is_err(), "nothing waited for the lock");
-    let begun = Stopwatch::start();
-    // Longer than a connection may take to go back.
-    while begun.elapsed_without_stalls() < Duration::from_millis(1500) {
-        read_at_once(&store).await;
+    assert!(listed.is_err(), "the listing did not wait for the lock");
+    let started = Stopwatch::start();
+    // This is longer than a connection may take to return to the pool.
+    while started.elapsed_without_stalls() < Duration::from_millis(1500) {
+        read_concurrently(&store).await;
     }
-    let kept = sessions(&database, "TRUE").await;
-    let kept = kept.intersection(&before).count();
-    assert!(kept + 1 >= before.len(), "{kept} of {}", before.len());
+    let remaining = sessions(&database, "TRUE").await;
+    let remaining = remaining.intersection(&before).count();
+    assert!(
+        remaining + 1 >= before.len(),
+        "{remaining} of {}",
+        before.len()
+    );
 }
 
 pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
@@ -84,11 +92,11 @@ pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
     let database = TestDatabase::Postgres { server, url };
     let store = database.open().await;
     let before = readers(&database, &store).await;
-    let begun = Stopwatch::start();
-    // Longer than between two attempts to find a server that accepts changes.
-    while begun.elapsed_without_stalls() < Duration::from_millis(2500) {
+    let started = Stopwatch::start();
+    // This is longer than the interval between two attempts to find a server that accepts changes.
+    while started.elapsed_without_stalls() < Duration::from_millis(2500) {
         store.check_writable().await.unwrap_err();
-        read_at_once(&store).await;
+        read_concurrently(&store).await;
     }
     let after = sessions(&database, "TRUE").await;
     let lost: Vec<_> = before.difference(&after).collect();
@@ -97,13 +105,13 @@ pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
 
 pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabase) {
     let replicas = Replicas::new().await;
-    read_at_once(&replicas.store).await;
-    on_a_thread(&replicas.primary, Postgres::freeze).await;
+    read_concurrently(&replicas.store).await;
+    on_blocking_thread(&replicas.primary, Postgres::suspend).await;
     let frozen = Frozen(Arc::clone(&replicas.primary));
-    replicas.name.move_to(replicas.standby.address());
-    on_a_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.recovers().await;
-    assert!(took < BOUND, "{took:?}");
+    replicas.proxy.move_to(replicas.standby.address());
+    on_blocking_thread(&replicas.standby, Postgres::promote).await;
+    let elapsed = replicas.wait_for_recovery().await;
+    assert!(elapsed < MAX_RECOVERY, "{elapsed:?}");
     replicas.assert_recovered().await;
     drop(frozen);
 }

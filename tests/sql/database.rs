@@ -1,4 +1,4 @@
-//! A database per test, and stores that are opened in it.
+//! A database for each test, and the stores in it.
 
 use std::fs;
 use std::ops::Deref;
@@ -70,7 +70,7 @@ impl TestDatabase {
     pub(crate) fn file(&self) -> PathBuf {
         match self {
             Self::Sqlite(folder) => folder.join("tokens.db"),
-            Self::Postgres { .. } => panic!("PostgreSQL is no file"),
+            Self::Postgres { .. } => panic!("a PostgreSQL database is not a file"),
         }
     }
 
@@ -92,7 +92,7 @@ impl TestDatabase {
         }
     }
 
-    /// With a deadline that no operation misses on a busy machine.
+    /// Opens a store with a deadline that no operation exceeds on a busy machine.
     pub(crate) async fn try_open(&self) -> Result<Store, OpenStoreError> {
         let store = match self {
             Self::Sqlite(_) => SqliteStore::open(self.file()).await.map(Store::Sqlite),
@@ -101,7 +101,7 @@ impl TestDatabase {
         store.map(|store| store.with_deadline(Duration::from_secs(60)))
     }
 
-    /// A pool for the test's own statements, or for a store.
+    /// Creates a pool for statements of the test or for a store.
     pub(crate) async fn pool(&self, size: u32) -> TestPool {
         match self {
             Self::Sqlite(_) => {
@@ -120,7 +120,7 @@ impl TestDatabase {
         }
     }
 
-    /// Runs statements of the test's own.
+    /// Runs SQL statements, without a store.
     pub(crate) async fn run(&self, statements: &str) {
         self.pool(1).await.run(statements).await;
     }
@@ -180,7 +180,7 @@ impl TestPool {
     }
 }
 
-/// Either store; as a registry it is used through `Deref`.
+/// A store of either database. `Deref` gives access to `TokenRegistry`.
 #[derive(Clone)]
 pub(crate) enum Store {
     Sqlite(SqliteStore),
@@ -225,7 +225,7 @@ impl Store {
             Self::Sqlite(store) => store.state().await,
             Self::Postgres(store) => store.state().await,
         }
-        .map(|state| state.expect("the owner of the tables may read them"))
+        .map(|state| state.expect("the role may read the tables"))
     }
 
     pub(crate) async fn mark_initialized(&self, at: SystemTime) {
@@ -249,7 +249,7 @@ impl Store {
         }
     }
 
-    /// Short, to keep the tests fast.
+    /// Sets a short watch interval, to keep the tests fast.
     pub(crate) fn watching(self) -> Self {
         match self {
             Self::Sqlite(store) => {
@@ -299,18 +299,18 @@ impl Changes {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// Waits for a change that matches, and returns all changes so far.
-    pub(crate) async fn until(&self, is: impl Fn(&TokenChange) -> bool) -> Vec<TokenChange> {
+    /// Waits for a change that matches. Returns all changes up to now.
+    pub(crate) async fn until(&self, matches: impl Fn(&TokenChange) -> bool) -> Vec<TokenChange> {
         let mut all = Vec::new();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(60) {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(60) {
             all.extend(self.take());
-            if all.iter().any(&is) {
+            if all.iter().any(&matches) {
                 return all;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("not notified, only {all:?}");
+        panic!("no matching change in {all:?}");
     }
 
     /// Waits for the notification that a feed publishes when it starts.
@@ -320,6 +320,7 @@ impl Changes {
     }
 }
 
+/// Returns the time this many milliseconds after the Unix epoch.
 pub(crate) fn at(millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
@@ -332,11 +333,12 @@ pub(crate) fn digest(text: &str) -> TokenDigest {
     TokenDigest::of(text)
 }
 
-/// A record of a token just minted.
+/// Returns the record of a new token.
 pub(crate) fn minted() -> TokenRecord {
     TokenRecord::from(&TokenFormat::default().mint().unwrap())
 }
 
+/// Returns a write of this record with an audit event.
 pub(crate) fn write(record: &TokenRecord) -> Write {
     let event = AuditEvent::new(at(1), "a test", AuditAction::Updated, record.id());
     Write::new(record.clone(), event)

@@ -1,7 +1,7 @@
-//! Databases and token files of earlier releases: of the commit bf60f67, the last one before writes
-//! had an authority, of ba5acd0, the last one of schema version 2, and of 3280e16, the last one of
-//! schema version 3. Their `svctok` created the tokens in `fixtures/`: an administrator, a deployer, one
-//! rotated with a grace of a hundred years (none in the file), one disabled and one revoked.
+//! Databases and token files of earlier commits: bf60f67, the last one before writes had an authority,
+//! ba5acd0, the last one with schema version 2, and 3280e16, the last one with schema version 3. Their
+//! `svctok` created the tokens in `fixtures/`: an administrator, a deployer, a rotated token with a grace
+//! period of a hundred years (none in the file), a disabled one and a revoked one.
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tower_service_token::store::{DenialKind, TokenRecord};
 use crate::authority::find;
 use crate::database::{Store, TestDatabase, at};
 
-/// The secrets of the tokens of a fixture, which are of use nowhere else.
+/// The secrets of the tokens of a fixture. They are valid nowhere else.
 struct Secrets {
     admin: &'static str,
     deployer: &'static str,
@@ -24,7 +24,7 @@ struct Secrets {
     revoked: &'static str,
 }
 
-/// What a release left.
+/// The databases of a release.
 struct Release {
     sqlite: (&'static [u8], Secrets),
     postgres: (&'static str, Secrets),
@@ -34,7 +34,7 @@ struct Release {
 const BF60F67: Release = Release {
     sqlite: (include_bytes!("fixtures/bf60f67.db"), SQLITE_1),
     postgres: (include_str!("fixtures/bf60f67.sql"), POSTGRES_1),
-    // The names of actors had no kind then.
+    // In this release, the names of actors had no kind.
     creator: "operator",
 };
 
@@ -114,8 +114,8 @@ const FILE: Secrets = Secrets {
     revoked: "svctok-60pEsW9tWj_won6FPJ6t3dixrn6aq8z5OiL2jxpta",
 };
 
-/// Opens the database that the earlier release left.
-async fn restored(database: &TestDatabase, release: Release) -> (Store, Secrets) {
+/// Restores and opens the database of an earlier release.
+async fn restore(database: &TestDatabase, release: Release) -> (Store, Secrets) {
     let secrets = match database {
         TestDatabase::Sqlite(_) => {
             let (file, secrets) = release.sqlite;
@@ -140,32 +140,32 @@ fn tokens(store: &Store) -> ServiceTokens {
 }
 
 pub(crate) async fn opens_databases_of_bf60f67(database: TestDatabase) {
-    opens(&database, BF60F67).await;
+    assert_opens(&database, BF60F67).await;
 }
 
 pub(crate) async fn opens_databases_of_ba5acd0(database: TestDatabase) {
-    opens(&database, BA5ACD0).await;
+    assert_opens(&database, BA5ACD0).await;
 }
 
 pub(crate) async fn opens_databases_of_3280e16(database: TestDatabase) {
-    opens(&database, RELEASE_3280E16).await;
+    assert_opens(&database, RELEASE_3280E16).await;
 }
 
-pub(crate) async fn changes_databases_of_bf60f67(database: TestDatabase) {
-    changes(&database, BF60F67).await;
+pub(crate) async fn tokens_in_databases_of_bf60f67_can_be_changed(database: TestDatabase) {
+    assert_changes(&database, BF60F67).await;
 }
 
-pub(crate) async fn changes_databases_of_ba5acd0(database: TestDatabase) {
-    changes(&database, BA5ACD0).await;
+pub(crate) async fn tokens_in_databases_of_ba5acd0_can_be_changed(database: TestDatabase) {
+    assert_changes(&database, BA5ACD0).await;
 }
 
-pub(crate) async fn changes_databases_of_3280e16(database: TestDatabase) {
-    changes(&database, RELEASE_3280E16).await;
+pub(crate) async fn tokens_in_databases_of_3280e16_can_be_changed(database: TestDatabase) {
+    assert_changes(&database, RELEASE_3280E16).await;
 }
 
 /// The administrator of the earlier release gives a token to an owner, which then manages it.
 pub(crate) async fn owners_manage_tokens_in_databases_of_3280e16(database: TestDatabase) {
-    let (store, secrets) = restored(&database, RELEASE_3280E16).await;
+    let (store, secrets) = restore(&database, RELEASE_3280E16).await;
     let operator = tokens(&store);
     let alice = Owner::new("user:1").with_roles(["deployer"]);
     let alice = operator.clone().acting_for(alice);
@@ -185,9 +185,9 @@ pub(crate) async fn owners_manage_tokens_in_databases_of_3280e16(database: TestD
     assert_eq!(events[0].actor(), "owner:user:1");
 }
 
-async fn opens(database: &TestDatabase, release: Release) {
+async fn assert_opens(database: &TestDatabase, release: Release) {
     let creator = release.creator;
-    let (store, secrets) = restored(database, release).await;
+    let (store, secrets) = restore(database, release).await;
     let request = ListRequest::new(TokenFilter::new(), at(1));
     let records = store.list(&request).await.unwrap().records;
     let names: Vec<_> = records.iter().map(TokenRecord::name).collect();
@@ -223,15 +223,15 @@ async fn opens(database: &TestDatabase, release: Release) {
     }
 }
 
-async fn changes(database: &TestDatabase, release: Release) {
-    let (store, secrets) = restored(database, release).await;
+async fn assert_changes(database: &TestDatabase, release: Release) {
+    let (store, secrets) = restore(database, release).await;
     let earlier_events = store.audit_trail(None, 100).await.unwrap().len();
-    // By the previous secret only at a revision, as with tokens of this release.
+    // A rotation with the previous secret requires a revision, as for tokens of this release.
     let previous = find(&store, secrets.before_rotation).await.unwrap();
     let (id, by_previous) = (previous.id(), tokens(&store).acting_for(previous));
-    let refused = by_previous.rotate(id, Duration::ZERO).await;
+    let rejected = by_previous.rotate(id, Duration::ZERO).await;
     assert!(matches!(
-        refused,
+        rejected,
         Err(LifecycleError::Unauthorized(AuthorityError::PreviousSecret))
     ));
     let revision = store.get(id).await.unwrap().unwrap().revision();
@@ -248,20 +248,20 @@ async fn changes(database: &TestDatabase, release: Release) {
     let update = TokenUpdate::new().with_name("renamed");
     by_admin.update(deployer.id(), update).await.unwrap();
     let by_deployer = tokens(&store).acting_for(deployer);
-    let refused = by_deployer.revoke(admin_id).await;
+    let rejected = by_deployer.revoke(admin_id).await;
     assert!(matches!(
-        refused,
+        rejected,
         Err(LifecycleError::Unauthorized(
             AuthorityError::EscalationDenied { .. }
         ))
     ));
-    let refused = by_admin.revoke(admin_id).await;
-    assert!(matches!(refused, Err(LifecycleError::LastAdmin)));
+    let rejected = by_admin.revoke(admin_id).await;
+    assert!(matches!(rejected, Err(LifecycleError::LastAdmin)));
     let created = by_admin.create(NewToken::new("new")).await.unwrap();
     let expected = format!("token:{admin_id}");
     assert_eq!(created.record().created_by(), Some(&*expected));
 
-    // The deployer, the rotated and the disabled one.
+    // The filter matches the deployer, the rotated token and the disabled token.
     let filter = || TokenFilter::new().with_role("deployer");
     assert_eq!(
         by_admin.preview_revocation(filter()).await.unwrap().count,
@@ -278,11 +278,11 @@ async fn changes(database: &TestDatabase, release: Release) {
         assert_eq!(find(&store, secret).await.unwrap_err(), DenialKind::Revoked);
     }
     let events = store.audit_trail(None, 100).await.unwrap();
-    // A rotation, an update, a creation and three revocations.
+    // The changes are a rotation, an update, a creation and three revocations.
     assert_eq!(events.len() - earlier_events, 6);
 }
 
-/// Named for the sake of its siblings: it has no database.
+/// Uses only the directory of the database.
 #[cfg(feature = "file")]
 pub(crate) async fn reads_token_files_of_an_earlier_release(database: TestDatabase) {
     use tower_service_token::TokenStore;

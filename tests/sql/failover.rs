@@ -1,5 +1,5 @@
-//! A primary and a hot standby behind a name that moves: changes work within 5 s of the primary's
-//! return, and lookups wherever a server answers.
+//! Failover between a primary and a hot standby behind a proxy. Changes succeed within 5 s after a primary
+//! is available, and lookups while any server is available.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +16,15 @@ use crate::database::{Changes, Store, TestDatabase, minted, write};
 use crate::failover_proxy::FailoverProxy;
 #[cfg(feature = "tracing")]
 use crate::failover_proxy::PASSWORD;
-use crate::replicas::{BOUND, Frozen, Replicas, cause, on_a_thread, server_of};
+use crate::replicas::{Frozen, MAX_RECOVERY, Replicas, cause, on_blocking_thread, server_of};
 #[cfg(feature = "tracing")]
 use crate::replicas::{TIMEOUT, pause};
 
-/// The name leads to the standby for two seconds. Connections to it stay open when it moves back.
-async fn move_name_to_standby_and_back(replicas: &Replicas) -> Duration {
+/// Moves the proxy to the standby for two seconds. Connections to the standby stay open when it moves back.
+async fn move_to_standby_and_back(replicas: &Replicas) -> Duration {
     replicas.find().await;
-    replicas.name.move_to(replicas.standby.address());
-    replicas.name.cut();
+    replicas.proxy.move_to(replicas.standby.address());
+    replicas.proxy.cut();
     let moved = Stopwatch::start();
     while moved.elapsed_without_stalls() < Duration::from_secs(2) {
         replicas.find().await;
@@ -33,71 +33,71 @@ async fn move_name_to_standby_and_back(replicas: &Replicas) -> Duration {
         assert_eq!(cause, expected);
         replicas.store.check_writable().await.unwrap_err();
     }
-    replicas.name.move_to(replicas.primary.address());
-    let took = replicas.recovers().await;
+    replicas.proxy.move_to(replicas.primary.address());
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.store.check_writable().await.unwrap();
     replicas.find().await;
-    took
+    elapsed
 }
 
-pub(crate) async fn recovers_after_the_name_led_to_a_standby(_: TestDatabase) {
+pub(crate) async fn recovers_after_the_proxy_moves_to_a_standby_and_back(_: TestDatabase) {
     let replicas = Replicas::new().await;
-    let took = move_name_to_standby_and_back(&replicas).await;
-    eprintln!("  name moved back: changes work after {took:.1?}");
+    let elapsed = move_to_standby_and_back(&replicas).await;
+    eprintln!("  proxy moved back: changes succeed after {elapsed:.1?}");
 }
 
-pub(crate) async fn application_pools_follow_the_name(_: TestDatabase) {
+pub(crate) async fn application_pools_follow_the_proxy(_: TestDatabase) {
     let replicas = Replicas::with(async |url| {
         let pool = PgPoolOptions::new().max_connections(8);
         let pool = pool.idle_timeout(None).max_lifetime(None);
         let pool = pool.connect(&url).await.unwrap();
         PostgresStore::with_pool(pool).await.unwrap()
     });
-    let took = move_name_to_standby_and_back(&replicas.await).await;
-    eprintln!("  name moved back, your own pool: changes work after {took:.1?}");
+    let elapsed = move_to_standby_and_back(&replicas.await).await;
+    eprintln!("  proxy moved back, pool of the application: changes succeed after {elapsed:.1?}");
 }
 
-/// The primary is stopped, the name moves to the standby, and the standby is promoted.
+/// Stops the primary, moves the proxy to the standby and promotes the standby.
 async fn fail_over(replicas: &mut Replicas) -> Duration {
     replicas.find().await;
-    on_a_thread(&replicas.primary, |primary| primary.stop(Stop::Immediate)).await;
+    on_blocking_thread(&replicas.primary, |primary| primary.stop(Stop::Immediate)).await;
     cause(&replicas.change().await.unwrap_err());
-    replicas.name.move_to(replicas.standby.address());
+    replicas.proxy.move_to(replicas.standby.address());
     replicas.find().await;
     cause(&replicas.change().await.unwrap_err());
-    on_a_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.recovers().await;
+    on_blocking_thread(&replicas.standby, Postgres::promote).await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.find().await;
     replicas.primary = Arc::clone(&replicas.standby);
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_a_promotion(_: TestDatabase) {
-    let took = fail_over(&mut Replicas::new().await).await;
-    eprintln!("  promoted: changes work after {took:.1?}");
+    let elapsed = fail_over(&mut Replicas::new().await).await;
+    eprintln!("  promoted: changes succeed after {elapsed:.1?}");
 }
 
 async fn crash_and_restart(replicas: &Replicas) -> Duration {
     replicas.find().await;
-    on_a_thread(&replicas.primary, |primary| {
+    on_blocking_thread(&replicas.primary, |primary| {
         primary.crash();
         primary.start();
     })
     .await;
-    let took = replicas.recovers().await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.assert_recovered().await;
     replicas.find().await;
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_the_primary_restarts(_: TestDatabase) {
-    let took = crash_and_restart(&Replicas::new().await).await;
-    eprintln!("  killed and restarted: changes work after {took:.1?}");
+    let elapsed = crash_and_restart(&Replicas::new().await).await;
+    eprintln!("  killed and restarted: changes succeed after {elapsed:.1?}");
 }
 
-/// The primary hangs in the midst of lookups, and the standby is promoted instead.
+/// Freezes the primary during lookups and promotes the standby.
 async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Duration {
     changes.take();
     let done = Arc::new(AtomicBool::new(false));
@@ -107,18 +107,18 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
         tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
                 match store.find_by_digest(&digest).await {
-                    Ok(found) => assert!(found.is_some(), "a good token was not found"),
+                    Ok(found) => assert!(found.is_some(), "a valid token was not found"),
                     Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
                 }
             }
         })
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    on_a_thread(&replicas.primary, Postgres::freeze).await;
+    on_blocking_thread(&replicas.primary, Postgres::suspend).await;
     let frozen = Frozen(Arc::clone(&replicas.primary));
-    replicas.name.move_to(replicas.standby.address());
-    on_a_thread(&replicas.standby, Postgres::promote).await;
-    let took = replicas.recovers().await;
+    replicas.proxy.move_to(replicas.standby.address());
+    on_blocking_thread(&replicas.standby, Postgres::promote).await;
+    let elapsed = replicas.wait_for_recovery().await;
     replicas.find().await;
     done.store(true, Ordering::SeqCst);
     for lookups in lookups {
@@ -129,36 +129,36 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
     assert_eq!(replicas.store.feed_status(), FeedStatus::Connected);
     drop(frozen);
     replicas.primary = Arc::clone(&replicas.standby);
-    took
+    elapsed
 }
 
 pub(crate) async fn recovers_after_a_hanging_primary_is_replaced(_: TestDatabase) {
     let mut replicas = Replicas::new().await;
     let changes = Changes::of(&replicas.store);
     changes.wait_for_everything().await;
-    let took = hang_and_fail_over(&mut replicas, &changes).await;
-    eprintln!("  hung and replaced: changes work after {took:.1?}");
+    let elapsed = hang_and_fail_over(&mut replicas, &changes).await;
+    eprintln!("  hung and replaced: changes succeed after {elapsed:.1?}");
 }
 
 pub(crate) async fn hanging_release_does_not_occupy_the_pool(database: TestDatabase) {
     let (_, url) = database.url();
-    let name = FailoverProxy::start(server_of(url)).await;
+    let proxy = FailoverProxy::start(server_of(url)).await;
     let pool = PgPoolOptions::new().max_connections(1);
     let pool = pool.idle_timeout(None).max_lifetime(None);
-    let pool = pool.connect_lazy(&name.url(url)).unwrap();
+    let pool = pool.connect_lazy(&proxy.url(url)).unwrap();
     let store = PostgresStore::with_pool(pool).await.unwrap();
-    let store = Store::Postgres(store).with_deadline(BOUND);
-    name.hold_syncs(true);
+    let store = Store::Postgres(store).with_deadline(MAX_RECOVERY);
+    proxy.hold_syncs(true);
     store.insert(&write(&minted())).await.unwrap();
     let released = Stopwatch::start();
     store.insert(&write(&minted())).await.unwrap();
-    let took = released.elapsed_without_stalls();
-    assert!(took < BOUND, "{took:?}");
+    let elapsed = released.elapsed_without_stalls();
+    assert!(elapsed < MAX_RECOVERY, "{elapsed:?}");
 }
 
 #[cfg(feature = "tracing")]
 pub(crate) async fn logs_feed_loss_and_recovery_once(_: TestDatabase) {
-    // All tasks on one thread, whose log is read.
+    // The log subscriber is per thread, so all tasks run on one thread.
     let logging = tokio::task::spawn_blocking(|| {
         let log = Log::default();
         let guard = log.start();
@@ -171,7 +171,7 @@ pub(crate) async fn logs_feed_loss_and_recovery_once(_: TestDatabase) {
     let text = logging.await.unwrap();
     let lines = text.lines().filter(|line| line.contains("change feed "));
     let lines: Vec<_> = lines.collect();
-    let [lost, back, lost_again] = lines[..] else {
+    let [lost, restored, lost_again] = lines[..] else {
         panic!("{lines:#?}");
     };
     for lost in [lost, lost_again] {
@@ -182,7 +182,7 @@ pub(crate) async fn logs_feed_loss_and_recovery_once(_: TestDatabase) {
         assert!(lost.contains("cause="), "{lost}");
     }
     assert_eq!(
-        back.trim_start(),
+        restored.trim_start(),
         "INFO tower_service_token: change feed restored"
     );
     for line in lines {
@@ -202,43 +202,43 @@ async fn lose_the_feed() {
     assert_eq!(state(), FeedStatus::Lost);
     changes.wait_for_everything().await;
     assert_eq!(state(), FeedStatus::Connected);
-    replicas.name.move_to(replicas.standby.address());
-    replicas.name.cut();
+    replicas.proxy.move_to(replicas.standby.address());
+    replicas.proxy.cut();
     let moved = Stopwatch::start();
     while state() != FeedStatus::Lost {
         assert!(
             moved.elapsed_without_stalls() < TIMEOUT,
-            "the loss is not noticed"
+            "the feed loss is not detected"
         );
         pause().await;
     }
-    // Several attempts fail meanwhile: a standby refuses `LISTEN`.
+    // Several attempts to reconnect fail in this time, because a standby rejects `LISTEN`.
     while moved.elapsed_without_stalls() < Duration::from_secs(2) {
         assert_eq!(state(), FeedStatus::Lost);
         replicas.find().await;
         pause().await;
     }
-    replicas.name.move_to(replicas.primary.address());
+    replicas.proxy.move_to(replicas.primary.address());
     changes.wait_for_everything().await;
     assert_eq!(state(), FeedStatus::Connected);
-    on_a_thread(&replicas.primary, |primary| primary.stop(Stop::Fast)).await;
+    on_blocking_thread(&replicas.primary, |primary| primary.stop(Stop::Fast)).await;
     let stopped = Stopwatch::start();
     while state() != FeedStatus::Lost {
         assert!(
             stopped.elapsed_without_stalls() < TIMEOUT,
-            "the loss is not noticed"
+            "the feed loss is not detected"
         );
         pause().await;
     }
 }
 
-pub(crate) async fn recovers_when_the_name_moves_twenty_times(_: TestDatabase) {
+pub(crate) async fn recovers_when_the_proxy_moves_twenty_times(_: TestDatabase) {
     let replicas = Replicas::new().await;
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
-        longest = longest.max(move_name_to_standby_and_back(&replicas).await);
+        longest = longest.max(move_to_standby_and_back(&replicas).await);
     }
-    eprintln!("  name moved back 20 times: changes work after {longest:.1?} at most");
+    eprintln!("  proxy moved back 20 times: changes succeed after {longest:.1?} at most");
 }
 
 pub(crate) async fn recovers_when_primaries_fail_twenty_times(_: TestDatabase) {
@@ -247,20 +247,21 @@ pub(crate) async fn recovers_when_primaries_fail_twenty_times(_: TestDatabase) {
     let mut longest = [Duration::ZERO; 3];
     for round in 0..20 {
         longest[0] = longest[0].max(crash_and_restart(&replicas).await);
-        let which = 1 + round % 2;
-        let took = if which == 1 {
+        let index = 1 + round % 2;
+        let elapsed = if index == 1 {
             fail_over(&mut replicas).await
         } else {
             hang_and_fail_over(&mut replicas, &changes).await
         };
-        longest[which] = longest[which].max(took);
-        let standby = on_a_thread(&replicas.primary, |primary| primary.standby().unwrap()).await;
+        longest[index] = longest[index].max(elapsed);
+        let standby =
+            on_blocking_thread(&replicas.primary, |primary| primary.standby().unwrap()).await;
         replicas.standby = Arc::new(standby);
         replicas.wait_for_standby().await;
     }
     let [killed, promoted, hung] = longest;
     eprintln!(
-        "  changes work after {killed:.1?} at most (killed, 20 times), {promoted:.1?} (promoted, 10 \
+        "  changes succeed after {killed:.1?} at most (killed, 20 times), {promoted:.1?} (promoted, 10 \
          times), {hung:.1?} (hung and replaced, 10 times)"
     );
 }

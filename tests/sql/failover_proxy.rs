@@ -1,5 +1,5 @@
-//! A name that moves from one server to another, as DNS does in a failover: an address of its own
-//! that forwards each connection to the server that the name leads to when the connection is made.
+//! A proxy that moves from one server to another, like a DNS name in a failover. It forwards each
+//! connection to the server that is its target when the connection is opened.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// In the URL of each name, unless another one is needed.
+/// The password in the URL of a proxy, unless the database needs another one.
 pub(crate) const PASSWORD: &str = "hush-hush";
 
 pub(crate) struct FailoverProxy {
@@ -22,17 +22,18 @@ pub(crate) struct FailoverProxy {
 #[derive(Clone, Copy)]
 struct Target {
     server: SocketAddr,
-    /// Connections made before are cut when it changes.
+    /// A change of this number closes the open connections.
     cuts: u32,
     holds_syncs: bool,
     loses_commits: bool,
     holds_commits: bool,
 }
 
-/// The only message that sqlx sends when a connection returns to its pool: `Sync`.
+/// The `Sync` message, the only one that sqlx sends when a connection returns to its pool.
 const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
 
 impl FailoverProxy {
+    /// Starts a proxy that forwards to `server`.
     pub(crate) async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -51,14 +52,14 @@ impl FailoverProxy {
         }
     }
 
-    /// Returns the URL of the database of `url` by this name.
+    /// Returns the URL of the database of `url` through this proxy.
     pub(crate) fn url(&self, url: &str) -> String {
         let (_, rest) = url.split_once("://").unwrap();
         let (authority, database) = rest.split_once('/').unwrap();
         let user = authority
             .rsplit_once('@')
             .map_or("tokens", |(user, _)| user);
-        // A private server asks for no password; it must not show up anywhere.
+        // A private server requires no password. Tests check that it does not appear in logs or errors.
         let user = if user.contains(':') {
             user.to_owned()
         } else {
@@ -67,28 +68,28 @@ impl FailoverProxy {
         format!("postgres://{user}@{}/{database}", self.address)
     }
 
-    /// New connections lead to `server`; those that are open stay where they are.
+    /// Forwards new connections to `server`. Open connections keep their server.
     pub(crate) fn move_to(&self, server: SocketAddr) {
         self.target.send_modify(|target| target.server = server);
     }
 
-    /// Cuts the open connections, as a server does that is shut down.
+    /// Closes the open connections, like a server that shuts down.
     pub(crate) fn cut(&self) {
         self.target.send_modify(|target| target.cuts += 1);
     }
 
-    /// From now on, connections hang when they return to their pool.
+    /// Sets whether connections hang when they return to their pool.
     pub(crate) fn hold_syncs(&self, holds: bool) {
         self.target.send_modify(|target| target.holds_syncs = holds);
     }
 
-    /// Connections are cut once a commit is sent, before its answer arrives.
+    /// Sets whether connections are closed after a commit is sent and before its response arrives.
     pub(crate) fn lose_commits(&self, loses: bool) {
         self.target
             .send_modify(|target| target.loses_commits = loses);
     }
 
-    /// Connections hang from now on when a commit is sent, which does not reach the server.
+    /// Sets whether connections hang when a commit is sent, which then does not reach the server.
     pub(crate) fn hold_commits(&self, holds: bool) {
         self.target
             .send_modify(|target| target.holds_commits = holds);
@@ -105,7 +106,7 @@ impl Drop for FailoverProxy {
 async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
     loop {
         let Ok((mut client, _)) = listener.accept().await else {
-            // Such as a lack of descriptors.
+            // The process may have too many open files.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -113,7 +114,7 @@ async fn accept(listener: TcpListener, target: Arc<watch::Sender<Target>>) {
         let Target { server, cuts, .. } = *changes.borrow_and_update();
         let target = Arc::clone(&target);
         tokio::spawn(async move {
-            // A refused connection looks like one that is closed at once.
+            // The client sees a refused connection as one that is closed immediately.
             let Ok(mut upstream) = TcpStream::connect(server).await else {
                 return;
             };

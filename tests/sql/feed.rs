@@ -1,4 +1,4 @@
-//! Change notifications, in this process and in others.
+//! Change notifications, in this process and in other processes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use tower_service_token::store::{TokenChange, TokenRecord, TokenState};
 use crate::database::{Changes, TestDatabase, at, digest, minted, write};
 
 fn is_of(record: &TokenRecord) -> impl Fn(&TokenChange) -> bool + use<> {
-    let wanted = record.id();
-    move |change| matches!(change, TokenChange::Token { id, .. } if *id == wanted)
+    let expected = record.id();
+    move |change| matches!(change, TokenChange::Token { id, .. } if *id == expected)
 }
 
 /// Asserts that a change of this token was notified with these digests. A process may receive its own
@@ -49,11 +49,11 @@ pub(crate) async fn notifies_this_process_before_the_change_returns(database: Te
 }
 
 pub(crate) async fn notifies_other_processes(database: TestDatabase) {
-    let (here, there) = (database.open().await.watching(), database.open().await);
-    let changes = Changes::of(&here);
+    let (local, remote) = (database.open().await.watching(), database.open().await);
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
     let record = minted();
-    there.insert(&write(&record)).await.unwrap();
+    remote.insert(&write(&record)).await.unwrap();
     let all = changes.until(is_of(&record)).await;
     assert_notified(&all, &record, &[*record.digest()]);
 
@@ -61,55 +61,55 @@ pub(crate) async fn notifies_other_processes(database: TestDatabase) {
         .clone()
         .with_digest(digest("new"))
         .with_state(TokenState::Revoked);
-    let revoked = there.update(&write(&revoked)).await.unwrap();
+    let revoked = remote.update(&write(&revoked)).await.unwrap();
     let all = changes.until(is_of(&record)).await;
     assert_notified(&all, &record, &[*record.digest(), digest("new")]);
 
-    // A use is not notified. The next notification is the deletion.
-    there.touch(&[(record.id(), at(5))]).await.unwrap();
-    there.delete(&write(&revoked)).await.unwrap();
+    // A use sends no notification, so the next one is that of the deletion.
+    remote.touch(&[(record.id(), at(5))]).await.unwrap();
+    remote.delete(&write(&revoked)).await.unwrap();
     let all = changes.until(is_of(&record)).await;
     assert_eq!(all.len(), 1, "{all:?}");
     assert_notified(&all, &record, &[digest("new")]);
 }
 
 pub(crate) async fn dropped_stores_stop_listening(database: TestDatabase) {
-    let (here, there) = (database.open().await.watching(), database.open().await);
-    let changes = Changes::of(&here);
+    let (local, remote) = (database.open().await.watching(), database.open().await);
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
-    let (weak, clone) = (Arc::downgrade(&changes), here.clone());
-    drop(here);
-    // A clone keeps it running.
+    let (weak, clone) = (Arc::downgrade(&changes), local.clone());
+    drop(local);
+    // The feed runs as long as a clone exists.
     let record = minted();
-    there.insert(&write(&record)).await.unwrap();
+    remote.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;
-    drop((clone, there));
+    drop((clone, remote));
     if database.is_postgres() {
         let pool = database.pool(1).await;
-        let others = "SELECT COUNT(*) FROM pg_stat_activity \
+        let other_sessions = "SELECT COUNT(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        let begun = Instant::now();
-        while pool.number(others).await != 0 {
-            let elapsed = begun.elapsed();
-            assert!(elapsed < Duration::from_secs(60), "something still listens");
+        let started = Instant::now();
+        while pool.number(other_sessions).await != 0 {
+            let elapsed = started.elapsed();
+            assert!(elapsed < Duration::from_secs(60), "a session still listens");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
     drop(changes);
     assert!(
         weak.upgrade().is_none(),
-        "the store kept its listener alive"
+        "the store still holds its listener"
     );
 }
 
 pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
-    let (here, there) = (database.open().await.watching(), database.open().await);
-    let changes = Changes::of(&here);
+    let (local, remote) = (database.open().await.watching(), database.open().await);
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
     let record = minted();
-    there.insert(&write(&record)).await.unwrap();
+    remote.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;
-    // As if more had changed meanwhile than the log holds.
+    // This is the state after more changes than the log holds.
     database
         .run(
             "BEGIN IMMEDIATE; DELETE FROM service_token_changes; \
@@ -118,8 +118,8 @@ pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
         )
         .await;
     changes.wait_for_everything().await;
-    there.insert(&write(&minted())).await.unwrap();
-    // The log holds the last 10,000.
+    remote.insert(&write(&minted())).await.unwrap();
+    // The log holds the last 10,000 changes.
     database
         .run(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) \
@@ -127,27 +127,27 @@ pub(crate) async fn pruned_changes_notify_everything(database: TestDatabase) {
         )
         .await;
     let record = minted();
-    there.insert(&write(&record)).await.unwrap();
+    remote.insert(&write(&record)).await.unwrap();
     let pool = database.pool(1).await;
-    let kept = "SELECT COUNT(*) FROM service_token_changes";
-    assert_eq!(pool.number(kept).await, 10_000);
+    let logged = "SELECT COUNT(*) FROM service_token_changes";
+    assert_eq!(pool.number(logged).await, 10_000);
     changes.wait_for_everything().await;
-    // It continues from there.
+    // The feed continues with later changes.
     let record = minted();
-    there.insert(&write(&record)).await.unwrap();
+    remote.insert(&write(&record)).await.unwrap();
     changes.until(is_of(&record)).await;
 }
 
 pub(crate) async fn reconnected_feed_notifies_everything(database: TestDatabase) {
-    let (here, there) = (database.open().await, database.open().await);
-    let changes = Changes::of(&here);
+    let (local, remote) = (database.open().await, database.open().await);
+    let changes = Changes::of(&local);
     changes.wait_for_everything().await;
     for _ in 0..3 {
         let (server, url) = database.url();
         server.kill_connections(url).await;
         changes.wait_for_everything().await;
         let record = minted();
-        there.insert(&write(&record)).await.unwrap();
+        remote.insert(&write(&record)).await.unwrap();
         changes.until(is_of(&record)).await;
     }
 }

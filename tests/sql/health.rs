@@ -29,17 +29,17 @@ pub(crate) async fn write_check_fails_if_it_cannot_write(database: TestDatabase)
         let options = SqliteConnectOptions::new().filename(database.file());
         let pool = SqlitePoolOptions::new().max_connections(1);
         let pool = pool.connect_with(options.pragma("query_only", "on"));
-        let reads = SqliteStore::with_pool(pool.await.unwrap()).await.unwrap();
-        reads.check_writable().await.unwrap_err();
-        assert!(reads.get(minted().id()).await.unwrap().is_none());
+        let read_only = SqliteStore::with_pool(pool.await.unwrap()).await.unwrap();
+        read_only.check_writable().await.unwrap_err();
+        assert!(read_only.get(minted().id()).await.unwrap().is_none());
     }
     database
-        .run("ALTER TABLE service_token_store RENAME TO gone")
+        .run("ALTER TABLE service_token_store RENAME TO renamed")
         .await;
     store.check_writable().await.unwrap_err();
     assert!(store.state().await.is_err());
     database
-        .run("ALTER TABLE gone RENAME TO service_token_store")
+        .run("ALTER TABLE renamed RENAME TO service_token_store")
         .await;
     store.check_writable().await.unwrap();
     database.run("DELETE FROM service_token_store").await;
@@ -63,28 +63,28 @@ pub(crate) async fn initialization_is_recorded_once(database: TestDatabase) {
     );
 }
 
-pub(crate) async fn feed_state_follows_the_file(database: TestDatabase) {
+pub(crate) async fn feed_status_reports_loss_and_recovery(database: TestDatabase) {
     let store = database.open().await.watching();
     assert_eq!(store.feed_status(), FeedStatus::NotUsed);
     let changes = Changes::of(&store);
-    let becomes = async |state: FeedStatus| {
-        let begun = Instant::now();
+    let wait_for_status = async |state: FeedStatus| {
+        let started = Instant::now();
         while store.feed_status() != state {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not {state:?}");
+            assert!(started.elapsed() < Duration::from_secs(60), "not {state:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    becomes(FeedStatus::Connected).await;
+    wait_for_status(FeedStatus::Connected).await;
     for _ in 0..2 {
         database
-            .run("ALTER TABLE service_token_changes RENAME TO gone")
+            .run("ALTER TABLE service_token_changes RENAME TO renamed")
             .await;
-        becomes(FeedStatus::Lost).await;
+        wait_for_status(FeedStatus::Lost).await;
         changes.take();
         database
-            .run("ALTER TABLE gone RENAME TO service_token_changes")
+            .run("ALTER TABLE renamed RENAME TO service_token_changes")
             .await;
-        becomes(FeedStatus::Connected).await;
+        wait_for_status(FeedStatus::Connected).await;
         changes.wait_for_everything().await;
     }
     let record = minted();

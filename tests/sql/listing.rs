@@ -1,4 +1,4 @@
-//! Listings, compared with `ListRequest::select` on the same records.
+//! Listings, compared with the result of `ListRequest::select` for the same records.
 
 use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::{TokenRecord, TokenState, TokenStatus};
@@ -6,7 +6,7 @@ use tower_service_token::token::TokenId;
 
 use crate::database::{Store, TestDatabase, at, minted, write};
 
-/// Records that differ in everything a filter asks for, many of them at the same times.
+/// Returns records that differ in every field of a filter. Many of them have equal times.
 fn records() -> Vec<TokenRecord> {
     (0..240_u64)
         .map(|n| {
@@ -92,10 +92,10 @@ pub(crate) async fn lists_every_filter_page_by_page(database: TestDatabase) {
     for record in &records {
         store.insert(&write(record)).await.unwrap();
     }
-    // Some are changed, so that what was written for the filters must follow.
-    let mut kept = Vec::new();
+    // Change, delete or touch some records, so that the filter columns must be updated too.
+    let mut stored = Vec::new();
     for (n, record) in records.into_iter().enumerate() {
-        kept.push(match n % 6 {
+        stored.push(match n % 6 {
             0 => {
                 let changed = record
                     .with_roles(["role 1", "role 3"])
@@ -117,14 +117,14 @@ pub(crate) async fn lists_every_filter_page_by_page(database: TestDatabase) {
     for filter in filters() {
         for limit in [7, 1000] {
             let request = ListRequest::new(filter.clone(), at(100)).with_limit(limit);
-            let expected = selected(&kept, &request);
-            assert_eq!(listed(&store, &request).await, expected, "{filter:?}");
+            let expected = select_ids(&stored, &request);
+            assert_eq!(list_ids(&store, &request).await, expected, "{filter:?}");
         }
     }
     assert_some_are_listed(&store).await;
 }
 
-/// The listings must not all be empty.
+/// Asserts that only the listings without matching records are empty.
 async fn assert_some_are_listed(store: &Store) {
     let mut empty = Vec::new();
     for filter in filters() {
@@ -133,11 +133,11 @@ async fn assert_some_are_listed(store: &Store) {
             empty.push(filter);
         }
     }
-    assert_eq!(empty.len(), 3, "more than the unknown: {empty:?}");
+    assert_eq!(empty.len(), 3, "empty listings: {empty:?}");
 }
 
-/// The ids, page by page.
-async fn listed(store: &Store, request: &ListRequest) -> Vec<Vec<TokenId>> {
+/// Returns the IDs that the store lists, page by page.
+async fn list_ids(store: &Store, request: &ListRequest) -> Vec<Vec<TokenId>> {
     let (mut pages, mut request) = (Vec::new(), request.clone());
     loop {
         let page = store.list(&request).await.unwrap();
@@ -149,7 +149,8 @@ async fn listed(store: &Store, request: &ListRequest) -> Vec<Vec<TokenId>> {
     }
 }
 
-fn selected(records: &[TokenRecord], request: &ListRequest) -> Vec<Vec<TokenId>> {
+/// Returns the IDs that `ListRequest::select` selects, page by page.
+fn select_ids(records: &[TokenRecord], request: &ListRequest) -> Vec<Vec<TokenId>> {
     let (mut pages, mut request) = (Vec::new(), request.clone());
     loop {
         let page = request.select(records);

@@ -1,7 +1,7 @@
 //! `SqliteStore` and `PostgresStore` on real databases.
 //!
-//! Where there is no PostgreSQL its tests are reported as ignored; with
-//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+//! Without PostgreSQL, its tests are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1` they
+//! fail instead.
 
 mod audit_trail;
 mod authority;
@@ -41,13 +41,13 @@ use test_support::postgres::Pooler;
 
 use self::database::{Server, TestDatabase};
 
-/// A test that both stores must pass.
+/// A test of a store.
 type Test = fn(TestDatabase) -> futures::future::BoxFuture<'static, ()>;
 
-/// Longer than any test takes on a busy machine.
+/// The timeout of a test, longer than any test takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Names functions `async fn(TestDatabase)`.
+/// Lists functions `async fn(TestDatabase)` with their names.
 macro_rules! tests {
     ($module:ident: $($name:ident),+ $(,)?) => {
         [$((
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     let server = Arc::new(server);
 
     let mut trials = Vec::new();
-    for (name, test) in both() {
+    for (name, test) in on_each_store() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
             run(test, TestDatabase::sqlite())
         }));
@@ -130,21 +130,22 @@ fn run(test: Test, database: TestDatabase) -> Result<(), Failed> {
         .build()?;
     let outcome = runtime.block_on(async {
         let database = database.create().await;
-        let end = database.clone();
-        // A task of its own, so that a panic does not skip what comes after.
+        let created = database.clone();
+        // The test runs in its own task, so that the database is removed after a panic too.
         let test = tokio::spawn(test(database));
         let outcome = tokio::time::timeout(TIMEOUT, test).await;
-        end.remove().await;
+        created.remove().await;
         outcome
     });
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failed::from(error.to_string())),
-        Err(_) => Err(Failed::from("the test does not end")),
+        Err(_) => Err(Failed::from("the test timed out")),
     }
 }
 
-fn both() -> Vec<(&'static str, Test)> {
+/// Returns the tests that run on SQLite and on PostgreSQL.
+fn on_each_store() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(rules:
         reads_back_stored_records,
@@ -156,10 +157,10 @@ fn both() -> Vec<(&'static str, Test)> {
         last_use_never_moves_backwards,
         touches_thousands_of_tokens,
         finds_current_and_previous_secrets,
-        invalid_rows_are_corrupt,
+        invalid_rows_are_reported_as_corrupt,
     ));
     all.extend(tests!(listing: lists_every_filter_page_by_page));
-    all.extend(tests!(plans: every_filter_uses_an_index, numbers_use_an_index, lookups_use_an_index_for_each_digest));
+    all.extend(tests!(plans: every_filter_uses_an_index, lookups_by_number_use_an_index, lookups_use_an_index_for_each_digest));
     all.extend(tests!(races:
         concurrent_creators_cannot_share_a_unique_name,
         concurrent_creators_do_not_exceed_the_limit,
@@ -188,11 +189,11 @@ fn both() -> Vec<(&'static str, Test)> {
         empty_version_1_is_not_initialized,
         failed_migration_leaves_version_1,
         concurrent_opens_migrate_once,
-        statements_of_earlier_versions_still_work,
+        statements_of_earlier_versions_succeed,
         migrates_version_2_and_keeps_ambiguous_numbers,
     ));
     all.extend(tests!(manual_schema:
-        scripts_create_everything_a_store_needs,
+        scripts_create_all_tables_of_a_store,
         scripts_migrate_version_1,
     ));
     all.extend(tests!(closing: closed_stores_are_unavailable));
@@ -217,15 +218,15 @@ fn both() -> Vec<(&'static str, Test)> {
         revokes_thousands_of_tokens_with_their_events,
         notifies_other_nodes_of_each_revocation,
         bulk_revocation_releases_reserved_names,
-        bulk_update_equals_single_updates,
+        bulk_update_stores_the_same_rows_as_single_updates,
     ));
     all.extend(tests!(earlier_release:
         opens_databases_of_bf60f67,
         opens_databases_of_ba5acd0,
         opens_databases_of_3280e16,
-        changes_databases_of_bf60f67,
-        changes_databases_of_ba5acd0,
-        changes_databases_of_3280e16,
+        tokens_in_databases_of_bf60f67_can_be_changed,
+        tokens_in_databases_of_ba5acd0_can_be_changed,
+        tokens_in_databases_of_3280e16_can_be_changed,
         owners_manage_tokens_in_databases_of_3280e16,
     ));
     all.extend(tests!(sessions: write_checks_change_no_token));
@@ -233,14 +234,14 @@ fn both() -> Vec<(&'static str, Test)> {
         exhausted_pools_are_unavailable_within_the_deadline,
     ));
     #[cfg(feature = "api")]
-    all.extend(tests!(bad_inputs: bad_inputs_are_answered_as_in_memory));
+    all.extend(tests!(bad_inputs: bad_inputs_get_the_same_response_as_in_memory));
     #[cfg(feature = "testing")]
     all.extend(tests!(conformance: passes_the_conformance_kit));
     all.extend(lifecycle());
     all
 }
 
-/// The tests of the verbs, as in `tests/lifecycle`.
+/// Returns the tests of the lifecycle operations, which `tests/lifecycle` runs on other stores.
 fn lifecycle() -> Vec<(&'static str, Test)> {
     macro_rules! on_database {
         ($module:ident: $($name:ident),+ $(,)?) => {
@@ -272,20 +273,28 @@ fn lifecycle() -> Vec<(&'static str, Test)> {
     all
 }
 
+/// Returns the tests that need `PgBouncer`.
 fn on_pgbouncer() -> Vec<(&'static str, Test)> {
-    tests!(poolers: pools_that_share_sessions_are_refused, pools_in_session_mode_work).into()
+    tests!(poolers:
+        pools_that_share_sessions_are_rejected,
+        pools_in_session_mode_are_accepted,
+        fewer_sessions_than_connections_are_no_error,
+        no_session_at_all_is_reported,
+    )
+    .into()
 }
 
-/// Run by `.ci/long`.
+/// Returns the tests that only `.ci/long` runs.
 fn long() -> Vec<(&'static str, Test)> {
     tests!(bulk: revokes_two_hundred_thousand_tokens_in_a_minute).into()
 }
 
-/// Run by `.ci/long`.
+/// Returns the tests on PostgreSQL that only `.ci/long` runs.
 fn long_on_postgres() -> Vec<(&'static str, Test)> {
-    tests!(failover: recovers_when_the_name_moves_twenty_times, recovers_when_primaries_fail_twenty_times).into()
+    tests!(failover: recovers_when_the_proxy_moves_twenty_times, recovers_when_primaries_fail_twenty_times).into()
 }
 
+/// Returns the tests that run on SQLite only.
 fn sqlite() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
@@ -299,13 +308,13 @@ fn sqlite() -> Vec<(&'static str, Test)> {
     #[cfg(feature = "file")]
     all.extend(tests!(earlier_release: reads_token_files_of_an_earlier_release));
     all.extend(tests!(closing: last_close_leaves_one_complete_file));
-    all.extend(tests!(health: feed_state_follows_the_file));
+    all.extend(tests!(health: feed_status_reports_loss_and_recovery));
     all.extend(tests!(moved_file:
         changes_fail_after_the_file_is_removed,
         changes_fail_after_the_file_is_replaced,
         changes_fail_after_the_log_is_removed,
         changes_fail_after_the_symlink_moves,
-        replacing_the_file_during_a_change_fails_it,
+        change_fails_if_the_file_is_replaced_during_it,
         checks_the_file_of_application_pools,
     ));
     all.extend(tests!(faults:
@@ -315,6 +324,7 @@ fn sqlite() -> Vec<(&'static str, Test)> {
     all
 }
 
+/// Returns the tests that run on PostgreSQL only.
 fn only_postgres() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: errors_do_not_contain_the_password));
@@ -325,11 +335,11 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
     all.extend(tests!(feed: reconnected_feed_notifies_everything));
     all.extend(tests!(migration: waiting_migration_blocks_changes_for_at_most_two_seconds));
     all.extend(tests!(failover:
-        recovers_after_the_name_led_to_a_standby,
+        recovers_after_the_proxy_moves_to_a_standby_and_back,
         recovers_after_a_promotion,
         recovers_after_the_primary_restarts,
         recovers_after_a_hanging_primary_is_replaced,
-        application_pools_follow_the_name,
+        application_pools_follow_the_proxy,
         hanging_release_does_not_occupy_the_pool,
     ));
     #[cfg(feature = "tracing")]
@@ -338,22 +348,22 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
         target_session_attrs_selects_servers,
         primary_target_rejects_a_standby,
         lock_waits_end_before_the_deadline,
-        abandoned_operations_end_on_the_server,
-        changes_work_with_a_read_only_default,
+        cancelled_operations_end_on_the_server,
+        changes_succeed_with_a_read_only_default,
         retries_changes_of_terminated_sessions_once,
-        unanswered_commits_are_not_retried,
+        commits_without_a_response_are_not_retried,
         deadline_during_commit_reports_unknown_outcome,
     ));
     all.extend(tests!(refusals:
-        opening_reports_why_the_server_refuses,
-        operations_report_why_the_server_refuses,
-        fewer_slots_than_connections_are_no_error,
-        the_pool_gives_up_a_slot_for_the_feed,
-        uses_as_many_connections_as_it_is_set_to,
+        opening_reports_why_the_server_refuses_connections,
+        operations_report_why_the_server_refuses_connections,
+        fewer_slots_than_connections_are_not_an_error,
+        pool_releases_a_slot_for_the_feed,
+        uses_at_most_the_configured_connections,
     ));
     all.extend(tests!(connections:
         slow_statements_close_only_their_connection,
-        abandoned_statements_close_only_their_connection,
+        cancelled_statements_close_only_their_connection,
         read_only_servers_keep_their_connections,
         replaces_idle_connections_to_a_hanging_server,
     ));

@@ -1,4 +1,4 @@
-//! Tables that a database administrator creates with the scripts, for a role that may not.
+//! Tables that a database administrator creates with the scripts, for a role without DDL rights.
 
 use std::error::Error;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::database::{Store, TestDatabase, at, id, minted, write};
 
 const VERSION: &str = "SELECT version FROM service_token_schema";
 
-/// The scripts of one version for SQLite and PostgreSQL.
+/// The scripts of each schema version, for SQLite and PostgreSQL.
 const SCRIPTS: [[&str; 2]; 4] = [
     [
         include_str!("../../src/store/sql/schema/sqlite_1.sql"),
@@ -41,7 +41,7 @@ async fn run_scripts(database: &TestDatabase, versions: &[[&str; 2]]) {
     database.run(&format!("BEGIN; {scripts} COMMIT;")).await;
 }
 
-pub(crate) async fn scripts_create_everything_a_store_needs(database: TestDatabase) {
+pub(crate) async fn scripts_create_all_tables_of_a_store(database: TestDatabase) {
     run_scripts(&database, &SCRIPTS).await;
     let pool = database.pool(1).await;
     assert_eq!(pool.number(VERSION).await, 4);
@@ -68,8 +68,8 @@ pub(crate) async fn scripts_migrate_version_1(database: TestDatabase) {
     assert_eq!(state.initialized_at(), Some(at(10)));
 }
 
-/// A role of the test's own, and the URL by which it connects.
-async fn role(database: &TestDatabase, name: &str, privileges: &str) -> (String, String) {
+/// Creates a role for the test. Returns its name and its URL.
+async fn create_role(database: &TestDatabase, name: &str, privileges: &str) -> (String, String) {
     let role = format!("svctok_{name}_{}", std::process::id());
     let grants = privileges.replace("TO service", &format!("TO {role}"));
     let revoke = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
@@ -87,7 +87,8 @@ async fn drop_role(database: &TestDatabase, role: &str) {
         .await;
 }
 
-/// The privileges that the documentation of `PostgresStore` names.
+/// Returns the privileges in the documentation of `PostgresStore`: those of every store, and that for
+/// pruning.
 fn documented_privileges() -> (String, String) {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -106,15 +107,15 @@ fn documented_privileges() -> (String, String) {
 pub(crate) async fn role_without_ddl_rights_uses_tables_created_by_scripts(database: TestDatabase) {
     run_scripts(&database, &SCRIPTS).await;
     let (privileges, for_pruning) = documented_privileges();
-    let (role, url) = role(&database, "reader", &privileges).await;
+    let (role, url) = create_role(&database, "reader", &privileges).await;
     let pool = PgPool::connect(&url).await.unwrap();
-    let create = sqlx::query("CREATE TABLE of_no_use (x BIGINT)");
+    let create = sqlx::query("CREATE TABLE unused (x BIGINT)");
     create.execute(&pool).await.unwrap_err();
     pool.close().await;
 
     let store = PostgresStore::connect(&url).await.unwrap();
     let store = Store::Postgres(store).keep_audit_trail();
-    uses_every_operation(&store).await;
+    use_every_operation(&store).await;
     let Store::Postgres(inner) = &store else {
         unreachable!("connected above")
     };
@@ -129,7 +130,7 @@ pub(crate) async fn role_without_ddl_rights_uses_tables_created_by_scripts(datab
     drop_role(&database, &role).await;
 }
 
-async fn uses_every_operation(store: &Store) {
+async fn use_every_operation(store: &Store) {
     let record = minted().with_name("first").with_roles(["role"]);
     let other = minted().with_name("second");
     let owned = minted().with_name("first").with_owner("user:1");
@@ -170,7 +171,7 @@ async fn uses_every_operation(store: &Store) {
 pub(crate) async fn role_without_ddl_rights_cannot_migrate_version_1(database: TestDatabase) {
     run_scripts(&database, &SCRIPTS[..1]).await;
     let all = "GRANT ALL ON ALL TABLES IN SCHEMA public TO service";
-    let (role, url) = role(&database, "narrow", all).await;
+    let (role, url) = create_role(&database, "restricted", all).await;
     let error = PostgresStore::connect(&url).await.err().unwrap();
     assert_eq!(error.kind(), OpenStoreErrorKind::Rejected);
     let source = error.source().unwrap().to_string();

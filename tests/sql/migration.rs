@@ -1,4 +1,5 @@
-//! Databases of schema version 1, as the commit 4590bfc left them: the last one before version 2.
+//! Migration of databases of earlier schema versions. Commit 4590bfc, the last one before version 2,
+//! created those of version 1.
 
 use std::fs;
 use std::time::Duration;
@@ -17,20 +18,20 @@ use crate::authority::find;
 use crate::database::{TestDatabase, at, digest, id, minted, write};
 use crate::replicas::{TIMEOUT, pause};
 
-/// The administrators of the fixtures, which are of use nowhere else.
+/// The administrator tokens of the fixtures. They are valid nowhere else.
 const SQLITE_ADMIN: &str = "svctok-yzYawIjchr_eNrelvRyBtr0zOTL1sPnZDFd3Gji7s";
 const POSTGRES_ADMIN: &str = "svctok-LhiCro6BR3_IcytWixJw0oV3Vk17wjWsdH40FN0lV";
 
 const VERSION: &str = "SELECT version FROM service_token_schema";
 
-/// The version of this release.
+/// The schema version of this release.
 const CURRENT: i64 = 4;
 
-/// As version 1 appends to the audit trail.
+/// The statement with which version 1 appends to the audit trail.
 const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
      VALUES (1000, 'an old node', 'created', 42, '[]')";
 
-/// Restores the database that version 1 left; the administrator's secret.
+/// Restores a database of version 1. Returns the secret of the administrator.
 async fn restore(database: &TestDatabase) -> &'static str {
     if database.is_postgres() {
         database.run(include_str!("fixtures/4590bfc.sql")).await;
@@ -55,17 +56,17 @@ pub(crate) async fn migrates_version_1_and_keeps_its_tokens(database: TestDataba
     let state = store.state().await.unwrap();
     assert_eq!(state.initialized_at(), Some(at(oldest.cast_unsigned())));
     assert_eq!(state.store_id().len(), 32);
-    let again = database.open().await.state().await.unwrap();
-    assert_eq!(again, state);
+    let reopened = database.open().await.state().await.unwrap();
+    assert_eq!(reopened, state);
 
     let (record, address) = (minted(), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
     let event = AuditEvent::new(at(2000), "a new node", AuditAction::Created, record.id());
     let write = Write::new(record, event.with_client_address(address));
     store.insert(&write).await.unwrap();
     let events = store.audit_trail(None, 10).await.unwrap();
-    let kept = events.iter().map(|it| (it.actor(), it.client_address()));
+    let stored = events.iter().map(|it| (it.actor(), it.client_address()));
     let expected = [("a new node", Some(address)), ("an old node", None)];
-    assert!(kept.eq(expected), "{events:?}");
+    assert!(stored.eq(expected), "{events:?}");
 }
 
 pub(crate) async fn empty_version_1_is_not_initialized(database: TestDatabase) {
@@ -77,14 +78,14 @@ pub(crate) async fn empty_version_1_is_not_initialized(database: TestDatabase) {
 
 pub(crate) async fn failed_migration_leaves_version_1(database: TestDatabase) {
     let admin = restore(&database).await;
-    // Is made after the column.
+    // The migration creates this table after it has added the column.
     database
         .run("CREATE TABLE service_token_store (x BIGINT)")
         .await;
     assert!(database.try_open().await.is_err());
     let pool = database.pool(1).await;
     assert_eq!(pool.number(VERSION).await, 1);
-    // The column is not there yet.
+    // The rollback has removed the column.
     pool.run("ALTER TABLE service_token_events ADD COLUMN client_address TEXT")
         .await;
     pool.run("ALTER TABLE service_token_events DROP COLUMN client_address")
@@ -107,8 +108,8 @@ pub(crate) async fn concurrent_opens_migrate_once(database: TestDatabase) {
     assert_eq!(database.pool(1).await.number(VERSION).await, CURRENT);
 }
 
-/// A node of the earlier release that runs while another one migrates.
-pub(crate) async fn statements_of_earlier_versions_still_work(database: TestDatabase) {
+/// A node of an earlier release may run while another node migrates.
+pub(crate) async fn statements_of_earlier_versions_succeed(database: TestDatabase) {
     let store = database.open().await;
     database.run(APPEND_1).await;
     let select = "SELECT COUNT(*) FROM \
@@ -118,7 +119,7 @@ pub(crate) async fn statements_of_earlier_versions_still_work(database: TestData
     assert_eq!(events[0].actor(), "an old node");
     assert_eq!(events[0].client_address(), None);
 
-    // As version 2 inserts and rotates.
+    // Version 2 inserts and rotates with these statements.
     let digest = |byte: &str| {
         if database.is_postgres() {
             format!("'\\x{}'", byte.repeat(32))
@@ -155,7 +156,7 @@ pub(crate) async fn statements_of_earlier_versions_still_work(database: TestData
     let _ = tokens.create(owned()).await.unwrap();
 }
 
-/// Two tokens of version 2 may have one number, and one name that is refused today.
+/// Two tokens of version 2 may share a number, and have a name that this release rejects.
 pub(crate) async fn migrates_version_2_and_keeps_ambiguous_numbers(database: TestDatabase) {
     const PAIR: [i64; 2] = [7, 10_000_000_000_007];
     if database.is_postgres() {
@@ -199,15 +200,15 @@ pub(crate) async fn migrates_version_2_and_keeps_ambiguous_numbers(database: Tes
     }
     let ambiguous = tokens.get_by_number(7).await;
     assert!(matches!(ambiguous, Err(LifecycleError::AmbiguousNumber)));
-    // They can be changed and removed, but not added to.
+    // Both can be changed and removed, but a third token with this number is rejected.
     let update = TokenUpdate::new().with_description("d");
     let changed = tokens.update(id(PAIR[1]), update).await.unwrap();
     assert!(changed.record.roles().iter().eq([" admin"]));
     let third = TokenRecord::new(id(20_000_000_000_007), digest("third"));
-    let refused = store.insert(&write(&third)).await;
+    let rejected = store.insert(&write(&third)).await;
     assert!(
-        matches!(refused, Err(RegistryError::DuplicateNumber)),
-        "{refused:?}"
+        matches!(rejected, Err(RegistryError::DuplicateNumber)),
+        "{rejected:?}"
     );
     tokens.revoke(id(PAIR[0])).await.unwrap();
     assert_eq!(tokens.get_by_number(7).await.unwrap().id(), id(PAIR[1]));
@@ -217,20 +218,22 @@ pub(crate) async fn migrates_version_2_and_keeps_ambiguous_numbers(database: Tes
         .await
         .unwrap();
     store.close().await;
-    let again = ServiceTokens::new(database.registry().await);
-    let repeated = again.rotate_once(id(PAIR[1]), Duration::ZERO, "key").await;
+    let reopened = ServiceTokens::new(database.registry().await);
+    let repeated = reopened
+        .rotate_once(id(PAIR[1]), Duration::ZERO, "key")
+        .await;
     let Err(LifecycleError::AlreadyRotated(token)) = repeated else {
         panic!("{repeated:?}");
     };
     assert_eq!(token.record.digest(), rotated.record().digest());
 }
 
-/// A transaction that reads the audit trail keeps the migration waiting, which must not keep the
-/// nodes of the earlier release from appending to it.
+/// A transaction that reads the audit trail blocks the migration. The waiting migration must not block
+/// nodes of the earlier release that append to the trail.
 pub(crate) async fn waiting_migration_blocks_changes_for_at_most_two_seconds(
     database: TestDatabase,
 ) {
-    const BOUND: Duration = Duration::from_secs(2);
+    const MAX_WAIT: Duration = Duration::from_secs(2);
     const SLACK: Duration = Duration::from_secs(2);
     const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -244,18 +247,18 @@ pub(crate) async fn waiting_migration_blocks_changes_for_at_most_two_seconds(
     let opening = tokio::spawn(async move { opening.open().await });
     let pool = database.pool(1).await;
     for _ in 0..2 {
-        let begun = Stopwatch::start();
+        let started = Stopwatch::start();
         while pool.number(WAITING).await == 0 {
             assert!(
-                begun.elapsed_without_stalls() < TIMEOUT,
+                started.elapsed_without_stalls() < TIMEOUT,
                 "the migration does not wait"
             );
             pause().await;
         }
-        let begun = Stopwatch::start();
+        let started = Stopwatch::start();
         pool.run(APPEND_1).await;
-        let took = begun.elapsed_without_stalls();
-        assert!(took < BOUND + SLACK, "{took:?}");
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_WAIT + SLACK, "{elapsed:?}");
     }
     reader.close().await.unwrap();
     opening.await.unwrap().state().await.unwrap();

@@ -12,48 +12,48 @@ use crate::database::{Changes, Store, TestDatabase, TestPool, at, minted, write}
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How old the check behind a lookup may be.
-const BOUND: Duration = Duration::from_millis(250);
+/// The maximum age of the file check behind a lookup.
+const MAX_CHECK_AGE: Duration = Duration::from_millis(250);
 
-fn assert_says_so(error: &StoreError) {
+fn assert_file_lost(error: &StoreError) {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let source = std::error::Error::source(error).unwrap().to_string();
     assert!(source.contains("was removed or replaced"), "{source}");
 }
 
-/// Every change fails, and lookups do so in time.
+/// Asserts that changes fail immediately, and lookups after the maximum age of the check.
 async fn assert_lost(store: &Store) {
     let record = minted();
     match store.insert(&write(&record)).await {
-        Err(RegistryError::Store(error)) => assert_says_so(&error),
+        Err(RegistryError::Store(error)) => assert_file_lost(&error),
         inserted => panic!("{inserted:?}"),
     }
     let touched = store.touch(&[(record.id(), at(1))]).await;
-    assert_says_so(&touched.unwrap_err());
-    assert_says_so(&store.check_writable().await.unwrap_err());
-    tokio::time::sleep(BOUND).await;
-    assert_says_so(&store.get(record.id()).await.unwrap_err());
+    assert_file_lost(&touched.unwrap_err());
+    assert_file_lost(&store.check_writable().await.unwrap_err());
+    tokio::time::sleep(MAX_CHECK_AGE).await;
+    assert_file_lost(&store.get(record.id()).await.unwrap_err());
     let found = store.find_by_digest(record.digest()).await;
-    assert_says_so(&found.unwrap_err());
+    assert_file_lost(&found.unwrap_err());
 }
 
-async fn assert_works(store: &Store) {
+async fn assert_usable(store: &Store) {
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     assert!(store.get(record.id()).await.unwrap().is_some());
     store.check_writable().await.unwrap();
 }
 
-async fn becomes(store: &Store, state: FeedStatus) {
-    let begun = Instant::now();
+async fn wait_for_feed(store: &Store, state: FeedStatus) {
+    let started = Instant::now();
     while store.feed_status() != state {
-        assert!(begun.elapsed() < TIMEOUT, "not {state:?}");
+        assert!(started.elapsed() < TIMEOUT, "not {state:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// A database with a token in it, which is closed.
-async fn another(path: &Path) {
+/// Creates a database with one token and closes it.
+async fn create_database(path: &Path) {
     let other = SqliteStore::open(path).await.unwrap();
     other.insert(&write(&minted())).await.unwrap();
     other.close().await.unwrap();
@@ -63,16 +63,16 @@ pub(crate) async fn changes_fail_after_the_file_is_removed(database: TestDatabas
     let store = database.open().await.watching();
     let changes = Changes::of(&store);
     changes.wait_for_everything().await;
-    assert_works(&store).await;
-    let aside = database.file().with_file_name("aside");
-    fs::rename(database.file(), &aside).unwrap();
+    assert_usable(&store).await;
+    let moved = database.file().with_file_name("moved");
+    fs::rename(database.file(), &moved).unwrap();
     assert_lost(&store).await;
-    becomes(&store, FeedStatus::Lost).await;
-    assert!(!database.file().exists(), "no file is created instead");
-    // The same file is back.
-    fs::rename(&aside, database.file()).unwrap();
-    assert_works(&store).await;
-    becomes(&store, FeedStatus::Connected).await;
+    wait_for_feed(&store, FeedStatus::Lost).await;
+    assert!(!database.file().exists(), "the store created a new file");
+    // The original file is restored.
+    fs::rename(&moved, database.file()).unwrap();
+    assert_usable(&store).await;
+    wait_for_feed(&store, FeedStatus::Connected).await;
     fs::remove_file(database.file()).unwrap();
     assert_lost(&store).await;
 }
@@ -81,85 +81,85 @@ pub(crate) async fn changes_fail_after_the_file_is_replaced(database: TestDataba
     let store = database.open().await.watching();
     let changes = Changes::of(&store);
     changes.wait_for_everything().await;
-    assert_works(&store).await;
+    assert_usable(&store).await;
     let other = database.file().with_file_name("other.db");
-    another(&other).await;
+    create_database(&other).await;
     fs::rename(&other, database.file()).unwrap();
     assert_lost(&store).await;
-    becomes(&store, FeedStatus::Lost).await;
-    // Several lookups at once open no connection to the other file.
+    wait_for_feed(&store, FeedStatus::Lost).await;
+    // Concurrent lookups do not open a connection to the other file.
     let record = minted();
     let lookups = (0..8).map(|_| store.get(record.id()));
     for found in futures::future::join_all(lookups).await {
-        assert_says_so(&found.unwrap_err());
+        assert_file_lost(&found.unwrap_err());
     }
     store.close().await;
-    // A store that is opened now has the other database, and may write it.
+    // A store that is opened now uses the other database and may write to it.
     for entry in ["tokens.db-wal", "tokens.db-shm"] {
         let _ = fs::remove_file(database.file().with_file_name(entry));
     }
-    assert_works(&database.open().await).await;
+    assert_usable(&database.open().await).await;
     let pool = database.pool(1).await;
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 2);
 }
 
 pub(crate) async fn changes_fail_after_the_log_is_removed(database: TestDatabase) {
     let store = database.open().await;
-    assert_works(&store).await;
-    let aside = database.file().with_file_name("aside");
+    assert_usable(&store).await;
+    let moved = database.file().with_file_name("moved");
     for name in ["tokens.db-wal", "tokens.db-shm"] {
         let log = database.file().with_file_name(name);
-        fs::rename(&log, &aside).unwrap();
+        fs::rename(&log, &moved).unwrap();
         assert_lost(&store).await;
-        fs::rename(&aside, &log).unwrap();
-        assert_works(&store).await;
+        fs::rename(&moved, &log).unwrap();
+        assert_usable(&store).await;
     }
 }
 
 pub(crate) async fn changes_fail_after_the_symlink_moves(database: TestDatabase) {
     let folder = database.file().parent().unwrap().to_owned();
     let link = folder.join("link.db");
-    another(&folder.join("one.db")).await;
-    another(&folder.join("two.db")).await;
+    create_database(&folder.join("one.db")).await;
+    create_database(&folder.join("two.db")).await;
     std::os::unix::fs::symlink("one.db", &link).unwrap();
     let store = SqliteStore::open(&link).await.unwrap();
     let store = Store::Sqlite(store.with_deadline(TIMEOUT));
-    assert_works(&store).await;
+    assert_usable(&store).await;
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("two.db", &link).unwrap();
     assert_lost(&store).await;
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("one.db", &link).unwrap();
-    assert_works(&store).await;
+    assert_usable(&store).await;
     store.close().await;
     assert!(!folder.join("one.db-wal").exists());
 }
 
-pub(crate) async fn replacing_the_file_during_a_change_fails_it(database: TestDatabase) {
+pub(crate) async fn change_fails_if_the_file_is_replaced_during_it(database: TestDatabase) {
     let store = database.open().await;
-    assert_works(&store).await;
+    assert_usable(&store).await;
     let TestPool::Sqlite(other) = database.pool(1).await else {
-        unreachable!("a file")
+        unreachable!("the database is a file")
     };
-    // The change waits for this, after it has compared the file.
-    let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // The change has checked the file and then waits for this lock.
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let (changing, record) = (store.clone(), minted());
     let change = tokio::spawn(async move { changing.insert(&write(&record)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
-    fs::rename(database.file(), database.file().with_file_name("aside")).unwrap();
-    held.rollback().await.unwrap();
+    fs::rename(database.file(), database.file().with_file_name("moved")).unwrap();
+    lock.rollback().await.unwrap();
     match change.await.unwrap() {
-        Err(RegistryError::Store(error)) => assert_says_so(&error),
+        Err(RegistryError::Store(error)) => assert_file_lost(&error),
         inserted => panic!("{inserted:?}"),
     }
 }
 
 pub(crate) async fn checks_the_file_of_application_pools(database: TestDatabase) {
     let store = database.pool(2).await.store().await;
-    assert_works(&store).await;
+    assert_usable(&store).await;
     fs::remove_file(database.file()).unwrap();
     assert_lost(&store).await;
-    // A database in memory has no file.
+    // An in-memory database has no file to check.
     let memory = SqliteStore::in_memory().await.unwrap();
-    assert_works(&Store::Sqlite(memory)).await;
+    assert_usable(&Store::Sqlite(memory)).await;
 }

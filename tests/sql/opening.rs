@@ -30,14 +30,14 @@ pub(crate) async fn reopening_finds_stored_tokens(database: TestDatabase) {
 }
 
 pub(crate) async fn idempotency_keys_survive_a_restart(database: TestDatabase) {
-    let wanted = || NewToken::new("ci").with_idempotency_key("8e03978e");
+    let new_token = || NewToken::new("ci").with_idempotency_key("8e03978e");
     let tokens = async || ServiceTokens::new(database.registry().await);
-    let issued = tokens().await.create(wanted()).await.unwrap();
-    match tokens().await.create(wanted()).await {
+    let issued = tokens().await.create(new_token()).await.unwrap();
+    match tokens().await.create(new_token()).await {
         Err(LifecycleError::AlreadyCreated(record)) => {
             assert_eq!(record.digest(), issued.record().digest());
         }
-        answer => panic!("{answer:?}"),
+        outcome => panic!("{outcome:?}"),
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn concurrent_opens_create_the_tables_once(database: TestDataba
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 6);
 }
 
-/// SQLite does not wait for the lock under which a new file gets its log.
+/// SQLite itself does not wait for the lock that creates the write-ahead log of a new file.
 pub(crate) async fn concurrent_opens_of_new_files_wait_for_each_other(database: TestDatabase) {
     for round in 0..40 {
         let file = database.file().with_file_name(format!("{round}.db"));
@@ -76,7 +76,7 @@ pub(crate) async fn rejects_tables_of_a_newer_release(database: TestDatabase) {
     database
         .run("UPDATE service_token_schema SET version = 5")
         .await;
-    let error = database.try_open().await.err().expect("refused");
+    let error = database.try_open().await.err().expect("an error");
     assert_eq!(error.kind(), OpenStoreErrorKind::NewerSchema);
     let source = error.source().unwrap().to_string();
     assert_eq!(source, "the tables have version 5, this release knows 4");
@@ -106,15 +106,15 @@ pub(crate) async fn files_are_accessible_to_their_owner_only(database: TestDatab
     use std::os::unix::fs::PermissionsExt;
     let store = database.open().await;
     store.insert(&write(&minted())).await.unwrap();
-    let mut seen = Vec::new();
+    let mut names = Vec::new();
     for entry in fs::read_dir(database.file().parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
-        seen.push(entry.file_name().into_string().unwrap());
+        names.push(entry.file_name().into_string().unwrap());
     }
-    seen.sort_unstable();
-    assert_eq!(seen, ["tokens.db", "tokens.db-shm", "tokens.db-wal"]);
+    names.sort_unstable();
+    assert_eq!(names, ["tokens.db", "tokens.db-shm", "tokens.db-wal"]);
 }
 
 pub(crate) async fn distinguishes_missing_folders_from_invalid_files(database: TestDatabase) {
@@ -123,7 +123,7 @@ pub(crate) async fn distinguishes_missing_folders_from_invalid_files(database: T
     assert_eq!(error.kind(), OpenStoreErrorKind::Configuration);
     fs::write(
         database.file(),
-        "this is no database, but long enough to be one".repeat(50),
+        "this is not a database, but as long as one".repeat(50),
     )
     .unwrap();
     let error = SqliteStore::open(database.file()).await.err().unwrap();

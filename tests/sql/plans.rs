@@ -1,5 +1,4 @@
-//! Query plans: with enough rows, each filter uses an index. With
-//! `SHOW_PLANS` in the environment the plans are printed.
+//! Query plans: with enough rows, each filter uses an index. Set `SHOW_PLANS` to print the plans.
 
 use std::time::SystemTime;
 
@@ -8,7 +7,7 @@ use tower_service_token::store::TokenStatus;
 
 use crate::database::{Store, TestDatabase, at};
 
-/// A statement that makes tokens with the ids from 1 to `count`, and their attributes.
+/// Returns a statement that inserts tokens with the IDs from 1 to `count`, and their attributes.
 pub(crate) fn rows(count: i64, is_postgres: bool) -> String {
     let (numbers, digest) = if is_postgres {
         (
@@ -41,12 +40,12 @@ pub(crate) fn rows(count: i64, is_postgres: bool) -> String {
     )
 }
 
-const MANY: u32 = 20_000;
+const ROWS: u32 = 20_000;
 
 async fn populated(database: &TestDatabase) -> Store {
     let store = database.open().await;
     database
-        .run(&rows(MANY.into(), database.is_postgres()))
+        .run(&rows(ROWS.into(), database.is_postgres()))
         .await;
     database
         .run("UPDATE service_tokens SET owner = 'owner ' || (id % 100)")
@@ -76,7 +75,7 @@ pub(crate) async fn lookups_use_an_index_for_each_digest(database: TestDatabase)
     for expected in expected {
         assert!(plan.contains(expected), "{plan}");
     }
-    show("the lookup", &plan);
+    print_plan("the lookup", &plan);
 }
 
 pub(crate) async fn every_filter_uses_an_index(database: TestDatabase) {
@@ -85,11 +84,11 @@ pub(crate) async fn every_filter_uses_an_index(database: TestDatabase) {
         let name = format!("{filter:?}");
         let first = ListRequest::new(filter, middle()).with_limit(20);
         let page = store.list(&first).await.unwrap();
-        assert_eq!(page.records.len(), 20, "{name}: too few to plan for");
+        assert_eq!(page.records.len(), 20, "{name}: too few rows");
         let second = first.clone().with_cursor(page.next.unwrap()).unwrap();
         for request in [&first, &second] {
             let plan = store.explain(Some(request)).await;
-            show(&name, &plan);
+            print_plan(&name, &plan);
             let is_attribute = index == "attributes" && plan.contains("a USING PRIMARY KEY");
             assert!(plan.contains(index) || is_attribute, "{name}: {plan}");
             for line in plan.lines() {
@@ -102,7 +101,7 @@ pub(crate) async fn every_filter_uses_an_index(database: TestDatabase) {
     }
 }
 
-pub(crate) async fn numbers_use_an_index(database: TestDatabase) {
+pub(crate) async fn lookups_by_number_use_an_index(database: TestDatabase) {
     let store = populated(&database).await;
     for filter in [
         TokenFilter::new().with_number(7),
@@ -111,51 +110,60 @@ pub(crate) async fn numbers_use_an_index(database: TestDatabase) {
         let request = ListRequest::new(filter, middle()).with_limit(2);
         assert_eq!(store.list(&request).await.unwrap().records.len(), 1);
         let plan = store.explain(Some(&request)).await;
-        show("number", &plan);
+        print_plan("number", &plan);
         assert!(plan.contains("by_number"), "{plan}");
     }
 }
 
 fn middle() -> SystemTime {
-    at(u64::from(MANY) * 10)
+    at(u64::from(ROWS) * 10)
 }
 
-/// Each filter, and what the index is called that serves it.
+/// Returns each filter with (a part of) the name of the index that it uses.
 fn filters() -> Vec<(TokenFilter, &'static str)> {
     let all = TokenFilter::new;
-    let of = |status| all().with_status(status);
+    let with_status = |status| all().with_status(status);
     vec![
         (all(), "by_creation"),
         (all().with_name("name 7"), "by_name"),
         (all().with_subject("subject 7"), "by_subject"),
         (all().with_owner("owner 7"), "by_owner"),
         (all().with_owner("owner 7").without_revoked(), "by_owner"),
-        (of(TokenStatus::Active).with_owner("owner 7"), "by_owner"),
+        (
+            with_status(TokenStatus::Active).with_owner("owner 7"),
+            "by_owner",
+        ),
         (all().with_role("role 7"), "attributes"),
         (all().with_scope("scope:7"), "attributes"),
         (all().with_label("key", "7"), "attributes"),
         (all().with_label_or_none("key", "7"), "by_creation"),
-        // Most tokens are, so that those that are not may as well be passed over.
-        (of(TokenStatus::Active), "service_tokens_by_"),
-        (of(TokenStatus::Disabled), "by_state"),
-        (of(TokenStatus::Revoked), "by_state"),
-        (of(TokenStatus::Expired), "expiry"),
+        // Most tokens are active, so the plan may use any index and skip the others.
+        (with_status(TokenStatus::Active), "service_tokens_by_"),
+        (with_status(TokenStatus::Disabled), "by_state"),
+        (with_status(TokenStatus::Revoked), "by_state"),
+        (with_status(TokenStatus::Expired), "expiry"),
         (all().with_expires_before(middle()), "by_expiry"),
         (
-            of(TokenStatus::Revoked).with_expires_before(middle()),
+            with_status(TokenStatus::Revoked).with_expires_before(middle()),
             "expiry",
         ),
         (all().with_last_used_before(middle()), "by_idleness"),
         (
-            of(TokenStatus::Active).with_last_used_before(middle()),
+            with_status(TokenStatus::Active).with_last_used_before(middle()),
             "by_idleness",
         ),
-        (of(TokenStatus::Active).with_name("name 7"), "by_name"),
-        (of(TokenStatus::Active).with_role("role 7"), "attributes"),
+        (
+            with_status(TokenStatus::Active).with_name("name 7"),
+            "by_name",
+        ),
+        (
+            with_status(TokenStatus::Active).with_role("role 7"),
+            "attributes",
+        ),
     ]
 }
 
-fn show(name: &str, plan: &str) {
+fn print_plan(name: &str, plan: &str) {
     if std::env::var_os("SHOW_PLANS").is_some() {
         println!("--- {name}\n{plan}");
     }

@@ -1,4 +1,4 @@
-//! Many writers at once, over several pools, as several processes have.
+//! Concurrent writers with several pools, as in several processes.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,11 +12,11 @@ use crate::database::{Store, TestDatabase, at, digest, minted, write};
 
 const WRITERS: usize = 16;
 
-/// Four stores with a pool each.
+/// Opens four stores with a pool each.
 async fn stores(database: &TestDatabase) -> Vec<Store> {
     let mut stores = Vec::new();
     for _ in 0..4 {
-        // Long enough for sixteen writers that sync one after the other on a slow disk.
+        // The deadline allows sixteen writers to sync one after the other on a slow disk.
         stores.push(
             database
                 .open()
@@ -27,8 +27,8 @@ async fn stores(database: &TestDatabase) -> Vec<Store> {
     stores
 }
 
-/// Inserts all at the same moment. Returns how many succeeded, and the errors of the others.
-async fn insert_at_once(
+/// Inserts all records concurrently. Returns the number of successes and the errors.
+async fn insert_concurrently(
     database: &TestDatabase,
     writes: Vec<Write>,
 ) -> (usize, Vec<RegistryError>) {
@@ -52,34 +52,34 @@ pub(crate) async fn concurrent_creators_cannot_share_a_unique_name(database: Tes
         let writes = (0..WRITERS)
             .map(|_| write(&minted().with_name(name)).reserve_name(true))
             .collect();
-        let (done, refused) = insert_at_once(&database, writes).await;
+        let (done, rejected) = insert_concurrently(&database, writes).await;
         assert_eq!(done, 1);
-        let all_taken = refused
+        let all_taken = rejected
             .iter()
             .all(|error| matches!(error, RegistryError::NameTaken));
-        assert!(all_taken, "{refused:?}");
+        assert!(all_taken, "{rejected:?}");
     }
-    let kept = database.pool(1).await;
-    assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 3);
+    let pool = database.pool(1).await;
+    assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 3);
 }
 
 pub(crate) async fn concurrent_creators_do_not_exceed_the_limit(database: TestDatabase) {
     let writes = (0..WRITERS)
         .map(|_| write(&minted().with_roles(["role"])).with_max_tokens(5))
         .collect();
-    let (done, refused) = insert_at_once(&database, writes).await;
+    let (done, rejected) = insert_concurrently(&database, writes).await;
     assert_eq!(done, 5);
-    let all_too_many = refused
+    let all_too_many = rejected
         .iter()
         .all(|error| matches!(error, RegistryError::TooManyTokens));
-    assert!(all_too_many, "{refused:?}");
-    let kept = database.pool(1).await;
-    assert_eq!(kept.number("SELECT COUNT(*) FROM service_tokens").await, 5);
+    assert!(all_too_many, "{rejected:?}");
+    let pool = database.pool(1).await;
+    assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 5);
     let attributes = "SELECT COUNT(*) FROM service_token_attributes";
-    assert_eq!(kept.number(attributes).await, 5);
+    assert_eq!(pool.number(attributes).await, 5);
 }
 
-/// Each of many writers adds a role to one token, again until it is there.
+/// Each writer adds a role to the same token and retries until the update succeeds.
 pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
     let stores = stores(&database).await;
     let record = minted();
@@ -89,10 +89,10 @@ pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
         let (store, id) = (stores[n % stores.len()].clone(), record.id());
         tasks.spawn(async move {
             loop {
-                let known = store.get(id).await.unwrap().unwrap();
-                let mut roles: Vec<String> = known.roles().iter().map(str::to_owned).collect();
+                let current = store.get(id).await.unwrap().unwrap();
+                let mut roles: Vec<String> = current.roles().iter().map(str::to_owned).collect();
                 roles.push(format!("role {n}"));
-                let changed = known.clone().with_roles(&roles);
+                let changed = current.clone().with_roles(&roles);
                 match store.update(&write(&changed)).await {
                     Ok(_) => return,
                     Err(RegistryError::RevisionMismatch) => {}
@@ -102,10 +102,10 @@ pub(crate) async fn concurrent_updates_are_not_lost(database: TestDatabase) {
         });
     }
     tasks.join_all().await;
-    let kept = stores[0].get(record.id()).await.unwrap().unwrap();
-    assert_eq!(kept.revision(), WRITERS as u64);
+    let updated = stores[0].get(record.id()).await.unwrap().unwrap();
+    assert_eq!(updated.revision(), WRITERS as u64);
     for n in 0..WRITERS {
-        assert!(kept.roles().contains(&format!("role {n}")), "{n}");
+        assert!(updated.roles().contains(&format!("role {n}")), "{n}");
     }
 }
 
@@ -120,12 +120,12 @@ pub(crate) async fn concurrent_writers_cannot_share_a_digest(database: TestDatab
                 record.with_previous_digest((contended, at(9)))
             })
         });
-        let (done, refused) = insert_at_once(&database, writes.collect()).await;
+        let (done, rejected) = insert_concurrently(&database, writes.collect()).await;
         assert_eq!(done, 1);
-        let all_duplicates = refused
+        let all_duplicates = rejected
             .iter()
             .all(|error| matches!(error, RegistryError::DuplicateDigest));
-        assert!(all_duplicates, "{refused:?}");
+        assert!(all_duplicates, "{rejected:?}");
     }
 }
 
@@ -149,17 +149,17 @@ pub(crate) async fn touches_and_updates_do_not_deadlock(database: TestDatabase) 
                     *at += std::time::Duration::from_millis(round);
                 }
                 store.touch(&uses).await.unwrap();
-                let known = &records[usize::try_from(n).unwrap()];
-                let known = store.get(known.id()).await.unwrap().unwrap();
-                let changed = known.with_state(TokenState::Disabled);
+                let current = &records[usize::try_from(n).unwrap()];
+                let current = store.get(current.id()).await.unwrap().unwrap();
+                let changed = current.with_state(TokenState::Disabled);
                 store.update(&write(&changed)).await.unwrap();
             }
         });
     }
     tasks.join_all().await;
     for record in &records {
-        let kept = stores[0].get(record.id()).await.unwrap().unwrap();
-        // The latest of all times that were given.
-        assert_eq!(kept.last_used_at(), Some(at(7 + 10)));
+        let updated = stores[0].get(record.id()).await.unwrap().unwrap();
+        // This is the latest of all times.
+        assert_eq!(updated.last_used_at(), Some(at(7 + 10)));
     }
 }

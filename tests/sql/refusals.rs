@@ -1,5 +1,5 @@
-//! Servers that refuse connections. The reason is reported at once, when a store is opened and by each
-//! operation.
+//! Servers that refuse connections. Opening a store and each operation report the reason without waiting
+//! for the deadline.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::database::{Changes, Server, Store, TestDatabase, minted, write};
 
 const PASSWORD: &str = "hunter2";
 
-/// Much less than the deadline of an operation, and of opening a store.
-const AT_ONCE: Duration = Duration::from_millis(1500);
+/// The maximum time of a rejection, much less than the deadline of an operation and of opening a store.
+const MAX_LATENCY: Duration = Duration::from_millis(1500);
 
 const REFUSED: &str = "Connection refused";
 
-/// Opens a store, which fails for this reason at once.
+/// Asserts that opening a store fails promptly for this reason.
 async fn assert_not_opened(url: &str, reason: &str) {
-    let begun = Stopwatch::start();
+    let started = Stopwatch::start();
     let error = PostgresStore::connect(url).await.expect_err(url);
-    let took = begun.elapsed_without_stalls();
-    assert!(took < AT_ONCE, "{url}: {took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < MAX_LATENCY, "{url}: {elapsed:?}");
     assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable, "{url}");
     let source = error.source().unwrap().to_string();
     assert!(source.contains(reason), "{url}: {source}");
@@ -40,7 +40,7 @@ fn with_login(url: &str, login: &str) -> String {
     format!("postgres://{login}@{rest}")
 }
 
-pub(crate) async fn opening_reports_why_the_server_refuses(_: TestDatabase) {
+pub(crate) async fn opening_reports_why_the_server_refuses_connections(_: TestDatabase) {
     let port = ReservedPort::new();
     let unreachable = format!("postgres://tokens:{PASSWORD}@{}/t", port.address());
     assert_not_opened(&unreachable, REFUSED).await;
@@ -85,13 +85,13 @@ pub(crate) async fn opening_reports_why_the_server_refuses(_: TestDatabase) {
     }
 }
 
-/// Every operation fails for this reason at once.
-async fn assert_refused(store: &Store, reason: &str) {
-    let fails = async |failed: Result<(), RegistryError>, begun: Stopwatch| {
-        let took = begun.elapsed_without_stalls();
-        assert!(took < AT_ONCE, "{took:?}");
-        let Err(RegistryError::Store(error)) = failed else {
-            panic!("{failed:?}");
+/// Asserts that every operation fails promptly for this reason.
+async fn assert_unavailable(store: &Store, reason: &str) {
+    let assert_fails = async |outcome: Result<(), RegistryError>, started: Stopwatch| {
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_LATENCY, "{elapsed:?}");
+        let Err(RegistryError::Store(error)) = outcome else {
+            panic!("{outcome:?}");
         };
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         let source = error.source().unwrap().to_string();
@@ -100,16 +100,16 @@ async fn assert_refused(store: &Store, reason: &str) {
     };
     let record = minted();
     let lookups = (0..20).map(|_| async {
-        let begun = Stopwatch::start();
+        let started = Stopwatch::start();
         let found = store.find_by_digest(record.digest()).await;
-        fails(found.map(drop).map_err(StoreError::into), begun).await;
+        assert_fails(found.map(drop).map_err(StoreError::into), started).await;
     });
     join_all(lookups).await;
-    let begun = Stopwatch::start();
-    fails(store.insert(&write(&record)).await, begun).await;
+    let started = Stopwatch::start();
+    assert_fails(store.insert(&write(&record)).await, started).await;
 }
 
-pub(crate) async fn operations_report_why_the_server_refuses(_: TestDatabase) {
+pub(crate) async fn operations_report_why_the_server_refuses_connections(_: TestDatabase) {
     let server = Arc::new(Postgres::private().unwrap());
     let database = TestDatabase::postgres(Server(Arc::clone(&server)));
     let database = database.create().await;
@@ -126,14 +126,14 @@ pub(crate) async fn operations_report_why_the_server_refuses(_: TestDatabase) {
     server.run("ALTER ROLE few NOLOGIN").await;
     server.kill_connections(database.url().1).await;
     for store in &stores {
-        assert_refused(store, "(SQLSTATE 28000)").await;
+        assert_unavailable(store, "(SQLSTATE 28000)").await;
     }
     server
         .run("ALTER ROLE few LOGIN NOSUPERUSER CONNECTION LIMIT 0")
         .await;
     server.kill_connections(database.url().1).await;
     for store in &stores {
-        assert_refused(store, "(SQLSTATE 53300)").await;
+        assert_unavailable(store, "(SQLSTATE 53300)").await;
     }
     server
         .run("ALTER ROLE few SUPERUSER CONNECTION LIMIT -1")
@@ -145,7 +145,7 @@ pub(crate) async fn operations_report_why_the_server_refuses(_: TestDatabase) {
     let stop = tokio::task::spawn_blocking(move || stopping.stop(stopped));
     stop.await.unwrap();
     for store in &stores {
-        assert_refused(store, REFUSED).await;
+        assert_unavailable(store, REFUSED).await;
     }
     let starting = Arc::clone(&server);
     tokio::task::spawn_blocking(move || starting.start())
@@ -156,8 +156,8 @@ pub(crate) async fn operations_report_why_the_server_refuses(_: TestDatabase) {
     }
 }
 
-/// A store of a role that may have this many connections at a time.
-async fn limited(database: &TestDatabase, slots: usize) -> Store {
+/// Opens a store as a role that may have this many connections.
+async fn open_limited(database: &TestDatabase, slots: usize) -> Store {
     let (server, url) = database.url();
     let role = url.rsplit('/').next().unwrap();
     let name = role.split('?').next().unwrap();
@@ -191,8 +191,8 @@ async fn drop_role(database: TestDatabase) {
     server.run(&format!("DROP ROLE {name}")).await;
 }
 
-pub(crate) async fn fewer_slots_than_connections_are_no_error(database: TestDatabase) {
-    let store = limited(&database, 2).await;
+pub(crate) async fn fewer_slots_than_connections_are_not_an_error(database: TestDatabase) {
+    let store = open_limited(&database, 2).await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     for _ in 0..5 {
@@ -209,9 +209,9 @@ pub(crate) async fn fewer_slots_than_connections_are_no_error(database: TestData
     drop_role(database).await;
 }
 
-/// The change feed has a slot although the pool had all of them.
-pub(crate) async fn the_pool_gives_up_a_slot_for_the_feed(database: TestDatabase) {
-    let store = limited(&database, 3).await;
+/// The change feed gets a slot although the pool has used all of them.
+pub(crate) async fn pool_releases_a_slot_for_the_feed(database: TestDatabase) {
+    let store = open_limited(&database, 3).await;
     let record = minted();
     store.insert(&write(&record)).await.unwrap();
     let lookups = async || {
@@ -229,7 +229,7 @@ pub(crate) async fn the_pool_gives_up_a_slot_for_the_feed(database: TestDatabase
     drop_role(database).await;
 }
 
-pub(crate) async fn uses_as_many_connections_as_it_is_set_to(database: TestDatabase) {
+pub(crate) async fn uses_at_most_the_configured_connections(database: TestDatabase) {
     let (_, url) = database.url();
     for connections in [1, 3, 20] {
         let store = PostgresStore::connect(url).await.unwrap();

@@ -1,4 +1,4 @@
-//! A primary and a hot standby behind a name that moves, with a store that connects by that name.
+//! A primary and a hot standby behind a [`FailoverProxy`], with a store that connects through it.
 
 use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,19 +15,19 @@ use tower_service_token::store::{StoreErrorKind, TokenRecord};
 use crate::database::{Server, Store, TestDatabase, minted, write};
 use crate::failover_proxy::FailoverProxy;
 
-/// Within which changes work once a primary is back.
-pub(crate) const BOUND: Duration = Duration::from_secs(5);
+/// The maximum time until changes succeed after a primary is available again.
+pub(crate) const MAX_RECOVERY: Duration = Duration::from_secs(5);
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Longer than any successful step takes.
+/// The timeout of a step. Successful steps are much faster.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A primary with a standby, and a store that connects to them by a name.
+/// A primary with a standby, and a store that connects to them through a proxy.
 pub(crate) struct Replicas {
     pub(crate) primary: Arc<Postgres>,
     pub(crate) standby: Arc<Postgres>,
-    pub(crate) name: FailoverProxy,
+    pub(crate) proxy: FailoverProxy,
     pub(crate) store: Store,
     pub(crate) record: TokenRecord,
     pub(crate) url: String,
@@ -38,22 +38,22 @@ impl Replicas {
         Self::with(async |url| PostgresStore::connect(&url).await.unwrap()).await
     }
 
-    /// The store is made for a URL.
+    /// Starts the servers and the proxy. `store` opens a store at the URL of the proxy.
     pub(crate) async fn with(store: impl AsyncFnOnce(String) -> PostgresStore) -> Self {
         let primary = Arc::new(Postgres::private().unwrap());
         let url = primary.create_database().await;
-        // Makes the tables, so that the standby has them from the start.
+        // Creates the tables, so that the standby has them from the start.
         PostgresStore::connect(&url).await.unwrap();
-        let standby = on_a_thread(&primary, |primary| primary.standby().unwrap()).await;
-        let name = FailoverProxy::start(primary.address()).await;
-        let store = store(name.url(&url)).await;
+        let standby = on_blocking_thread(&primary, |primary| primary.standby().unwrap()).await;
+        let proxy = FailoverProxy::start(primary.address()).await;
+        let store = store(proxy.url(&url)).await;
         let store = Store::Postgres(store).with_deadline(DEADLINE);
         let record = minted();
         store.insert(&write(&record)).await.unwrap();
         let replicas = Self {
             primary,
             standby: Arc::new(standby),
-            name,
+            proxy,
             store,
             record,
             url,
@@ -67,22 +67,22 @@ impl Replicas {
         let url = self.standby.url_of(&self.url);
         let server = Server(Arc::clone(&self.standby));
         let pool = TestDatabase::Postgres { server, url }.pool(1).await;
-        let begun = Stopwatch::start();
+        let started = Stopwatch::start();
         while pool.number("SELECT COUNT(*) FROM service_tokens").await == 0 {
             assert!(
-                begun.elapsed_without_stalls() < TIMEOUT,
-                "the standby does not follow"
+                started.elapsed_without_stalls() < TIMEOUT,
+                "the standby does not replicate the token"
             );
             pause().await;
         }
         pool.close().await;
     }
 
-    /// Looks the token up on several connections at once.
+    /// Looks the token up on several connections concurrently.
     pub(crate) async fn find(&self) {
         let lookups = (0..8).map(|_| self.store.find_by_digest(self.record.digest()));
         for found in futures::future::join_all(lookups).await {
-            assert!(found.unwrap().is_some(), "a good token was not found");
+            assert!(found.unwrap().is_some(), "a valid token was not found");
         }
     }
 
@@ -90,23 +90,23 @@ impl Replicas {
         self.store.insert(&write(&minted())).await
     }
 
-    /// How long it takes from now until a change works.
-    pub(crate) async fn recovers(&self) -> Duration {
-        let begun = Stopwatch::start();
+    /// Waits until a change succeeds. Returns the time that this takes.
+    pub(crate) async fn wait_for_recovery(&self) -> Duration {
+        let started = Stopwatch::start();
         while let Err(error) = self.change().await {
             assert!(
-                begun.elapsed_without_stalls() < BOUND,
+                started.elapsed_without_stalls() < MAX_RECOVERY,
                 "changes still fail: {}",
                 cause(&error)
             );
             pause().await;
         }
-        let took = begun.elapsed_without_stalls();
-        assert!(took < BOUND, "changes work after {took:?}");
-        took
+        let elapsed = started.elapsed_without_stalls();
+        assert!(elapsed < MAX_RECOVERY, "changes succeed after {elapsed:?}");
+        elapsed
     }
 
-    /// No connection of the pool leads to a server that cannot serve.
+    /// Asserts that every connection of the pool leads to a server that accepts changes.
     pub(crate) async fn assert_recovered(&self) {
         let changes = (0..10).map(|_| self.change());
         for changed in futures::future::join_all(changes).await {
@@ -115,7 +115,7 @@ impl Replicas {
     }
 }
 
-/// Why a change could not be made; the store is unavailable.
+/// Returns the cause of an error. Asserts that the store is unavailable.
 pub(crate) fn cause(error: &RegistryError) -> String {
     let RegistryError::Store(error) = error else {
         panic!("{error:?}");
@@ -128,7 +128,7 @@ pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
-pub(crate) async fn on_a_thread<T: Send + 'static>(
+pub(crate) async fn on_blocking_thread<T: Send + 'static>(
     server: &Arc<Postgres>,
     work: impl FnOnce(&Postgres) -> T + Send + 'static,
 ) -> T {
@@ -143,11 +143,11 @@ pub(crate) struct Frozen(pub(crate) Arc<Postgres>);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        self.0.thaw();
+        self.0.resume();
     }
 }
 
-/// The address in a URL.
+/// Returns the address in a URL.
 pub(crate) fn server_of(url: &str) -> SocketAddr {
     let options: PgConnectOptions = url.parse().unwrap();
     let address = (options.get_host(), options.get_port());

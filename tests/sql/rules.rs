@@ -1,4 +1,4 @@
-//! The rules of `TokenRegistry`.
+//! The contract of `TokenRegistry`.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,11 @@ use tower_service_token::token::{PresentedToken, TokenFormat};
 
 use crate::database::{Changes, TestDatabase, at, digest, fields, id, minted, write};
 
+/// Returns a record with a value in each field.
 fn full() -> TokenRecord {
     minted()
         .with_name("nightly \"build\" — ночь")
-        .with_description("what it is for\nin two lines")
+        .with_description("the purpose\nin two lines")
         .with_subject("repo:org/app")
         .with_roles(["deployer", "ops, \"night\""])
         .with_scopes(["projects:write", "audit:**"])
@@ -79,7 +80,7 @@ pub(crate) async fn reads_back_stored_records(database: TestDatabase) {
     assert_eq!(fields(&updated), fields(&changed.with_revision(1)));
     let stored = store.get(records[1].id()).await.unwrap().unwrap();
     assert_eq!(fields(&stored), fields(&updated));
-    // And of an empty record.
+    // An update with an empty record clears every column.
     let bare = records[1].clone().with_revision(1);
     let updated = store.update(&write(&bare)).await.unwrap();
     assert_eq!(fields(&updated), fields(&bare.with_revision(2)));
@@ -96,17 +97,17 @@ pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
     }
     let changes = Changes::of(&store);
     let same_id = TokenRecord::new(first.id(), digest("other"));
-    let refused = store.insert(&write(&same_id)).await;
-    assert!(matches!(refused, Err(RegistryError::DuplicateId)));
-    let taken = [
+    let rejected = store.insert(&write(&same_id)).await;
+    assert!(matches!(rejected, Err(RegistryError::DuplicateId)));
+    let duplicates = [
         minted().with_digest(*first.digest()),
         minted().with_digest(digest("old")),
         minted().with_previous_digest((*first.digest(), at(9))),
         minted().with_previous_digest((digest("old"), at(9))),
     ];
-    for record in taken {
-        let refused = store.insert(&write(&record)).await;
-        assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
+    for record in duplicates {
+        let rejected = store.insert(&write(&record)).await;
+        assert!(matches!(rejected, Err(RegistryError::DuplicateDigest)));
         assert!(store.get(record.id()).await.unwrap().is_none());
         let previous = record.previous_digest().copied();
         let mut update = second.clone();
@@ -114,8 +115,8 @@ pub(crate) async fn rejects_duplicate_ids_and_digests(database: TestDatabase) {
             update = update.with_digest(*record.digest());
         }
         update = update.with_previous_digest(previous.map(|digest| (digest, at(9))));
-        let refused = store.update(&write(&update)).await;
-        assert!(matches!(refused, Err(RegistryError::DuplicateDigest)));
+        let rejected = store.update(&write(&update)).await;
+        assert!(matches!(rejected, Err(RegistryError::DuplicateDigest)));
     }
     let stored = store.get(second.id()).await.unwrap().unwrap();
     assert_eq!(fields(&stored), fields(&second));
@@ -131,10 +132,10 @@ pub(crate) async fn updates_require_and_increment_the_revision(database: TestDat
     let store = database.open().await;
     let record = minted().with_revision(5);
     store.insert(&write(&record)).await.unwrap();
-    for wrong in [0, 4, 6] {
-        let stale = record.clone().with_name("stale").with_revision(wrong);
-        let refused = store.update(&write(&stale)).await;
-        assert!(matches!(refused, Err(RegistryError::RevisionMismatch)));
+    for revision in [0, 4, 6] {
+        let stale = record.clone().with_name("stale").with_revision(revision);
+        let rejected = store.update(&write(&stale)).await;
+        assert!(matches!(rejected, Err(RegistryError::RevisionMismatch)));
     }
     store.touch(&[(record.id(), at(77))]).await.unwrap();
     let renamed = record.clone().with_name("renamed").with_last_used_at(at(3));
@@ -145,8 +146,8 @@ pub(crate) async fn updates_require_and_increment_the_revision(database: TestDat
     let stored = store.get(record.id()).await.unwrap().unwrap();
     assert_eq!(fields(&stored), fields(&updated));
 
-    let refused = store.update(&write(&minted())).await;
-    assert!(matches!(refused, Err(RegistryError::UnknownId)));
+    let rejected = store.update(&write(&minted())).await;
+    assert!(matches!(rejected, Err(RegistryError::UnknownId)));
 }
 
 pub(crate) async fn deletions_require_the_revision(database: TestDatabase) {
@@ -154,14 +155,14 @@ pub(crate) async fn deletions_require_the_revision(database: TestDatabase) {
     let record = minted().with_roles(["role"]).with_revision(5);
     store.insert(&write(&record)).await.unwrap();
     let stale = record.clone().with_revision(4);
-    let refused = store.delete(&write(&stale)).await;
-    assert!(matches!(refused, Err(RegistryError::RevisionMismatch)));
+    let rejected = store.delete(&write(&stale)).await;
+    assert!(matches!(rejected, Err(RegistryError::RevisionMismatch)));
     assert!(store.get(record.id()).await.unwrap().is_some());
     store.delete(&write(&record)).await.unwrap();
     assert!(store.get(record.id()).await.unwrap().is_none());
-    let refused = store.delete(&write(&record)).await;
-    assert!(matches!(refused, Err(RegistryError::UnknownId)));
-    // Nothing of it remains.
+    let rejected = store.delete(&write(&record)).await;
+    assert!(matches!(rejected, Err(RegistryError::UnknownId)));
+    // The ID and the digest are free again.
     store.insert(&write(&record)).await.unwrap();
 }
 
@@ -169,29 +170,29 @@ pub(crate) async fn reserved_names_are_unique_until_released(database: TestDatab
     let store = database.open().await;
     let named = |name| minted().with_name(name);
     let unique = |record: &TokenRecord| write(record).reserve_name(true);
-    let holder = named("ci");
-    store.insert(&unique(&holder)).await.unwrap();
-    let refused = store.insert(&unique(&named("ci"))).await;
-    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    let reserved = named("ci");
+    store.insert(&unique(&reserved)).await.unwrap();
+    let rejected = store.insert(&unique(&named("ci"))).await;
+    assert!(matches!(rejected, Err(RegistryError::NameTaken)));
     let other = named("other");
     store.insert(&unique(&other)).await.unwrap();
-    let refused = store.update(&unique(&other.clone().with_name("ci"))).await;
-    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    let rejected = store.update(&unique(&other.clone().with_name("ci"))).await;
+    assert!(matches!(rejected, Err(RegistryError::NameTaken)));
     // Tokens without a reserved name may share names.
     store.insert(&write(&named("ci"))).await.unwrap();
     store.insert(&write(&named("free"))).await.unwrap();
     store.insert(&unique(&named("free"))).await.unwrap();
 
     // A change without a reserved name keeps the reservation.
-    let described = holder.with_description("described");
-    let holder = store.update(&write(&described)).await.unwrap();
-    let refused = store.insert(&unique(&named("ci"))).await;
-    assert!(matches!(refused, Err(RegistryError::NameTaken)));
+    let described = reserved.with_description("described");
+    let reserved = store.update(&write(&described)).await.unwrap();
+    let rejected = store.insert(&unique(&named("ci"))).await;
+    assert!(matches!(rejected, Err(RegistryError::NameTaken)));
     // A rename, a revocation and a deletion release it.
-    let renamed = store.update(&unique(&holder.with_name("renamed"))).await;
-    let holder = named("ci");
-    store.insert(&unique(&holder)).await.unwrap();
-    let revoked = holder.with_state(TokenState::Revoked);
+    let renamed = store.update(&unique(&reserved.with_name("renamed"))).await;
+    let reserved = named("ci");
+    store.insert(&unique(&reserved)).await.unwrap();
+    let revoked = reserved.with_state(TokenState::Revoked);
     store.update(&unique(&revoked)).await.unwrap();
     store.insert(&unique(&named("ci"))).await.unwrap();
     store.delete(&write(&renamed.unwrap())).await.unwrap();
@@ -202,14 +203,14 @@ pub(crate) async fn enforces_the_token_limit(database: TestDatabase) {
     let store = database.open().await;
     let limited = |record: &TokenRecord| write(record).with_max_tokens(2);
     let none = write(&minted()).with_max_tokens(0);
-    let refused = store.insert(&none).await;
-    assert!(matches!(refused, Err(RegistryError::TooManyTokens)));
+    let rejected = store.insert(&none).await;
+    assert!(matches!(rejected, Err(RegistryError::TooManyTokens)));
     let first = minted();
     store.insert(&limited(&first)).await.unwrap();
     let disabled = minted().with_state(TokenState::Disabled);
     store.insert(&limited(&disabled)).await.unwrap();
-    let refused = store.insert(&limited(&minted())).await;
-    assert!(matches!(refused, Err(RegistryError::TooManyTokens)));
+    let rejected = store.insert(&limited(&minted())).await;
+    assert!(matches!(rejected, Err(RegistryError::TooManyTokens)));
     store
         .insert(&write(&minted()).with_max_tokens(u64::MAX))
         .await
@@ -244,18 +245,18 @@ pub(crate) async fn last_use_never_moves_backwards(database: TestDatabase) {
 }
 
 pub(crate) async fn touches_thousands_of_tokens(database: TestDatabase) {
-    const MANY: i64 = 2500;
+    const ROWS: i64 = 2500;
     let store = database.open().await;
     let pool = database.pool(1).await;
-    pool.run(&crate::plans::rows(MANY, database.is_postgres()))
+    pool.run(&crate::plans::rows(ROWS, database.is_postgres()))
         .await;
-    let uses: Vec<_> = (1..=MANY + 10)
+    let uses: Vec<_> = (1..=ROWS + 10)
         .rev()
         .map(|n| (id(n), at(7_000_000)))
         .collect();
     store.touch(&uses).await.unwrap();
     let touched = "SELECT COUNT(*) FROM service_tokens WHERE last_used_at = 7000000";
-    assert_eq!(pool.number(touched).await, MANY);
+    assert_eq!(pool.number(touched).await, ROWS);
 }
 
 pub(crate) async fn finds_current_and_previous_secrets(database: TestDatabase) {
@@ -278,14 +279,14 @@ pub(crate) async fn finds_current_and_previous_secrets(database: TestDatabase) {
     let rotated = store.update(&write(&rotated)).await.unwrap();
     assert_eq!(finds(old.expose_secret()).await, Some(record.id()));
     assert_eq!(finds(new.expose_secret()).await, Some(record.id()));
-    let over = rotated.with_previous_digest(None);
-    let over = store.update(&write(&over)).await.unwrap();
+    let without_previous = rotated.with_previous_digest(None);
+    let without_previous = store.update(&write(&without_previous)).await.unwrap();
     assert_eq!(finds(old.expose_secret()).await, None);
-    store.delete(&write(&over)).await.unwrap();
+    store.delete(&write(&without_previous)).await.unwrap();
     assert_eq!(finds(new.expose_secret()).await, None);
 }
 
-pub(crate) async fn invalid_rows_are_corrupt(database: TestDatabase) {
+pub(crate) async fn invalid_rows_are_reported_as_corrupt(database: TestDatabase) {
     let store = database.open().await;
     let pool = database.pool(1).await;
     let short = if database.is_postgres() {
@@ -299,8 +300,8 @@ pub(crate) async fn invalid_rows_are_corrupt(database: TestDatabase) {
         "labels = '[]x'".to_owned(),
         format!("previous_digest = {short}, grace_ends_at = 1"),
     ] {
-        let (record, good) = (minted(), minted());
-        for record in [&record, &good] {
+        let (record, valid) = (minted(), minted());
+        for record in [&record, &valid] {
             store.insert(&write(record)).await.unwrap();
         }
         let number = record.id().as_i64();
@@ -319,7 +320,7 @@ pub(crate) async fn invalid_rows_are_corrupt(database: TestDatabase) {
             let digest = record.digest().to_string();
             assert!(!text.contains(&digest["sha256:".len()..][..16]), "{text}");
         }
-        assert!(store.get(good.id()).await.unwrap().is_some());
+        assert!(store.get(valid.id()).await.unwrap().is_some());
         pool.run(&format!("DELETE FROM service_tokens WHERE id = {number}"))
             .await;
     }

@@ -1,4 +1,4 @@
-//! Sessions of PostgreSQL: which servers they accept, and how long their statements may take.
+//! Sessions of PostgreSQL: the servers that they accept, and the time limits of their statements.
 
 use std::error::Error;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
         (standby, "prefer-standby"),
     ] {
         let store = connect(url, target).await.unwrap();
-        let found = store_finds(&store, &replicas).await;
+        let found = finds_the_token(&store, &replicas).await;
         assert!(found, "{target}");
     }
     for (url, target, reason) in [
@@ -63,7 +63,7 @@ pub(crate) async fn target_session_attrs_selects_servers(_: TestDatabase) {
     }
 }
 
-async fn store_finds(store: &PostgresStore, replicas: &Replicas) -> bool {
+async fn finds_the_token(store: &PostgresStore, replicas: &Replicas) -> bool {
     let store = Store::Postgres(store.clone());
     let found = store.find_by_digest(replicas.record.digest()).await;
     found.unwrap().is_some()
@@ -78,18 +78,18 @@ pub(crate) async fn primary_target_rejects_a_standby(_: TestDatabase) {
             .await
     };
     assert!(lookup().await.unwrap().is_some());
-    replicas.name.move_to(replicas.standby.address());
-    replicas.name.cut();
+    replicas.proxy.move_to(replicas.standby.address());
+    replicas.proxy.cut();
     let rejected = "error communicating with database: the server is a standby, and \
          target_session_attrs is primary";
     assert_eq!(source(&lookup().await.unwrap_err()), rejected);
     assert_eq!(cause(&replicas.change().await.unwrap_err()), rejected);
-    replicas.name.move_to(replicas.primary.address());
-    replicas.recovers().await;
+    replicas.proxy.move_to(replicas.primary.address());
+    replicas.wait_for_recovery().await;
     assert!(lookup().await.unwrap().is_some());
 }
 
-pub(crate) async fn changes_work_with_a_read_only_default(database: TestDatabase) {
+pub(crate) async fn changes_succeed_with_a_read_only_default(database: TestDatabase) {
     let (_, url) = database.url();
     let (_, name) = url.rsplit_once('/').unwrap();
     let name = name.split('?').next().unwrap();
@@ -106,70 +106,76 @@ pub(crate) async fn changes_work_with_a_read_only_default(database: TestDatabase
     }
 }
 
-/// A store with a deadline, and a connection of its database's that holds a lock.
+/// Returns a store with a deadline, and a connection to its database that holds a lock.
 pub(crate) async fn locked(database: &TestDatabase, lock: &str) -> (Store, PgConnection) {
     let (_, url) = database.url();
-    let mut holder = PgConnection::connect(url).await.unwrap();
-    holder.execute("BEGIN").await.unwrap();
+    let mut lock_holder = PgConnection::connect(url).await.unwrap();
+    lock_holder.execute("BEGIN").await.unwrap();
     let lock = sqlx::raw_sql(sqlx::AssertSqlSafe(lock.to_owned()));
-    lock.execute(&mut holder).await.unwrap();
+    lock.execute(&mut lock_holder).await.unwrap();
     let store = PostgresStore::connect(url).await.unwrap();
-    (Store::Postgres(store).with_deadline(DEADLINE), holder)
+    (Store::Postgres(store).with_deadline(DEADLINE), lock_holder)
 }
 
-/// Waits until no statement waits for a lock; how long that takes.
-async fn nothing_waits(database: &TestDatabase) -> Duration {
+/// Waits until no statement waits for a lock. Returns the time that this takes.
+async fn wait_for_lock_waits_to_end(database: &TestDatabase) -> Duration {
     const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
     let pool = database.pool(1).await;
-    let begun = Stopwatch::start();
+    let started = Stopwatch::start();
     while pool.number(WAITING).await != 0 {
         assert!(
-            begun.elapsed_without_stalls() < Duration::from_secs(60),
+            started.elapsed_without_stalls() < Duration::from_secs(60),
             "a statement still waits"
         );
         pause().await;
     }
-    begun.elapsed_without_stalls()
+    started.elapsed_without_stalls()
 }
 
 pub(crate) async fn lock_waits_end_before_the_deadline(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
-    let begun = Stopwatch::start();
-    let refused = store.update(&write(&record)).await.unwrap_err();
-    let took = begun.elapsed_without_stalls();
-    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let (store, lock_holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    let started = Stopwatch::start();
+    let rejected = store.update(&write(&record)).await.unwrap_err();
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     let expected = "canceling statement due to lock timeout (SQLSTATE 55P03)";
-    assert_eq!(cause(&refused), expected);
-    let took = nothing_waits(&database).await;
-    assert!(took < SLACK, "{took:?}");
-    holder.close().await.unwrap();
+    assert_eq!(cause(&rejected), expected);
+    let elapsed = wait_for_lock_waits_to_end(&database).await;
+    assert!(elapsed < SLACK, "{elapsed:?}");
+    lock_holder.close().await.unwrap();
     store.update(&write(&record)).await.unwrap();
 }
 
-/// The caller is dropped during an operation, as when a client disconnects.
-pub(crate) async fn abandoned_operations_end_on_the_server(database: TestDatabase) {
-    /// Of a connection: the longest deadline that the store had, and 500 ms.
-    const BOUND: Duration = Duration::from_millis(3500);
+/// A caller drops the future of an operation, for example because its client has disconnected.
+pub(crate) async fn cancelled_operations_end_on_the_server(database: TestDatabase) {
+    /// The limit of a connection: the longest deadline that the store had, plus 500 ms.
+    const STATEMENT_LIMIT: Duration = Duration::from_millis(3500);
 
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&database, "LOCK TABLE service_tokens").await;
-    let begun = Stopwatch::start();
+    let (store, lock_holder) = locked(&database, "LOCK TABLE service_tokens").await;
+    let started = Stopwatch::start();
     let change = write(&record);
     let lookup = store.find_by_digest(record.digest());
     let both = futures::future::join(store.update(&change), lookup);
-    let abandoned = tokio::time::timeout(DEADLINE / 2, both).await;
-    assert!(abandoned.is_err(), "nothing waited for the lock");
+    let timed_out = tokio::time::timeout(DEADLINE / 2, both).await;
+    assert!(
+        timed_out.is_err(),
+        "the operations did not wait for the lock"
+    );
     let late = store.find_by_digest(record.digest()).await.unwrap_err();
     assert_eq!(source(&late), "timed out");
-    nothing_waits(&database).await;
-    let took = begun.elapsed_without_stalls();
-    assert!(took < DEADLINE / 2 + BOUND + SLACK, "{took:?}");
-    holder.close().await.unwrap();
+    wait_for_lock_waits_to_end(&database).await;
+    let elapsed = started.elapsed_without_stalls();
+    assert!(
+        elapsed < DEADLINE / 2 + STATEMENT_LIMIT + SLACK,
+        "{elapsed:?}"
+    );
+    lock_holder.close().await.unwrap();
     let found: Result<_, StoreError> = store.find_by_digest(record.digest()).await;
     assert!(found.unwrap().is_some());
     let changed: Result<_, RegistryError> = store.update(&change).await;
@@ -184,16 +190,16 @@ pub(crate) async fn write_checks_change_no_token(database: TestDatabase) {
     for _ in 0..3 {
         store.check_writable().await.unwrap();
     }
-    let known = store.get(record.id()).await.unwrap().unwrap();
-    assert_eq!(known.revision(), record.revision());
+    let stored = store.get(record.id()).await.unwrap().unwrap();
+    assert_eq!(stored.revision(), record.revision());
     let version = "SELECT version FROM service_token_schema";
     let before = pool.number(version).await;
     store.check_writable().await.unwrap();
     assert_eq!(pool.number(version).await, before);
 }
 
-/// How many events of the token there are in the audit trail.
-async fn events(store: &Store, record: &TokenRecord) -> usize {
+/// Returns the number of audit events of the token.
+async fn count_events(store: &Store, record: &TokenRecord) -> usize {
     store
         .audit_trail(Some(record.id()), 10)
         .await
@@ -202,68 +208,68 @@ async fn events(store: &Store, record: &TokenRecord) -> usize {
 }
 
 pub(crate) async fn retries_changes_of_terminated_sessions_once(database: TestDatabase) {
-    const END: &str = "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) \
+    const TERMINATE: &str = "SELECT COUNT(*) FILTER (WHERE pg_terminate_backend(pid)) \
          FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
-    let (store, holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
+    let (store, lock_holder) = locked(&database, "SELECT 1 FROM service_tokens FOR UPDATE").await;
     let store = store.keep_audit_trail().with_deadline(TIMEOUT);
     let change = tokio::spawn({
         let (store, record) = (store.clone(), record.clone());
         async move { store.update(&write(&record)).await.map(drop) }
     });
     let pool = database.pool(1).await;
-    let begun = Stopwatch::start();
-    while pool.number(END).await == 0 {
+    let started = Stopwatch::start();
+    while pool.number(TERMINATE).await == 0 {
         assert!(
-            begun.elapsed_without_stalls() < TIMEOUT,
+            started.elapsed_without_stalls() < TIMEOUT,
             "the change does not wait"
         );
         pause().await;
     }
-    holder.close().await.unwrap();
+    lock_holder.close().await.unwrap();
     change.await.unwrap().unwrap();
-    let known = store.get(record.id()).await.unwrap().unwrap();
-    assert_eq!(known.revision(), record.revision() + 1);
-    assert_eq!(events(&store, &record).await, 1);
+    let stored = store.get(record.id()).await.unwrap().unwrap();
+    assert_eq!(stored.revision(), record.revision() + 1);
+    assert_eq!(count_events(&store, &record).await, 1);
 }
 
-pub(crate) async fn unanswered_commits_are_not_retried(database: TestDatabase) {
+pub(crate) async fn commits_without_a_response_are_not_retried(database: TestDatabase) {
     let (_, url) = database.url();
-    let name = FailoverProxy::start(server_of(url)).await;
-    let store = PostgresStore::connect(&name.url(url)).await.unwrap();
+    let proxy = FailoverProxy::start(server_of(url)).await;
+    let store = PostgresStore::connect(&proxy.url(url)).await.unwrap();
     let store = Store::Postgres(store).keep_audit_trail();
     let record = minted();
-    name.lose_commits(true);
+    proxy.lose_commits(true);
     let cause = cause(&store.insert(&write(&record)).await.unwrap_err());
     let expected = "the outcome of the change is unknown: ";
     assert!(cause.starts_with(expected), "{cause}");
-    name.lose_commits(false);
-    let begun = Stopwatch::start();
+    proxy.lose_commits(false);
+    let started = Stopwatch::start();
     while store.get(record.id()).await.unwrap().is_none() {
         assert!(
-            begun.elapsed_without_stalls() < TIMEOUT,
+            started.elapsed_without_stalls() < TIMEOUT,
             "the commit was lost"
         );
         pause().await;
     }
-    assert_eq!(events(&store, &record).await, 1);
+    assert_eq!(count_events(&store, &record).await, 1);
 }
 
-/// The commit does not reach the server, and the store does not know that.
+/// The commit does not reach the server, but the store cannot detect that.
 pub(crate) async fn deadline_during_commit_reports_unknown_outcome(database: TestDatabase) {
     let (_, url) = database.url();
-    let name = FailoverProxy::start(server_of(url)).await;
-    let store = PostgresStore::connect(&name.url(url)).await.unwrap();
+    let proxy = FailoverProxy::start(server_of(url)).await;
+    let store = PostgresStore::connect(&proxy.url(url)).await.unwrap();
     let store = Store::Postgres(store).with_deadline(DEADLINE);
-    name.hold_commits(true);
-    let begun = Stopwatch::start();
+    proxy.hold_commits(true);
+    let started = Stopwatch::start();
     let late = store.insert(&write(&minted())).await.unwrap_err();
-    let took = begun.elapsed_without_stalls();
-    assert!(took < DEADLINE + SLACK, "{took:?}");
+    let elapsed = started.elapsed_without_stalls();
+    assert!(elapsed < DEADLINE + SLACK, "{elapsed:?}");
     let expected = "the outcome of the change is unknown: timed out";
     assert_eq!(cause(&late), expected);
-    name.hold_commits(false);
+    proxy.hold_commits(false);
     store.insert(&write(&minted())).await.unwrap();
 }

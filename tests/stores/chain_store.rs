@@ -1,4 +1,4 @@
-//! `ChainStore`: which store decides, and what happens if a store fails.
+//! `ChainStore`: the order of its stores, and failures of a store.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 
 const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-/// The result of a store, from memory or from a query.
+/// The result of a store, from its cache or from a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behavior {
     CachedFound,
@@ -38,21 +38,21 @@ use Behavior::{
     LookupRateLimited, LookupRevoked, LookupUnavailable,
 };
 
-/// A store with one result, which counts its queries.
+/// A store that always returns the same result and counts its lookups.
 #[derive(Clone)]
-struct Scripted {
+struct ScriptedStore {
     behavior: Behavior,
     name: &'static str,
-    queries: Arc<AtomicUsize>,
+    lookups: Arc<AtomicUsize>,
 }
 
-impl Scripted {
+impl ScriptedStore {
     fn new(behavior: Behavior, name: &'static str) -> Self {
-        let queries = Arc::default();
+        let lookups = Arc::default();
         Self {
             behavior,
             name,
-            queries,
+            lookups,
         }
     }
 
@@ -62,7 +62,7 @@ impl Scripted {
 }
 
 #[async_trait]
-impl TokenStore for Scripted {
+impl TokenStore for ScriptedStore {
     fn find_cached(&self, _: &Credential<'_>) -> Cached {
         match self.behavior {
             CachedFound => Cached::Found(self.record()),
@@ -73,7 +73,7 @@ impl TokenStore for Scripted {
     }
 
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.queries.fetch_add(1, Ordering::SeqCst);
+        self.lookups.fetch_add(1, Ordering::SeqCst);
         match self.behavior {
             LookupFound => Ok(Some(self.record())),
             LookupRevoked => Ok(Some(self.record().with_state(TokenState::Revoked))),
@@ -81,7 +81,7 @@ impl TokenStore for Scripted {
             LookupUnavailable => Err(StoreError::unavailable(self.name)),
             LookupRateLimited => Err(StoreError::rate_limited(Duration::from_secs(7))),
             LookupCorrupt => Err(StoreError::corrupt(self.name)),
-            CachedFound | CachedRevoked | CachedNotFound => panic!("memory had the answer"),
+            CachedFound | CachedRevoked | CachedNotFound => panic!("the cache has the result"),
         }
     }
 }
@@ -94,13 +94,13 @@ fn credential() -> Credential<'static> {
     Credential::new(PresentedToken::new(TOKEN).unwrap())
 }
 
-fn chain(answers: [Behavior; 2]) -> ChainStore {
-    let [first, second] = answers;
-    ChainStore::new(Scripted::new(first, "first")).then(Scripted::new(second, "second"))
+fn chain(behaviors: [Behavior; 2]) -> ChainStore {
+    let [first, second] = behaviors;
+    ChainStore::new(ScriptedStore::new(first, "first")).then(ScriptedStore::new(second, "second"))
 }
 
 /// Returns the status and the body, which is the name of the token if the request is accepted.
-async fn answer(store: ChainStore) -> (StatusCode, String) {
+async fn send(store: ChainStore) -> (StatusCode, String) {
     let inner = service_fn(async |request: Request<()>| {
         let principal = request.extensions().get::<Principal>();
         let name = principal.map(|principal| principal.name().to_owned());
@@ -120,8 +120,8 @@ async fn first_match_wins_and_failures_are_not_denials() {
     let down = (StatusCode::SERVICE_UNAVAILABLE, None);
     let limited = (StatusCode::TOO_MANY_REQUESTS, None);
     let corrupt = (StatusCode::INTERNAL_SERVER_ERROR, None);
-    for (answers, expected) in [
-        // From memory only.
+    for (behaviors, expected) in [
+        // Both stores have a cached result.
         ([CachedFound, CachedFound], first),
         ([CachedFound, CachedNotFound], first),
         ([CachedNotFound, CachedFound], second),
@@ -129,7 +129,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([CachedRevoked, CachedFound], denied),
         ([CachedFound, CachedRevoked], first),
         ([CachedNotFound, CachedRevoked], denied),
-        // The second store must be queried.
+        // Only the first store has a cached result.
         ([CachedFound, LookupUnavailable], first),
         ([CachedRevoked, LookupFound], denied),
         ([CachedNotFound, LookupFound], second),
@@ -138,7 +138,7 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([CachedNotFound, LookupUnavailable], down),
         ([CachedNotFound, LookupRateLimited], limited),
         ([CachedNotFound, LookupCorrupt], corrupt),
-        // The first store must be queried.
+        // The first store has no cached result.
         ([LookupFound, CachedFound], first),
         ([LookupFound, LookupUnavailable], first),
         ([LookupRevoked, CachedFound], denied),
@@ -160,38 +160,38 @@ async fn first_match_wins_and_failures_are_not_denials() {
         ([LookupCorrupt, CachedNotFound], corrupt),
         ([LookupRateLimited, LookupFound], second),
         ([LookupRateLimited, CachedNotFound], limited),
-        // All stores fail: the first error.
+        // Both stores fail, so the first error is returned.
         ([LookupUnavailable, LookupUnavailable], down),
         ([LookupUnavailable, LookupRateLimited], down),
         ([LookupUnavailable, LookupCorrupt], down),
         ([LookupRateLimited, LookupUnavailable], limited),
         ([LookupCorrupt, LookupUnavailable], corrupt),
     ] {
-        let (status, body) = answer(chain(answers)).await;
-        assert_eq!(status, expected.0, "{answers:?}: {body}");
+        let (status, body) = send(chain(behaviors)).await;
+        assert_eq!(status, expected.0, "{behaviors:?}: {body}");
         if let Some(name) = expected.1 {
-            assert_eq!(body, name, "{answers:?}");
+            assert_eq!(body, name, "{behaviors:?}");
         }
     }
 }
 
 #[test]
 fn find_cached_stops_at_first_miss() {
-    for (answers, expected) in [
+    for (behaviors, expected) in [
         ([CachedFound, LookupFound], "found first"),
         ([CachedNotFound, CachedFound], "found second"),
         ([CachedNotFound, CachedNotFound], "not found"),
-        ([CachedNotFound, LookupFound], "ask"),
-        // The second store has the token in memory, but the first decides.
-        ([LookupNotFound, CachedFound], "ask"),
-        ([LookupUnavailable, CachedNotFound], "ask"),
+        ([CachedNotFound, LookupFound], "miss"),
+        // The second store has cached the token, but the first has precedence.
+        ([LookupNotFound, CachedFound], "miss"),
+        ([LookupUnavailable, CachedNotFound], "miss"),
     ] {
-        let found = match chain(answers).find_cached(&credential()) {
+        let found = match chain(behaviors).find_cached(&credential()) {
             Cached::Found(record) => format!("found {}", record.name()),
             Cached::NotFound => "not found".to_owned(),
-            Cached::Miss => "ask".to_owned(),
+            Cached::Miss => "miss".to_owned(),
         };
-        assert_eq!(found, expected, "{answers:?}");
+        assert_eq!(found, expected, "{behaviors:?}");
     }
 }
 
@@ -205,7 +205,7 @@ fn find_returns_the_same_as_find_cached() {
 
 #[test]
 fn stops_after_match_and_continues_after_failure() {
-    for (behavior, queries) in [
+    for (behavior, lookups) in [
         (LookupFound, 0),
         (LookupRevoked, 0),
         (LookupNotFound, 1),
@@ -213,12 +213,12 @@ fn stops_after_match_and_continues_after_failure() {
         (LookupCorrupt, 1),
         (LookupRateLimited, 1),
     ] {
-        let second = Scripted::new(LookupNotFound, "second");
-        let chain = ChainStore::new(Scripted::new(behavior, "first")).then(second.clone());
+        let second = ScriptedStore::new(LookupNotFound, "second");
+        let chain = ChainStore::new(ScriptedStore::new(behavior, "first")).then(second.clone());
         let _ = block_on(chain.find(&credential()));
         assert_eq!(
-            second.queries.load(Ordering::SeqCst),
-            queries,
+            second.lookups.load(Ordering::SeqCst),
+            lookups,
             "{behavior:?}"
         );
     }
@@ -226,15 +226,15 @@ fn stops_after_match_and_continues_after_failure() {
 
 #[test]
 fn returns_first_error_with_source_and_retry_after() {
-    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
-        .then(Scripted::new(LookupRateLimited, "second"))
-        .then(Scripted::new(LookupUnavailable, "third"));
+    let chain = ChainStore::new(ScriptedStore::new(LookupNotFound, "first"))
+        .then(ScriptedStore::new(LookupRateLimited, "second"))
+        .then(ScriptedStore::new(LookupUnavailable, "third"));
     let error = block_on(chain.find(&credential())).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
 
-    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first"))
-        .then(Scripted::new(LookupUnavailable, "next"));
+    let chain = ChainStore::new(ScriptedStore::new(LookupUnavailable, "first"))
+        .then(ScriptedStore::new(LookupUnavailable, "next"));
     let error = block_on(chain.find(&credential())).unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.to_string(), "first");
@@ -243,9 +243,9 @@ fn returns_first_error_with_source_and_retry_after() {
 #[test]
 fn forwards_changes_of_every_store() {
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    struct CountingListener(AtomicUsize);
 
-    impl ChangeListener for Count {
+    impl ChangeListener for CountingListener {
         fn changed(&self, _: &TokenChange) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
@@ -254,12 +254,12 @@ fn forwards_changes_of_every_store() {
     let stores = [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()];
     let [first, second, third] = stores.clone();
     let chain = ChainStore::new(first).then(second).then(third);
-    let count = Arc::new(Count::default());
-    chain.subscribe(&(count.clone() as Arc<dyn ChangeListener>));
+    let listener = Arc::new(CountingListener::default());
+    chain.subscribe(&(listener.clone() as Arc<dyn ChangeListener>));
     for (number, store) in stores.iter().enumerate() {
         let record = TokenRecord::new(id(), TokenDigest::of(TOKEN));
         store.insert(record).unwrap();
-        assert_eq!(count.0.load(Ordering::SeqCst), number + 1);
+        assert_eq!(listener.0.load(Ordering::SeqCst), number + 1);
     }
 }
 
@@ -272,33 +272,33 @@ async fn later_store_decides_while_first_is_unavailable() {
         (LookupRevoked, StatusCode::UNAUTHORIZED),
         (LookupUnavailable, StatusCode::OK),
     ] {
-        let chain = ChainStore::new(Scripted::new(first, "first")).then(later.clone());
-        assert_eq!(answer(chain).await.0, expected);
+        let chain = ChainStore::new(ScriptedStore::new(first, "first")).then(later.clone());
+        assert_eq!(send(chain).await.0, expected);
     }
     // A token that is revoked in both stores is rejected in either case.
     later.revoke(id()).unwrap();
-    let chain = ChainStore::new(Scripted::new(LookupUnavailable, "first")).then(later);
-    assert_eq!(answer(chain).await.0, StatusCode::UNAUTHORIZED);
+    let chain = ChainStore::new(ScriptedStore::new(LookupUnavailable, "first")).then(later);
+    assert_eq!(send(chain).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[cfg(feature = "metrics")]
 #[test]
-fn counts_failures_covered_by_later_store() {
+fn counts_failures_even_if_a_later_store_responds() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
     metrics::with_local_recorder(&recorder, || {
-        for answers in [
+        for behaviors in [
             [LookupUnavailable, CachedFound],
             [LookupUnavailable, LookupUnavailable],
             [LookupNotFound, CachedNotFound],
         ] {
-            let _ = block_on(chain(answers).find(&credential()));
+            let _ = block_on(chain(behaviors).find(&credential()));
         }
     });
-    let counted = recorder.snapshotter().snapshot().into_vec();
-    let [(key, _, _, DebugValue::Counter(count))] = &counted[..] else {
-        panic!("{counted:?}")
+    let metrics_snapshot = recorder.snapshotter().snapshot().into_vec();
+    let [(key, _, _, DebugValue::Counter(count))] = &metrics_snapshot[..] else {
+        panic!("{metrics_snapshot:?}")
     };
     let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
     assert_eq!(key.key().name(), "service_token_chain_failures_total");
@@ -307,11 +307,11 @@ fn counts_failures_covered_by_later_store() {
 
 #[cfg(feature = "tracing")]
 #[test]
-fn logs_failures_covered_by_later_store_with_index_and_cause() {
+fn logs_failures_with_index_and_cause_even_if_a_later_store_responds() {
     let log = tests::log::Log::default();
-    let chain = ChainStore::new(Scripted::new(LookupNotFound, "first"))
-        .then(Scripted::new(LookupUnavailable, "no route to host"))
-        .then(Scripted::new(CachedFound, "third"));
+    let chain = ChainStore::new(ScriptedStore::new(LookupNotFound, "first"))
+        .then(ScriptedStore::new(LookupUnavailable, "no route to host"))
+        .then(ScriptedStore::new(CachedFound, "third"));
     let guard = log.start();
     let found = block_on(chain.find(&credential()));
     drop(guard);

@@ -1,4 +1,5 @@
-//! The conformance suite of the feature `testing`, on the stores of this crate.
+//! The stores of this crate pass the conformance suite of the feature `testing`, and the suite
+//! detects each known kind of defect.
 
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ async fn cached_store_passes_registry_conformance() {
 
 #[tokio::test]
 async fn lookup_only_stores_pass_store_conformance() {
-    let filled = |records: Vec<TokenRecord>| {
+    let store_with = |records: Vec<TokenRecord>| {
         let store = MemoryStore::new();
         for record in records {
             store.insert(record).unwrap();
@@ -52,10 +53,10 @@ async fn lookup_only_stores_pass_store_conformance() {
         store
     };
     conformance::token_store(async |records| {
-        ChainStore::new(MemoryStore::new()).then(filled(records))
+        ChainStore::new(MemoryStore::new()).then(store_with(records))
     })
     .await;
-    conformance::token_store(async |records| CachedStore::new(filled(records))).await;
+    conformance::token_store(async |records| CachedStore::new(store_with(records))).await;
 }
 
 #[cfg(feature = "file")]
@@ -78,7 +79,7 @@ async fn file_store_passes_store_conformance() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// Returns the text of a token file.
+/// Returns the text of a token file with these records.
 #[cfg(feature = "file")]
 fn json(records: &[TokenRecord]) -> String {
     let time = |time: Option<SystemTime>| {
@@ -99,7 +100,7 @@ fn json(records: &[TokenRecord]) -> String {
             "state": format!("{:?}", record.state()).to_lowercase(),
         });
         let serde_json::Value::Object(mut entry) = all else {
-            panic!("an object");
+            panic!("an entry is a JSON object");
         };
         entry.retain(|_, value| !value.is_null());
         entry
@@ -107,17 +108,17 @@ fn json(records: &[TokenRecord]) -> String {
     serde_json::json!({ "tokens": entries.collect::<Vec<_>>() }).to_string()
 }
 
-/// A defect that a registry might have.
+/// A possible defect of a registry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Defect {
     None,
-    ForgetsDescriptions,
-    ForgetsPreviousDigests,
-    FindsByIndexOnly,
+    DropsDescriptions,
+    DropsPreviousDigests,
+    FindsAnotherToken,
     IgnoresRevisionsOnUpdate,
     IgnoresRevisionsOnDelete,
     DoesNotIncrementRevisions,
-    LosesLastUse,
+    DropsLastUse,
     IgnoresUses,
     PublishesNothing,
     PublishesUses,
@@ -127,23 +128,23 @@ enum Defect {
     IgnoresCursors,
     IgnoresFilters,
     ListsOutOfOrder,
-    HidesRevoked,
-    ForgetsAuthorityOnInsert,
-    ForgetsAuthorityOnUpdate,
-    ForgetsAuthorityOnDelete,
-    ForgetsAuthorityOfBatches,
+    HidesRevokedTokens,
+    DropsAuthorityOnInsert,
+    DropsAuthorityOnUpdate,
+    DropsAuthorityOnDelete,
+    DropsAuthorityOfBatches,
     IgnoresThePreviousRecord,
     AuthorizesBeforeTheTransaction,
-    IgnoresAdmins,
-    IgnoresAdminsOnDelete,
+    IgnoresLastAdminCheck,
+    IgnoresLastAdminCheckOnDelete,
     StopsBatchesAtAnError,
     AuthorizesBatchesAtTheirStart,
     ReversesBatches,
     PublishesNoBatches,
-    /// No defect: a change may name the token alone.
+    /// Not a defect: a change notification may contain only the id of the token.
     PublishesNoDigests,
     PublishesOneDigest,
-    CountsRevoked,
+    CountsRevokedTokens,
     CountsOnePage,
     ForgetsOwners,
     IgnoresLimitsOfOwners,
@@ -157,11 +158,11 @@ struct Defective {
     defect: Defect,
 }
 
-/// Forwards the changes of the store, unless it is muted.
+/// Forwards the change notifications of the store unless it is muted.
 struct Relay {
     feed: ChangeFeed,
     is_muted: AtomicBool,
-    /// How many digests of a change it passes on.
+    /// The maximum number of digests in a forwarded notification.
     max_digests: usize,
 }
 
@@ -202,10 +203,10 @@ impl Defective {
         self.defect == defect
     }
 
-    /// Returns the write with the defect applied. A changed record loses its authority.
+    /// Returns the write with the defect applied. A write with a changed record has no authority.
     async fn with_defect(&self, write: &Write, ignores_revisions: bool) -> Write {
         let mut defective = write.clone();
-        if self.has(Defect::ForgetsDescriptions) {
+        if self.has(Defect::DropsDescriptions) {
             defective = unauthorized(write, write.record().clone().with_description(None));
         }
         let id = write.record().id();
@@ -225,13 +226,13 @@ impl Defective {
         if self.has(Defect::IgnoresLimitsOfOwners) {
             defective = defective.with_max_tokens_of_owner(None);
         }
-        if self.has(Defect::IgnoresAdmins) {
+        if self.has(Defect::IgnoresLastAdminCheck) {
             defective = defective.with_last_admin_check(None);
         }
         defective
     }
 
-    /// Authorizes the write by the stored records, and returns it without its authority.
+    /// Authorizes the write with the stored records, and returns it without its authority.
     async fn authorized(&self, write: &Write) -> Result<Write, RegistryError> {
         let actor = match write.actor_id() {
             Some(id) => TokenRegistry::get(&self.store, id).await?,
@@ -258,11 +259,11 @@ fn unauthorized(write: &Write, record: TokenRecord) -> Write {
 impl TokenStore for Defective {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         let found = self.find_by_digest(credential.digest()).await?;
-        let hides = self.has(Defect::HidesRevoked);
-        if self.has(Defect::FindsByIndexOnly) && found.is_none() {
+        let hides_revoked = self.has(Defect::HidesRevokedTokens);
+        if self.has(Defect::FindsAnotherToken) && found.is_none() {
             return TokenRegistry::get(&self.store, TokenId::from_i64(1).unwrap()).await;
         }
-        Ok(found.filter(|it| !hides || it.state() != TokenState::Revoked))
+        Ok(found.filter(|it| !hides_revoked || it.state() != TokenState::Revoked))
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
@@ -274,7 +275,7 @@ impl TokenStore for Defective {
 impl TokenRegistry for Defective {
     async fn insert(&self, write: &Write) -> Result<(), RegistryError> {
         let mut write = self.with_defect(write, false).await;
-        if self.has(Defect::ForgetsAuthorityOnInsert) {
+        if self.has(Defect::DropsAuthorityOnInsert) {
             write = unauthorized(&write, write.record().clone());
         }
         TokenRegistry::insert(&self.store, &write).await
@@ -282,9 +283,9 @@ impl TokenRegistry for Defective {
 
     async fn get(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
         let found = TokenRegistry::get(&self.store, id).await?;
-        let forgets = self.has(Defect::LosesLastUse);
+        let has_defect = self.has(Defect::DropsLastUse);
         Ok(found.map(|it| {
-            if forgets {
+            if has_defect {
                 it.with_last_used_at(None)
             } else {
                 it
@@ -297,8 +298,8 @@ impl TokenRegistry for Defective {
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
         let found = self.store.find_by_digest(digest).await?;
-        let forgets = self.has(Defect::ForgetsPreviousDigests);
-        Ok(found.filter(|it| !forgets || it.digest() == digest))
+        let has_defect = self.has(Defect::DropsPreviousDigests);
+        Ok(found.filter(|it| !has_defect || it.digest() == digest))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
@@ -317,8 +318,8 @@ impl TokenRegistry for Defective {
         }
         let mut page = self.store.list(&defective).await?;
         if self.has(Defect::ListsTwice) && page.next.is_none() {
-            let again = page.records.first().cloned();
-            page.records.splice(..0, again);
+            let duplicate = page.records.first().cloned();
+            page.records.splice(..0, duplicate);
             page.records.truncate(request.limit());
         }
         if self.has(Defect::ListsOutOfOrder) {
@@ -331,7 +332,7 @@ impl TokenRegistry for Defective {
         let mut write = self
             .with_defect(write, self.has(Defect::IgnoresRevisionsOnUpdate))
             .await;
-        if self.has(Defect::ForgetsAuthorityOnUpdate) {
+        if self.has(Defect::DropsAuthorityOnUpdate) {
             write = unauthorized(&write, write.record().clone());
         }
         if self.has(Defect::IgnoresThePreviousRecord)
@@ -340,8 +341,8 @@ impl TokenRegistry for Defective {
             write = self.authorized(&write).await?;
         }
         let updated = self.store.update(&write).await?;
-        let uncounted = self.has(Defect::DoesNotIncrementRevisions);
-        Ok(if uncounted {
+        let has_defect = self.has(Defect::DoesNotIncrementRevisions);
+        Ok(if has_defect {
             write.record().clone()
         } else {
             updated
@@ -352,10 +353,10 @@ impl TokenRegistry for Defective {
         let mut write = self
             .with_defect(write, self.has(Defect::IgnoresRevisionsOnDelete))
             .await;
-        if self.has(Defect::ForgetsAuthorityOnDelete) {
+        if self.has(Defect::DropsAuthorityOnDelete) {
             write = unauthorized(&write, write.record().clone());
         }
-        if self.has(Defect::IgnoresAdminsOnDelete) {
+        if self.has(Defect::IgnoresLastAdminCheckOnDelete) {
             write = write.with_last_admin_check(None);
         }
         self.store.delete(&write).await
@@ -366,9 +367,7 @@ impl TokenRegistry for Defective {
         let mut prepared = Vec::new();
         for write in writes {
             prepared.push(match self.defect {
-                Defect::ForgetsAuthorityOfBatches => {
-                    Ok(unauthorized(write, write.record().clone()))
-                }
+                Defect::DropsAuthorityOfBatches => Ok(unauthorized(write, write.record().clone())),
                 Defect::AuthorizesBatchesAtTheirStart => self.authorized(write).await,
                 _ => Ok(write.clone()),
             });
@@ -380,9 +379,9 @@ impl TokenRegistry for Defective {
                 Ok(write) => self.update(&write).await,
                 Err(error) => Err(error),
             };
-            let stops = outcome.is_err() && self.has(Defect::StopsBatchesAtAnError);
+            let stops_batch = outcome.is_err() && self.has(Defect::StopsBatchesAtAnError);
             outcomes.push(outcome);
-            if stops {
+            if stops_batch {
                 let rest = writes.len() - outcomes.len();
                 outcomes.extend((0..rest).map(|_| Err(RegistryError::RevisionMismatch)));
                 break;
@@ -397,7 +396,7 @@ impl TokenRegistry for Defective {
 
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
         let mut filter = filter.clone();
-        if self.has(Defect::CountsRevoked) {
+        if self.has(Defect::CountsRevokedTokens) {
             filter.without_revoked = false;
         }
         if self.has(Defect::CountsOnePage) {
@@ -424,24 +423,24 @@ impl TokenRegistry for Defective {
 
 #[test]
 fn conformance_detects_each_defect() {
-    let conforms = |defect| {
+    let run_suite = |defect| {
         let empty = async || Defective::new(defect);
         let outcome = catch_unwind(|| block_on(conformance::token_registry(empty)));
         outcome.map_err(|panic| match panic.downcast::<String>() {
             Ok(message) => *message,
-            Err(_) => "a panic without values".to_owned(),
+            Err(_) => "a panic without a formatted message".to_owned(),
         })
     };
-    assert_eq!(conforms(Defect::None), Ok(()));
-    assert_eq!(conforms(Defect::PublishesNoDigests), Ok(()));
+    assert_eq!(run_suite(Defect::None), Ok(()));
+    assert_eq!(run_suite(Defect::PublishesNoDigests), Ok(()));
     for defect in [
-        Defect::ForgetsDescriptions,
-        Defect::ForgetsPreviousDigests,
-        Defect::FindsByIndexOnly,
+        Defect::DropsDescriptions,
+        Defect::DropsPreviousDigests,
+        Defect::FindsAnotherToken,
         Defect::IgnoresRevisionsOnUpdate,
         Defect::IgnoresRevisionsOnDelete,
         Defect::DoesNotIncrementRevisions,
-        Defect::LosesLastUse,
+        Defect::DropsLastUse,
         Defect::IgnoresUses,
         Defect::PublishesNothing,
         Defect::PublishesOneDigest,
@@ -452,31 +451,31 @@ fn conformance_detects_each_defect() {
         Defect::IgnoresCursors,
         Defect::IgnoresFilters,
         Defect::ListsOutOfOrder,
-        Defect::HidesRevoked,
-        Defect::CountsRevoked,
+        Defect::HidesRevokedTokens,
+        Defect::CountsRevokedTokens,
         Defect::CountsOnePage,
         Defect::ForgetsOwners,
         Defect::IgnoresLimitsOfOwners,
         Defect::IgnoresOwnersInFilters,
     ] {
-        assert!(conforms(defect).is_err(), "{defect:?} was not detected");
+        assert!(run_suite(defect).is_err(), "{defect:?} was not detected");
     }
-    // The rule that each of these breaks detects it, and no other rule.
+    // The check of the broken rule detects each of these defects, and no other check does.
     for (defect, rule) in [
         (
-            Defect::ForgetsAuthorityOnInsert,
+            Defect::DropsAuthorityOnInsert,
             "insert with the authority of a revoked token",
         ),
         (
-            Defect::ForgetsAuthorityOnUpdate,
+            Defect::DropsAuthorityOnUpdate,
             "update with the authority of a revoked token",
         ),
         (
-            Defect::ForgetsAuthorityOnDelete,
+            Defect::DropsAuthorityOnDelete,
             "delete with the authority of a revoked token",
         ),
         (
-            Defect::ForgetsAuthorityOfBatches,
+            Defect::DropsAuthorityOfBatches,
             "update_many with the authority of a revoked token",
         ),
         (
@@ -487,8 +486,11 @@ fn conformance_detects_each_defect() {
             Defect::AuthorizesBeforeTheTransaction,
             "after its actor's token was revoked",
         ),
-        (Defect::IgnoresAdmins, "removed by a revocation"),
-        (Defect::IgnoresAdminsOnDelete, "removed by a deletion"),
+        (Defect::IgnoresLastAdminCheck, "removed by a revocation"),
+        (
+            Defect::IgnoresLastAdminCheckOnDelete,
+            "removed by a deletion",
+        ),
         (Defect::StopsBatchesAtAnError, "one of several updates"),
         (
             Defect::AuthorizesBatchesAtTheirStart,
@@ -500,10 +502,10 @@ fn conformance_detects_each_defect() {
             "several updates was not published",
         ),
     ] {
-        let broken = conforms(defect).expect_err("a detected defect");
+        let message = run_suite(defect).expect_err("the suite detects the defect");
         assert!(
-            broken.contains(rule),
-            "{defect:?} was detected by: {broken}"
+            message.contains(rule),
+            "{defect:?} was detected by: {message}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `FaultyStore` forwards each call once, with the current fault.
+//! `FaultyStore` forwards each call once and applies the current fault.
 
 use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent};
@@ -9,7 +9,7 @@ use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokens, TokenStore};
 
-/// Returns the revocation of this record.
+/// Returns a write that revokes the token of this record.
 fn revocation(record: &TokenRecord) -> Write {
     let now = std::time::SystemTime::now();
     let event = AuditEvent::new(now, "operator:a", AuditAction::Revoked, record.id());
@@ -27,16 +27,16 @@ fn fault_applies_to_counts_batches_and_uncached_lookups() {
     let token = PresentedToken::new(issued[0].expose_secret()).unwrap();
     let credential = Credential::new(token);
     let now = std::time::SystemTime::now();
-    let unrevoked = TokenFilter::new().without_revoked();
-    let count = || block_on(store.count(&unrevoked, now));
-    let left = || block_on(memory.count(&unrevoked, now)).unwrap();
+    let not_revoked = TokenFilter::new().without_revoked();
+    let count = || block_on(store.count(&not_revoked, now));
+    let stored_count = || block_on(memory.count(&not_revoked, now)).unwrap();
 
     store.inject(Fault::Error);
     assert!(count().is_err());
     assert!(block_on(store.find_uncached(&credential)).is_err());
     let outcomes = block_on(store.update_many(&writes));
     assert!(outcomes.len() == 2 && outcomes.iter().all(Result::is_err));
-    assert_eq!((store.calls(), left()), (3, 2));
+    assert_eq!((store.calls(), stored_count()), (3, 2));
 
     store.inject_after(1, Fault::LostResponse);
     assert_eq!(count().unwrap(), 2);
@@ -45,7 +45,7 @@ fn fault_applies_to_counts_batches_and_uncached_lookups() {
             .iter()
             .all(Result::is_err)
     );
-    assert_eq!((store.calls(), left()), (5, 0));
+    assert_eq!((store.calls(), stored_count()), (5, 0));
 
     store.clear_fault();
     assert!(

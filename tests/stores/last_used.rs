@@ -1,4 +1,4 @@
-//! The times of last use: kept in memory and written in batches.
+//! Times of last use, which are buffered in memory and written in batches.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -71,12 +71,12 @@ async fn writes_each_token_once_per_flush_interval() {
         assert_eq!(store.calls(), interval - 1);
         tokio::time::sleep(JUST_OVER_A_MINUTE).await;
         assert_eq!(store.calls(), interval);
-        let known = tokens.get(issued.record().id()).await.unwrap();
-        let behind = clock.now().duration_since(known.last_used_at().unwrap());
-        assert!(behind.unwrap() <= Duration::from_secs(1));
-        assert_eq!(known.revision(), 1, "a last use changes no revision");
+        let record = tokens.get(issued.record().id()).await.unwrap();
+        let age = clock.now().duration_since(record.last_used_at().unwrap());
+        assert!(age.unwrap() <= Duration::from_secs(1));
+        assert_eq!(record.revision(), 1, "a use does not change the revision");
     }
-    // No uses, so nothing to write.
+    // Without uses nothing is written.
     tokio::time::sleep(JUST_OVER_A_MINUTE).await;
     assert_eq!(store.calls(), 3);
     flush_task.stop().await.unwrap();
@@ -120,7 +120,7 @@ async fn retries_uses_after_failed_flush() {
     }
     store.inject(Fault::Error);
     last_used.flush().await.unwrap_err();
-    // Newer than the times that failed to be written.
+    // A newer use of a token whose earlier use was not written.
     last_used.record(id(7), start() + MINUTE);
     store.clear_fault();
     assert_eq!(last_used.flush().await.unwrap(), 1200);
@@ -131,21 +131,21 @@ async fn retries_uses_after_failed_flush() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_flush_loses_nothing() {
+async fn dropped_flush_loses_no_uses() {
     let memory = store_with(2);
     let store = FaultyStore::new(memory.clone());
     let last_used = LastUsed::new(store.clone());
     last_used.record(id(1), start());
     store.inject(Fault::Hang);
-    let given_up = tokio::time::timeout(MINUTE, last_used.flush()).await;
-    assert!(given_up.is_err());
+    let flush = tokio::time::timeout(MINUTE, last_used.flush()).await;
+    assert!(flush.is_err());
     store.clear_fault();
     assert_eq!(last_used.flush().await.unwrap(), 1);
     assert_eq!(last_used_of(&memory, 1), Some(start()));
 }
 
 #[tokio::test]
-async fn concurrent_records_and_flushes_lose_nothing() {
+async fn concurrent_records_and_flushes_lose_no_uses() {
     let store = store_with(64);
     let last_used = LastUsed::new(store.clone());
     let end = start() + 1000 * MINUTE;
@@ -167,10 +167,10 @@ async fn concurrent_records_and_flushes_lose_nothing() {
     });
     last_used.flush().await.unwrap();
     for number in 0..64 {
-        let at = last_used_of(&store, number).unwrap();
+        let last_used_at = last_used_of(&store, number).unwrap();
         assert!(
-            end.duration_since(at).unwrap() <= 32 * MINUTE,
-            "{number}: {at:?}"
+            end.duration_since(last_used_at).unwrap() <= 32 * MINUTE,
+            "{number}: {last_used_at:?}"
         );
     }
 }

@@ -1,6 +1,6 @@
-//! Stores without a server: in memory, in a file and chained; conformance; last uses.
+//! The memory store, file store and chain store, the conformance suite, and times of last use.
 //!
-//! `tests/cached`, `tests/introspection` and `tests/sql` have suites of their own.
+//! `tests/cached`, `tests/introspection` and `tests/sql` test the other stores.
 
 mod chain_store;
 #[cfg(feature = "testing")]

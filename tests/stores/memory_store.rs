@@ -1,4 +1,4 @@
-//! `MemoryStore`: what readers see while it changes.
+//! `MemoryStore`: lookups, changes, and concurrent readers and writers.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ fn mint() -> MintedToken {
     TokenFormat::default().mint().unwrap()
 }
 
-fn stored(store: &MemoryStore) -> MintedToken {
+fn insert_token(store: &MemoryStore) -> MintedToken {
     let token = mint();
     store.insert(TokenRecord::from(&token)).unwrap();
     token
@@ -30,7 +30,7 @@ fn verdict_for(store: &MemoryStore, token: &MintedToken) -> Result<(), DenialKin
     let found = match store.find_cached(&credential) {
         Cached::Found(record) => Some(record),
         Cached::NotFound => None,
-        Cached::Miss => panic!("memory is never asked"),
+        Cached::Miss => panic!("a memory store never misses"),
     };
     let outcome = verdict(found, &credential, &SystemClock);
     outcome.map(|_| ()).map_err(|denial| denial.kind())
@@ -57,7 +57,7 @@ fn finds_token_between_insert_and_remove() {
 #[test]
 fn find_returns_the_same_as_find_cached() {
     let store = MemoryStore::new();
-    let (known, unknown) = (stored(&store), mint());
+    let (known, unknown) = (insert_token(&store), mint());
     for (token, expected) in [(&known, Some(known.id())), (&unknown, None)] {
         let token = PresentedToken::new(token.expose_secret()).unwrap();
         let found = block_on(store.find(&Credential::new(token))).unwrap();
@@ -69,7 +69,7 @@ fn find_returns_the_same_as_find_cached() {
 fn revocation_applies_at_once_to_every_clone() {
     let store = MemoryStore::new();
     let clone = store.clone();
-    let token = stored(&store);
+    let token = insert_token(&store);
     clone.revoke(token.id()).unwrap();
     assert_eq!(verdict_for(&store, &token), Err(DenialKind::Revoked));
     assert_eq!(store.get(token.id()).unwrap().state(), TokenState::Revoked);
@@ -79,7 +79,7 @@ fn revocation_applies_at_once_to_every_clone() {
 #[test]
 fn rejects_duplicate_id_or_digest_without_changes() {
     let store = MemoryStore::new();
-    let (first, second) = (stored(&store), stored(&store));
+    let (first, second) = (insert_token(&store), insert_token(&store));
     let digest = TokenDigest::of(first.expose_secret());
 
     let same_id = TokenRecord::new(first.id(), TokenDigest::of("other"));
@@ -89,9 +89,9 @@ fn rejects_duplicate_id_or_digest_without_changes() {
         store.insert(same_digest),
         Err(MemoryStoreError::DuplicateDigest)
     );
-    let taking_over = TokenRecord::new(second.id(), digest);
+    let duplicate = TokenRecord::new(second.id(), digest);
     assert_eq!(
-        store.replace(taking_over),
+        store.replace(duplicate),
         Err(MemoryStoreError::DuplicateDigest)
     );
     let unknown = TokenId::from_i64(1).unwrap();
@@ -110,7 +110,7 @@ fn rejects_duplicate_id_or_digest_without_changes() {
 #[test]
 fn replace_with_same_digest_updates_record_and_keeps_secret() {
     let store = MemoryStore::new();
-    let token = stored(&store);
+    let token = insert_token(&store);
     let before = store.get(token.id()).unwrap();
     store.replace(before.clone().with_name("renamed")).unwrap();
     assert_eq!(verdict_for(&store, &token), Ok(()));
@@ -118,13 +118,13 @@ fn replace_with_same_digest_updates_record_and_keeps_secret() {
     assert_eq!(before.name(), "", "a returned record does not change");
 }
 
-/// Waits until `is_so`. The limit only bounds the time of a failing test.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+/// Waits until `condition` holds. The limit only bounds the time of a failing test.
+fn wait_until(description: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !is_so() {
+    while !condition() {
         assert!(
             start.elapsed() < Duration::from_secs(60),
-            "timed out: {what}"
+            "timed out: {description}"
         );
         thread::yield_now();
     }
@@ -139,11 +139,11 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The old or the new secret is accepted at any time, and the old one is rejected afterwards.
+/// At any time the current or the next secret is accepted, and earlier secrets are rejected.
 #[test]
-fn concurrent_readers_see_no_gap_during_rotation() {
+fn rotation_is_atomic_for_concurrent_readers() {
     let store = MemoryStore::new();
-    let old = stored(&store);
+    let old = insert_token(&store);
     let secrets: Vec<MintedToken> = std::iter::once(old)
         .chain((0..500).map(|_| mint()))
         .collect();
@@ -161,15 +161,18 @@ fn concurrent_readers_see_no_gap_during_rotation() {
                 while !done.load(Ordering::SeqCst) {
                     let before = current.load(Ordering::SeqCst);
                     if before > 0 {
-                        let retired = verdict_for(store, &secrets[before - 1]);
-                        assert_eq!(retired, Err(DenialKind::Unknown));
+                        let previous = verdict_for(store, &secrets[before - 1]);
+                        assert_eq!(previous, Err(DenialKind::Unknown));
                     }
-                    // The writer may rotate at any time, and publishes the number before the next
-                    // rotation.
-                    let gapless = verdict_for(store, &secrets[before]).is_ok()
+                    // The writer may rotate between these lookups. It publishes the number of each
+                    // secret before the next rotation.
+                    let is_accepted = verdict_for(store, &secrets[before]).is_ok()
                         || verdict_for(store, &secrets[before + 1]).is_ok()
                         || current.load(Ordering::SeqCst) != before;
-                    assert!(gapless, "neither secret {before} nor the next one works");
+                    assert!(
+                        is_accepted,
+                        "neither secret {before} nor the next one is accepted"
+                    );
                     checks.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -181,11 +184,11 @@ fn concurrent_readers_see_no_gap_during_rotation() {
             let record = store.get(id).unwrap().with_digest(digest);
             store.replace(record).unwrap();
             current.store(next, Ordering::SeqCst);
-            // Readers check between rotations, not only after the last one.
+            // Waits for the readers, so that they check between rotations too.
             if next % 50 == 0 {
                 for checks in &checks {
                     let before = checks.load(Ordering::SeqCst);
-                    until("a reader checks", || checks.load(Ordering::SeqCst) > before);
+                    wait_until("a reader checks", || checks.load(Ordering::SeqCst) > before);
                 }
             }
         }
@@ -196,9 +199,9 @@ fn concurrent_readers_see_no_gap_during_rotation() {
 #[test]
 fn concurrent_writes_are_not_lost_under_concurrent_reads() {
     const WRITERS: usize = 4;
-    const EACH: usize = 250;
+    const TOKENS_PER_WRITER: usize = 250;
     let store = MemoryStore::new();
-    let steady = stored(&store);
+    let steady = insert_token(&store);
     let done = AtomicBool::new(false);
     let reads = AtomicUsize::new(0);
     let tokens: Vec<MintedToken> = thread::scope(|scope| {
@@ -212,20 +215,22 @@ fn concurrent_writes_are_not_lost_under_concurrent_reads() {
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut mine = Vec::new();
-                    for number in 0..EACH {
-                        // The reader reads between the changes of each writer.
+                    let mut tokens = Vec::new();
+                    for number in 0..TOKENS_PER_WRITER {
+                        // Waits for the reader, so that it reads between writes too.
                         if number % 50 == 0 {
                             let before = reads.load(Ordering::SeqCst);
-                            until("it is read", || reads.load(Ordering::SeqCst) > before);
+                            wait_until("the reader reads", || {
+                                reads.load(Ordering::SeqCst) > before
+                            });
                         }
-                        let token = stored(&store);
+                        let token = insert_token(&store);
                         assert_eq!(verdict_for(&store, &token), Ok(()));
                         store.revoke(token.id()).unwrap();
                         assert_eq!(verdict_for(&store, &token), Err(DenialKind::Revoked));
-                        mine.push(token);
+                        tokens.push(token);
                     }
-                    mine
+                    tokens
                 })
             })
             .collect();
@@ -234,7 +239,7 @@ fn concurrent_writes_are_not_lost_under_concurrent_reads() {
             .flat_map(|writer| writer.join().unwrap())
             .collect()
     });
-    assert_eq!(store.len(), WRITERS * EACH + 1);
+    assert_eq!(store.len(), WRITERS * TOKENS_PER_WRITER + 1);
     for token in &tokens {
         assert_eq!(verdict_for(&store, token), Err(DenialKind::Revoked));
     }

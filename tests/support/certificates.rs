@@ -10,7 +10,7 @@ pub struct Authority {
     pem: String,
 }
 
-/// A server's certificate and its key, as PEM.
+/// A server certificate and its key, as PEM.
 pub struct Certificate {
     pub chain: String,
     pub key: String,
@@ -18,7 +18,7 @@ pub struct Certificate {
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let mut params = named(name, &[]);
+        let mut params = params_for(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -34,11 +34,11 @@ impl Authority {
     }
 
     pub fn certificate(&self, hosts: &[&str]) -> Certificate {
-        self.sign(named("server", hosts))
+        self.sign(params_for("server", hosts))
     }
 
     pub fn expired_certificate(&self, hosts: &[&str]) -> Certificate {
-        let mut params = named("server", hosts);
+        let mut params = params_for("server", hosts);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 2);
         self.sign(params)
@@ -58,7 +58,7 @@ impl Authority {
 impl Certificate {
     /// A server certificate that is its own CA, as `openssl req -x509` creates by default.
     pub fn self_signed_ca(hosts: &[&str]) -> Self {
-        let mut params = named("localhost", hosts);
+        let mut params = params_for("localhost", hosts);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self {
@@ -68,7 +68,7 @@ impl Certificate {
     }
 }
 
-fn named(name: &str, hosts: &[&str]) -> CertificateParams {
+fn params_for(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(hosts).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -1,11 +1,13 @@
-//! A global allocator that counts per thread, so that concurrent tests do not disturb each other. A
-//! suite that counts makes [`CountingAllocator`] its `#[global_allocator]`.
+//! A global allocator that counts allocations per thread, so that concurrent tests do not disturb
+//! each other.
+//!
+//! A suite that counts allocations declares a [`CountingAllocator`] as its `#[global_allocator]`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    // Constants without a destructor: an allocator must not allocate in order to count.
+    // Constant initializers without a destructor, because counting must not allocate.
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, live_bytes: 0 }) };
 }
 
@@ -27,7 +29,7 @@ impl Counts {
 /// The system allocator with counters.
 pub struct CountingAllocator;
 
-#[expect(unsafe_code, reason = "a global allocator cannot be had without")]
+#[expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 // SAFETY: every call is passed to `System` unchanged; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

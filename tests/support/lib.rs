@@ -1,6 +1,7 @@
-//! Support that suites of several packages share: processes, servers, trials, counters.
+//! Support that the suites of several packages share: processes, servers, trials and counters.
 //!
-//! Each feature adds what only some suites need, so that others do not compile its dependencies.
+//! Modules that only some suites need are behind features, so that other suites do not compile
+//! their dependencies.
 
 #![expect(
     missing_docs,

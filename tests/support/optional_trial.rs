@@ -1,10 +1,11 @@
-//! Tests that need a program which may be missing.
+//! Tests that require a program that may not be installed.
 
 use std::env;
 
 use libtest_mimic::{Failed, Trial};
 
-/// Returns a trial that is ignored with this reason, if there is one, unless services are required.
+/// Returns a trial. If there is a reason, the trial is ignored with it, unless services are
+/// required.
 pub fn optional_trial(
     reason: Option<&String>,
     name: String,

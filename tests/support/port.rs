@@ -1,4 +1,4 @@
-//! Ports of the loopback address that stay reserved.
+//! Reserved ports of the loopback address.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,8 @@ use tokio::net::TcpSocket;
 
 /// A port that the system assigns to no other socket while this value lives.
 ///
-/// A connection to it is refused until a server binds it by its number. Both sockets set
-/// `SO_REUSEADDR` and this one does not listen, so the server may come and go.
+/// Connections to the port are refused until a server binds it. Both sockets set `SO_REUSEADDR` and
+/// this one does not listen, so a server can start and stop on the port repeatedly.
 pub struct ReservedPort(TcpSocket);
 
 impl Default for ReservedPort {

@@ -1,4 +1,4 @@
-//! Examples as processes, for tests.
+//! Child processes, such as examples, for tests.
 
 use std::env;
 #[cfg(unix)]
@@ -12,10 +12,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than a working example takes on a busy machine.
+/// Limits a process. A working example takes less time even on a busy machine.
 pub const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A child process whose output is read line by line, and which ends with its test.
+/// A child process whose output is read line by line. It is killed when this value is dropped.
 pub struct Process {
     child: Child,
     stdout: Receiver<String>,
@@ -40,14 +40,14 @@ impl Process {
     }
 
     pub fn line(&mut self) -> String {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        self.stdout.recv_timeout(left).unwrap_or_else(|error| {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        self.stdout.recv_timeout(remaining).unwrap_or_else(|error| {
             let stderr: Vec<_> = self.stderr.try_iter().collect();
             panic!("no line on stdout ({error}); stderr: {stderr:?}")
         })
     }
 
-    /// Waits for the end and returns the rest of stdout, and stderr.
+    /// Waits until the process ends. Returns the rest of stdout and stderr.
     pub fn finish(mut self) -> Finished {
         let stdout = rest(&self.stdout, self.deadline);
         let stderr = rest(&self.stderr, self.deadline);
@@ -75,11 +75,12 @@ impl Process {
         }
     }
 
-    /// One thread handles the signal while the others run. Without `/proc` the moment is unknown.
+    /// Waits until all threads have stopped, because the signal does not stop them at the same
+    /// time. Returns immediately on systems without `/proc`.
     #[cfg(unix)]
     fn wait_until_stopped(&self) {
         let threads = format!("/proc/{}/task", self.child.id());
-        let runs = |thread: &Path| {
+        let is_running = |thread: &Path| {
             let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
             // The state follows the name in parentheses.
             !stat
@@ -88,13 +89,13 @@ impl Process {
                 .unwrap_or_default()
                 .starts_with('T')
         };
-        let begun = Instant::now();
+        let start = Instant::now();
         while let Ok(mut threads) = fs::read_dir(&threads) {
-            if !threads.any(|it| it.is_ok_and(|thread| runs(&thread.path()))) {
+            if !threads.any(|it| it.is_ok_and(|thread| is_running(&thread.path()))) {
                 break;
             }
             assert!(
-                begun.elapsed() < PROCESS_TIMEOUT,
+                start.elapsed() < PROCESS_TIMEOUT,
                 "the process does not stop"
             );
             thread::sleep(Duration::from_millis(1));
@@ -143,14 +144,16 @@ pub fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 pub fn rest(pipe: &Receiver<String>, deadline: Instant) -> String {
     let mut all = String::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match pipe.recv_timeout(left) {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        match pipe.recv_timeout(remaining) {
             Ok(line) => {
                 all.push_str(&line);
                 all.push('\n');
             }
             Err(RecvTimeoutError::Disconnected) => return all,
-            Err(RecvTimeoutError::Timeout) => panic!("the process does not end; so far: {all}"),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the process does not end; its output so far: {all}")
+            }
         }
     }
 }

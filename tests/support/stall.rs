@@ -1,5 +1,5 @@
-//! Measures how long the machine does not run threads that are ready, so that tests can bound a
-//! duration on a busy machine.
+//! Measures stalls, during which the machine does not run threads that are ready. Tests subtract
+//! stalls from a duration, so that its limit holds on a busy machine.
 
 use std::sync::{Mutex, Once};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(5);
 
-/// A usual delay on a machine with more threads than cores.
+/// Shorter delays are usual on a machine with more threads than cores, and do not count.
 const TOLERATED_DELAY: Duration = Duration::from_millis(20);
 
 const MAX_ROUNDS: usize = 20;
@@ -33,14 +33,14 @@ impl Stopwatch {
         elapsed.saturating_sub(self.stalled())
     }
 
-    /// Returns for how long the machine has stalled since the start.
+    /// Returns the total duration of stalls since the start.
     pub fn stalled(&self) -> Duration {
         stalled().saturating_sub(self.stalled_before)
     }
 }
 
-/// Repeats `round` while the machine stalls for longer than `tolerated` in it, and returns the
-/// outcome of the last round.
+/// Repeats `round` until the machine stalls for at most `tolerated` during a round, or
+/// [`MAX_ROUNDS`] are reached. Returns the outcome of the last round.
 pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFnMut() -> T) -> T {
     for _ in 1..MAX_ROUNDS {
         let watch = Stopwatch::start();
@@ -52,15 +52,15 @@ pub async fn retry_while_stalled<T>(tolerated: Duration, mut round: impl AsyncFn
     round().await
 }
 
-/// The stalls of this process so far.
+/// The stalls that this process has measured.
 struct Meter {
     total: Duration,
-    /// When the measuring thread is due next.
+    /// The time at which the measuring thread should run next.
     due: Option<Instant>,
 }
 
 impl Meter {
-    /// Returns the length of the stall that lasts at `now`.
+    /// Returns the duration of the current stall at `now`.
     fn current(&self, now: Instant) -> Duration {
         let late = self.due.map(|due| now.saturating_duration_since(due));
         late.filter(|late| *late > TOLERATED_DELAY)

@@ -1,4 +1,4 @@
-//! Tests with a resource of their own.
+//! Tests with a resource that is removed afterwards.
 
 use std::time::Duration;
 
@@ -6,45 +6,46 @@ use futures::future::BoxFuture;
 use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
-/// Longer than any test takes on a busy machine.
+/// Limits one test. Every test takes less time even on a busy machine.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Names functions `async fn(Place)` as `Test`s, which is a type of the test crate's own.
+/// Converts functions `async fn(Resource)` to named values of the type `Test`, which the test crate
+/// defines.
 #[macro_export]
 macro_rules! tests {
     ($($module:ident::$name:ident),+ $(,)?) => {
         [$((
             concat!(stringify!($module), "::", stringify!($name)),
-            (|place| $module::$name(place).boxed()) as Test,
+            (|resource| $module::$name(resource).boxed()) as Test,
         )),+]
     };
 }
 
 pub use crate::tests;
 
-/// Runs a test with a resource and removes the resource in any case.
+/// Runs a test with a resource, and removes the resource even if the test fails.
 pub fn run<P: Clone>(
     test: fn(P) -> BoxFuture<'static, ()>,
-    place: impl Future<Output = P>,
+    resource: impl Future<Output = P>,
     remove: impl AsyncFnOnce(P),
 ) -> Result<(), Failed> {
     let outcome = runtime().block_on(async {
-        let place = place.await;
-        let end = place.clone();
+        let resource = resource.await;
+        let removed = resource.clone();
         // A separate task, so that a panic does not skip the removal.
-        let test = tokio::spawn(test(place));
+        let test = tokio::spawn(test(resource));
         let outcome = tokio::time::timeout(TRIAL_TIMEOUT, test).await;
-        remove(end).await;
+        remove(removed).await;
         outcome
     });
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failed::from(error.to_string())),
-        Err(_) => Err(Failed::from("the test does not end")),
+        Err(_) => Err(Failed::from("the test timed out")),
     }
 }
 
-/// For code that is not a trial, too.
+/// Returns the runtime of a trial. Code outside of trials may use it, too.
 pub fn runtime() -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(2).enable_all().build().unwrap()

@@ -1,10 +1,10 @@
 //! Checks README.md and the guide.
 //!
-//! 1. A session is a block of `console`: a command after `$ `, and its output below it. The sessions of
-//!    a page run in one shell and one directory, in their order. Only the port differs.
-//! 2. Tokens, ids, times, dates and versions are compared by their form, everything else literally.
-//! 3. The metrics and the options of `svctok serve` on the guide's page are those of the source.
-//! 4. Links between documents, their anchors, and the paths that they name lead somewhere.
+//! 1. A session is a `console` code block: each command follows `$ `, with its output below. The sessions
+//!    of a page run in order, in one shell and one directory. Only the port differs from the page.
+//! 2. Tokens, IDs, times, dates, addresses and digests are compared by form, all other output literally.
+//! 3. The metrics and the `svctok serve` options that the guide lists are those of the source.
+//! 4. Links between documents, their anchors, and the paths in documents resolve.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -42,10 +42,10 @@ const DOCUMENTS: [&str; 7] = [
 
 const README_LIMIT: usize = 9_000;
 
-/// Printed by the shell after each command.
+/// The line that the shell prints after each command.
 const DONE: &str = "-- done --";
 
-/// The first example of the README, literally but for white space.
+/// The first example of the README. A test checks that the two differ only in whitespace.
 async fn app() -> Result<Router, Box<dyn Error>> {
     let store = MemoryStore::new();
     let issued = ServiceTokens::new(store.clone())
@@ -68,16 +68,19 @@ fn main() -> ExitCode {
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let missing = (!has_curl).then(|| "there is no curl".to_owned());
-    let readme = "the_readme_session_runs_as_printed".to_owned();
-    let guide = "the_sessions_of_the_svctok_guide_run_as_printed".to_owned();
+    let missing = (!has_curl).then(|| "curl is not installed".to_owned());
+    let readme = "readme_session_prints_the_documented_output".to_owned();
+    let guide = "svctok_guide_sessions_print_the_documented_output".to_owned();
     let trials = vec![
         optional_trial(missing.as_ref(), readme, readme_session),
         optional_trial(missing.as_ref(), guide, svctok_sessions),
-        Trial::test("the_first_example_is_the_one_that_is_tested", first_example),
-        Trial::test("the_readme_is_at_most_9_kb", readme_size),
-        Trial::test("the_guide_lists_the_metrics_of_the_source", metrics),
-        Trial::test("the_guide_lists_the_options_of_serve", options),
+        Trial::test(
+            "first_readme_example_matches_the_tested_code",
+            first_example,
+        ),
+        Trial::test("readme_is_at_most_9_kb", readme_size),
+        Trial::test("guide_lists_every_metric", metrics),
+        Trial::test("guide_lists_every_option_of_serve", options),
         Trial::test("links_between_documents_resolve", links),
         Trial::test("paths_in_documents_exist", paths),
     ];
@@ -89,11 +92,12 @@ fn readme_session() -> Result<(), Failed> {
     let address = listener.local_addr()?.to_string();
     listener.set_nonblocking(true)?;
     thread::spawn(move || {
-        let runtime = Runtime::new().expect("a runtime");
+        let runtime = Runtime::new().expect("the runtime starts");
         runtime.block_on(async {
             let app = app().await.expect("the example runs");
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            axum::serve(listener, app).await.expect("serving");
+            let listener =
+                tokio::net::TcpListener::from_std(listener).expect("the listener is valid");
+            axum::serve(listener, app).await.expect("the server runs");
         });
     });
     run_sessions(
@@ -133,8 +137,10 @@ fn first_example() -> Result<(), Failed> {
     };
     let readme = read(README)?;
     let block = readme.split("```rust\n").nth(1).expect("an example");
-    let block = block.split("```").next().expect("a fence");
-    let code = &block[block.find("async fn app").expect("a function")..];
+    let block = block.split("```").next().expect("the code block ends");
+    let code = &block[block
+        .find("async fn app")
+        .expect("the example has a function")..];
     let code = code.replace("Box<dyn std::error::Error>", "Box<dyn Error>");
     assert!(
         dense(include_str!("readme.rs")).contains(&dense(&code)),
@@ -184,7 +190,7 @@ fn links() -> Result<(), Failed> {
     for document in DOCUMENTS {
         let text = read(document)?;
         let folder = root().join(document);
-        let folder = folder.parent().expect("a folder");
+        let folder = folder.parent().expect("the document is in a folder");
         for target in captures(&link, &text) {
             if target.contains("://") {
                 continue;
@@ -228,10 +234,10 @@ fn paths() -> Result<(), Failed> {
 /// Returns the anchor that GitHub gives a heading.
 fn slug(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = text
+    let text = text
         .chars()
         .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    text.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn captures(pattern: &Regex, text: &str) -> BTreeSet<String> {
@@ -297,7 +303,7 @@ fn steps(page: &str, text: &str) -> Vec<Step> {
     steps
 }
 
-/// Replaces what differs from run to run by its kind.
+/// Replaces each value that differs between runs with the name of its kind.
 fn normalize(text: &str) -> String {
     let mut text = text.to_owned();
     for (pattern, kind) in [
@@ -312,13 +318,13 @@ fn normalize(text: &str) -> String {
         (r"\b[0-9A-Za-z]{10}\b", "ID"),
         (r"sha256:[0-9a-f]{64}", "DIGEST"),
     ] {
-        let pattern = Regex::new(pattern).expect("a pattern");
+        let pattern = Regex::new(pattern).expect("the pattern is valid");
         text = pattern.replace_all(&text, kind).into_owned();
     }
     text
 }
 
-/// A shell in a directory of its own, in which a reader follows a page.
+/// A shell in its own directory that runs the commands of a page.
 struct Session {
     home: PathBuf,
     shell: Child,
@@ -357,13 +363,13 @@ impl Session {
             self.serve(command);
             return String::new();
         }
-        writeln!(self.stdin, "{command}\necho '{DONE}'").expect("the shell reads");
+        writeln!(self.stdin, "{command}\necho '{DONE}'").expect("the shell reads its stdin");
         let mut printed = String::new();
         loop {
             let line = self.stdout.recv_timeout(PROCESS_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("{command}: {error}: {printed}"));
             if let Some(rest) = line.strip_suffix(DONE) {
-                // Output whose last line has no end.
+                // The output does not end with a newline.
                 if !rest.is_empty() {
                     printed.push_str(rest);
                     printed.push('\n');
@@ -375,7 +381,7 @@ impl Session {
         }
     }
 
-    /// Starts a command of the background, and waits until it listens.
+    /// Starts a background command and waits until it listens.
     fn serve(&mut self, command: &str) {
         let mut shell = command_in(&self.home, "sh");
         let server = shell
@@ -386,7 +392,7 @@ impl Session {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let mut server = server.expect("a shell");
+        let mut server = server.expect("the shell starts");
         let log = lines(server.stderr.take().expect("piped"));
         self.server = Some(server);
         let mut logged = String::new();
@@ -412,16 +418,19 @@ impl Drop for Session {
     }
 }
 
-/// Creates a command in a home of its own, with the `svctok` of this build in its path.
+/// Creates a command with its own home directory and the `svctok` of this build in `PATH`.
 fn command_in(home: &Path, program: &str) -> Command {
-    let ours = Path::new(env!("CARGO_BIN_EXE_svctok")).parent();
-    let ours = ours.expect("a directory").to_owned();
-    let others = env::var_os("PATH").unwrap_or_default();
-    let path = std::iter::once(ours).chain(env::split_paths(&others));
+    let build = Path::new(env!("CARGO_BIN_EXE_svctok")).parent();
+    let build = build.expect("the binary is in a directory").to_owned();
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(build).chain(env::split_paths(&inherited));
     let mut command = Command::new(program);
     command
         .env_clear()
-        .env("PATH", env::join_paths(path).expect("no colon in them"))
+        .env(
+            "PATH",
+            env::join_paths(path).expect("no path contains a colon"),
+        )
         .env("HOME", home)
         .env("NO_PROXY", "*")
         .current_dir(home);

@@ -20,18 +20,21 @@ fn main() -> ExitCode {
         optional_trial(missing.as_ref(), name.to_owned(), test)
     };
     let trials = vec![
-        trial("success_is_marked", success_is_marked),
-        trial("token_can_be_pasted", token_can_be_pasted),
+        trial(
+            "success_line_starts_with_a_mark",
+            success_line_starts_with_a_mark,
+        ),
+        trial("hash_prompts_for_a_token", hash_prompts_for_a_token),
         trial("bulk_deletion_shows_progress", bulk_deletion_shows_progress),
         trial(
-            "large_deletion_shows_the_count",
-            large_deletion_shows_the_count,
+            "large_deletion_prints_the_count_instead_of_ids",
+            large_deletion_prints_the_count_instead_of_ids,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Returns the output on a terminal after this input.
+/// Runs a command on a terminal, types `typed` and returns the output.
 fn run_in_terminal(words: &str, variables: &[(&str, &str)], typed: &str) -> Result<String, Failed> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +63,7 @@ fn run_in_terminal(words: &str, variables: &[(&str, &str)], typed: &str) -> Resu
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn success_is_marked() -> Result<(), Failed> {
+fn success_line_starts_with_a_mark() -> Result<(), Failed> {
     let create = "create --name ci";
     for (variables, mark) in [
         (&[][..], "✅ Service token created: svctok-"),
@@ -71,13 +74,13 @@ fn success_is_marked() -> Result<(), Failed> {
     ] {
         let text = run_in_terminal(create, variables, "")?;
         if !text.contains(mark) {
-            return Err(format!("{mark} is missing: {text}").into());
+            return Err(format!("output lacks {mark}: {text}").into());
         }
     }
     Ok(())
 }
 
-fn token_can_be_pasted() -> Result<(), Failed> {
+fn hash_prompts_for_a_token() -> Result<(), Failed> {
     let text = run_in_terminal("hash", &[], "abc\n\u{4}")?;
     let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     if text.contains("Paste the token") && text.contains(digest) {
@@ -100,7 +103,7 @@ fn bulk_deletion_shows_progress() -> Result<(), Failed> {
     Ok(())
 }
 
-fn large_deletion_shows_the_count() -> Result<(), Failed> {
+fn large_deletion_prints_the_count_instead_of_ids() -> Result<(), Failed> {
     for (count, flags, lines) in [(20, "", 20), (21, "", 0), (21, " | cat", 21)] {
         let create = format!("{SVCTOK} create --name ci >/dev/null 2>&1");
         let delete = format!("{SVCTOK} delete --name ci --expect {count}{flags}");

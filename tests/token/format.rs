@@ -1,4 +1,5 @@
-//! The text of tokens: vectors, damage, prefixes, import from elsewhere, redaction.
+//! The token format: test vectors, checksums, prefixes, redaction, and imported tokens of other
+//! formats.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -25,10 +26,10 @@ const SCANNER: &str = r"\bsvctok-[0-9A-Za-z]{10}_[0-9A-Za-z]{30}\b";
 const PREFIX: &str = "svctok-";
 
 fn id(text: &str) -> TokenId {
-    text.parse().expect("ten base62 digits")
+    text.parse().expect("an id of ten base62 digits")
 }
 
-/// CRC-32/ISO-HDLC bit by bit, as six base62 digits.
+/// Computes CRC-32/ISO-HDLC bit by bit, and returns it as six base62 digits.
 fn checksum(text: &str) -> String {
     let mut crc = u32::MAX;
     for byte in text.bytes() {
@@ -38,11 +39,11 @@ fn checksum(text: &str) -> String {
         }
     }
     let digits: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
-    let mut rest = usize::try_from(!crc).expect("32 bits");
+    let mut remainder = usize::try_from(!crc).expect("usize has at least 32 bits");
     let mut sum = Vec::new();
     for _ in 0..6 {
-        sum.insert(0, digits[rest % 62]);
-        rest /= 62;
+        sum.insert(0, digits[remainder % 62]);
+        remainder /= 62;
     }
     sum.into_iter().collect()
 }
@@ -63,7 +64,7 @@ fn test_vectors_have_the_documented_format_and_checksum() {
 #[test]
 fn minted_tokens_are_unique_and_fit_one_sha256_block() {
     const TOKENS: usize = 10_000;
-    // 64 bytes less the padding bit's byte and the eight of the length.
+    // 64 bytes, less one byte for the padding bit and eight for the length.
     const ONE_BLOCK: usize = 64 - 1 - 8;
     let format = TokenFormat::default();
     let (mut ids, mut secrets) = (HashSet::new(), HashSet::new());
@@ -84,19 +85,24 @@ fn minted_tokens_are_unique_and_fit_one_sha256_block() {
 
 #[test]
 fn scanner_pattern_matches_whole_tokens_only() {
-    let documented = include_str!("../../src/token/mod.rs");
-    assert!(documented.contains(SCANNER), "the docs have another regex");
+    let documentation = include_str!("../../src/token/mod.rs");
+    assert!(
+        documentation.contains(SCANNER),
+        "the documentation contains another pattern"
+    );
     let scanner = Regex::new(SCANNER).unwrap();
     for _ in 0..1_000 {
         let token = TokenFormat::default().mint().unwrap();
         let text = token.expose_secret();
-        for surrounded in [
+        for text_with_token in [
             text.to_owned(),
             format!("TOKEN='{text}'"),
             format!("Authorization: ApiKey {text}\r\n"),
             format!("https://example.org/?key={text}&x=1"),
         ] {
-            let found = scanner.find(&surrounded).expect("a token");
+            let found = scanner
+                .find(&text_with_token)
+                .expect("the pattern matches the token");
             assert_eq!(found.as_str(), text);
         }
         for end in 0..text.len() {
@@ -107,7 +113,7 @@ fn scanner_pattern_matches_whole_tokens_only() {
     }
 }
 
-/// A way to mistype one character.
+/// A typing error in one character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Edit {
     Substitution,
@@ -122,61 +128,65 @@ impl RandomEdits {
         usize::try_from(self.0.next_u64() % u64::try_from(end).expect("small")).expect("small")
     }
 
-    /// The token with one edit, the place of the edit, and its kind.
+    /// Returns the token with one random edit, the position of the edit, and its kind.
     fn apply(&mut self, token: &str) -> (String, usize, Edit) {
         let mut text: Vec<char> = token.chars().collect();
         let edit = [Edit::Substitution, Edit::Insertion, Edit::Deletion][self.below(3)];
-        let place = self.below(text.len() + usize::from(edit == Edit::Insertion));
+        let position = self.below(text.len() + usize::from(edit == Edit::Insertion));
         match edit {
             Edit::Substitution => {
-                let others: Vec<char> = ('!'..='~').filter(|&c| c != text[place]).collect();
-                text[place] = others[self.below(others.len())];
+                let others: Vec<char> = ('!'..='~').filter(|&c| c != text[position]).collect();
+                text[position] = others[self.below(others.len())];
             }
             Edit::Insertion => {
                 let any: Vec<char> = ('!'..='~').collect();
-                text.insert(place, any[self.below(any.len())]);
+                text.insert(position, any[self.below(any.len())]);
             }
             Edit::Deletion => {
-                text.remove(place);
+                text.remove(position);
             }
         }
-        (text.into_iter().collect(), place, edit)
+        (text.into_iter().collect(), position, edit)
     }
 }
 
 #[test]
 fn checksum_detects_single_character_edits() {
     let format = TokenFormat::default();
-    let mut typist = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let mut seen = HashSet::new();
+    let mut edits = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut seen_edits = HashSet::new();
     for _ in 0..2_000 {
         let token = format.mint().unwrap();
         for _ in 0..100 {
-            let (typed, place, edit) = typist.apply(token.expose_secret());
-            let shape = format.inspect(&typed);
-            // An insertion or deletion changes the length, and with it the kind of token.
-            let expected = if edit == Edit::Substitution && place >= PREFIX.len() {
+            let (edited, position, edit) = edits.apply(token.expose_secret());
+            let shape = format.inspect(&edited);
+            // A token with another length or another prefix is not recognized as ours.
+            let expected = if edit == Edit::Substitution && position >= PREFIX.len() {
                 TokenShape::Damaged
             } else {
                 TokenShape::Unrecognized
             };
-            assert_eq!(shape, expected, "{edit:?} at {place}: {typed}");
-            assert_eq!(format.redact(&typed), "***");
-            seen.insert((edit, place));
+            assert_eq!(shape, expected, "{edit:?} at {position}: {edited}");
+            assert_eq!(format.redact(&edited), "***");
+            seen_edits.insert((edit, position));
         }
     }
-    assert_eq!(seen.len(), 48 + 49 + 48, "each edit at each place");
+    assert_eq!(
+        seen_edits.len(),
+        48 + 49 + 48,
+        "every edit at every position"
+    );
 }
 
 #[test]
-fn checksum_detects_swapped_neighbors() {
+fn checksum_detects_swapped_adjacent_characters() {
     let format = TokenFormat::default();
     let mut swapped = 0;
     for _ in 0..1_000 {
         let token = format.mint().unwrap();
-        for place in PREFIX.len()..47 {
+        for position in PREFIX.len()..47 {
             let mut text: Vec<char> = token.expose_secret().chars().collect();
-            text.swap(place, place + 1);
+            text.swap(position, position + 1);
             let text: String = text.into_iter().collect();
             if text != token.expose_secret() {
                 swapped += 1;
@@ -189,7 +199,7 @@ fn checksum_detects_swapped_neighbors() {
 
 #[test]
 fn prefixes_are_validated_as_documented() {
-    for good in [
+    for valid in [
         "a-",
         "Z_",
         "a--",
@@ -198,11 +208,11 @@ fn prefixes_are_validated_as_documented() {
         "A9_-9-",
         "abcdefghijklm-",
     ] {
-        let format = TokenFormat::new(good).expect(good);
-        assert_eq!(format.prefix(), good);
-        assert!(format.mint().unwrap().expose_secret().starts_with(good));
+        let format = TokenFormat::new(valid).expect(valid);
+        assert_eq!(format.prefix(), valid);
+        assert!(format.mint().unwrap().expose_secret().starts_with(valid));
     }
-    for bad in [
+    for invalid in [
         "",
         "-",
         "a",
@@ -221,7 +231,7 @@ fn prefixes_are_validated_as_documented() {
         "a\u{e9}-",
         "a\u{2010}",
     ] {
-        assert!(TokenFormat::new(bad).is_err(), "{bad:?}");
+        assert!(TokenFormat::new(invalid).is_err(), "{invalid:?}");
     }
 }
 
@@ -230,13 +240,13 @@ fn prefix_validation_matches_the_regular_expression() {
     let grammar = Regex::new(r"\A[A-Za-z][A-Za-z0-9_-]{0,12}[_-]\z").unwrap();
     let alphabet = ["a", "Z", "0", "_", "-", ".", " ", "\u{e9}"];
     let mut texts = vec![String::new()];
-    let mut begin = 0;
+    let mut start = 0;
     for _ in 0..4 {
         let end = texts.len();
-        for place in begin..end {
-            texts.extend(alphabet.map(|next| format!("{}{next}", texts[place])));
+        for position in start..end {
+            texts.extend(alphabet.map(|next| format!("{}{next}", texts[position])));
         }
-        begin = end;
+        start = end;
     }
     texts.extend((10..20).map(|length| format!("{}-", "a".repeat(length))));
     let accepted = texts.iter().filter(|text| {
@@ -268,9 +278,9 @@ fn recognizes_every_accepted_prefix_and_mints_the_first() {
         format.inspect(other.expose_secret()),
         TokenShape::Unrecognized
     );
-    // The checksum covers the prefix: a token does not move from one to another.
-    let moved = VECTORS[1].replace(PREFIX, "acme_");
-    assert_eq!(format.inspect(&moved), TokenShape::Damaged);
+    // The checksum covers the prefix, so a token with a replaced prefix is damaged.
+    let with_other_prefix = VECTORS[1].replace(PREFIX, "acme_");
+    assert_eq!(format.inspect(&with_other_prefix), TokenShape::Damaged);
 }
 
 #[test]
@@ -301,7 +311,7 @@ fn redaction_keeps_the_id_and_hides_unrecognized_text() {
         "hunter2",
         "svctok-",
         "svctok-aaaaa-bbbb-ccccc-ddddd",
-        // Damaged in its last place; the id may be as wrong as the rest.
+        // The last character is wrong, so the id may be wrong too.
         "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m",
         "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n ",
         "acme_7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
@@ -311,25 +321,28 @@ fn redaction_keeps_the_id_and_hides_unrecognized_text() {
     }
 }
 
-/// Waits for every answer and counts them.
+/// Counts lookups. It has no `find_cached`, so every request causes a lookup.
 struct CountingStore {
     store: MemoryStore,
-    asked: Arc<AtomicUsize>,
+    lookups: Arc<AtomicUsize>,
 }
 
 #[async_trait]
 impl TokenStore for CountingStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.lookups.fetch_add(1, Ordering::SeqCst);
         self.store.find(credential).await
     }
 }
 
-/// The answer of a service behind the layer: its status and the name of the caller.
-fn call(layer: &ServiceTokenLayer, token: &str) -> (StatusCode, Option<String>) {
+/// Sends a request to a service behind the layer. Returns the status and the name of the token.
+fn send(layer: &ServiceTokenLayer, token: &str) -> (StatusCode, Option<String>) {
     let inner = service_fn(async |request: Request<String>| {
         let principal = request.extensions().get::<Principal>();
-        let name = principal.expect("behind the layer").name().to_owned();
+        let name = principal
+            .expect("the layer inserts the principal")
+            .name()
+            .to_owned();
         Ok::<_, Infallible>(Response::new(name))
     });
     let request = Request::builder()
@@ -344,8 +357,8 @@ fn call(layer: &ServiceTokenLayer, token: &str) -> (StatusCode, Option<String>) 
     )
 }
 
-/// Tokens minted elsewhere, with the digests that `sha256sum` prints for them.
-const FOREIGN: [(&str, &str); 2] = [
+/// Tokens of other issuers, with the digests that `sha256sum` prints for them.
+const IMPORTED: [(&str, &str); 2] = [
     (
         "svctok-aaaaa-bbbb-ccccc-ddddd",
         "sha256:010b51c91ab3a2ac90d5e03a6e166f28f9837c76998abcc466ac86601ee94571",
@@ -356,9 +369,9 @@ const FOREIGN: [(&str, &str); 2] = [
     ),
 ];
 
-fn imported() -> MemoryStore {
+fn store_with_imported_tokens() -> MemoryStore {
     let store = MemoryStore::new();
-    for (number, (token, digest)) in (1..).zip(FOREIGN) {
+    for (number, (token, digest)) in (1..).zip(IMPORTED) {
         let digest: TokenDigest = digest.parse().unwrap();
         let id = TokenId::from_i64(number).unwrap();
         let record = TokenRecord::new(id, digest).with_name(token);
@@ -369,49 +382,49 @@ fn imported() -> MemoryStore {
 
 #[test]
 fn imports_tokens_of_other_formats_by_digest() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let at_once = ServiceTokenLayer::new(imported());
-    let asking = ServiceTokenLayer::new(CountingStore {
-        store: imported(),
-        asked: Arc::clone(&asked),
+    let lookups = Arc::new(AtomicUsize::new(0));
+    let memory_layer = ServiceTokenLayer::new(store_with_imported_tokens());
+    let counting_layer = ServiceTokenLayer::new(CountingStore {
+        store: store_with_imported_tokens(),
+        lookups: Arc::clone(&lookups),
     });
-    for (token, _) in FOREIGN {
+    for (token, _) in IMPORTED {
         assert_eq!(
             TokenFormat::default().inspect(token),
             TokenShape::Unrecognized,
             "{token}"
         );
         let accepted = (StatusCode::OK, Some(token.to_owned()));
-        assert_eq!(call(&at_once, token), accepted);
-        assert_eq!(call(&asking, token), accepted);
+        assert_eq!(send(&memory_layer, token), accepted);
+        assert_eq!(send(&counting_layer, token), accepted);
         let unknown = (StatusCode::UNAUTHORIZED, None);
-        assert_eq!(call(&at_once, &format!("{token}x")), unknown);
-        assert_eq!(call(&asking, &format!("{token}x")), unknown);
+        assert_eq!(send(&memory_layer, &format!("{token}x")), unknown);
+        assert_eq!(send(&counting_layer, &format!("{token}x")), unknown);
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 2 * FOREIGN.len());
+    assert_eq!(lookups.load(Ordering::SeqCst), 2 * IMPORTED.len());
 }
 
 #[test]
 fn rejects_bad_checksums_without_a_store_lookup() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let lookups = Arc::new(AtomicUsize::new(0));
     let store = MemoryStore::new();
     let token = TokenFormat::default().mint().unwrap();
     store.insert(TokenRecord::from(&token)).unwrap();
     let layer = ServiceTokenLayer::new(CountingStore {
         store,
-        asked: Arc::clone(&asked),
+        lookups: Arc::clone(&lookups),
     });
-    let mut typist = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut edits = RandomEdits(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let mut damaged = 0;
     for _ in 0..500 {
-        let (typed, place, edit) = typist.apply(token.expose_secret());
-        let is_damaged = edit == Edit::Substitution && place >= PREFIX.len();
-        let before = asked.load(Ordering::SeqCst);
-        assert_eq!(call(&layer, &typed), (StatusCode::UNAUTHORIZED, None));
-        let lookups = asked.load(Ordering::SeqCst) - before;
-        assert_eq!(lookups, usize::from(!is_damaged), "{typed}");
+        let (edited, position, edit) = edits.apply(token.expose_secret());
+        let is_damaged = edit == Edit::Substitution && position >= PREFIX.len();
+        let before = lookups.load(Ordering::SeqCst);
+        assert_eq!(send(&layer, &edited), (StatusCode::UNAUTHORIZED, None));
+        let caused = lookups.load(Ordering::SeqCst) - before;
+        assert_eq!(caused, usize::from(!is_damaged), "{edited}");
         damaged += usize::from(is_damaged);
     }
     assert!(damaged > 50, "{damaged}");
-    assert_eq!(call(&layer, token.expose_secret()).0, StatusCode::OK);
+    assert_eq!(send(&layer, token.expose_secret()).0, StatusCode::OK);
 }

@@ -1,4 +1,4 @@
-//! The text of tokens: its format, and the checks of the fuzz targets.
+//! The token format, and the checks of the fuzz targets.
 
 mod format;
 mod fuzz_corpus;

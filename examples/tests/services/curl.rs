@@ -12,30 +12,32 @@ pub(crate) fn trials() -> Vec<Trial> {
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let missing = (!has_curl).then(|| "there is no curl".to_owned());
+    let missing = (!has_curl).then(|| "curl is not installed".to_owned());
     let trials = ["authorization", "x_api_key"].into_iter().enumerate();
     let trials = trials.map(|(number, name)| {
-        let name = format!("curl::the_{name}_command_works_as_printed");
-        optional_trial(missing.as_ref(), name, move || works_as_printed(number))
+        let name = format!("curl::printed_{name}_command_succeeds");
+        optional_trial(missing.as_ref(), name, move || {
+            printed_command_succeeds(number)
+        })
     });
     trials.collect()
 }
 
-fn works_as_printed(number: usize) -> Result<(), Failed> {
+fn printed_command_succeeds(number: usize) -> Result<(), Failed> {
     let mut quickstart = Process::spawn(example("quickstart").env("PORT", "0"));
     let _token = quickstart.line();
     let commands = [quickstart.line(), quickstart.line()];
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(&commands[number]).env("NO_PROXY", "*");
-    let answer = Process::spawn(&mut shell).finish().succeeded();
-    let answer: serde_json::Value = serde_json::from_str(&answer)?;
+    let output = Process::spawn(&mut shell).finish().succeeded();
+    let output: serde_json::Value = serde_json::from_str(&output)?;
     let expected = serde_json::json!({
         "name": "my-service-token",
         "roles": ["stackstate-k8s-troubleshooter"],
     });
-    if answer == expected {
+    if output == expected {
         Ok(())
     } else {
-        Err(format!("{answer}").into())
+        Err(format!("{output}").into())
     }
 }

@@ -24,7 +24,7 @@ use test_support::process::{Process, example};
 
 type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
-/// Names functions `async fn(Arc<Deployment>)`.
+/// Lists functions `async fn(Arc<Deployment>)` with their names.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         vec![$((stringify!($name), (|deployment| $name(deployment).boxed_local()) as Run)),+]
@@ -33,13 +33,13 @@ macro_rules! tests {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (peer, own) in [(&OIDC_PROVIDER, on_oidc_provider()), (&DJANGO, on_django())] {
+    for (peer, peer_tests) in [(&OIDC_PROVIDER, on_oidc_provider()), (&DJANGO, on_django())] {
         let [plain, tls] = match Deployment::plain_and_tls(peer) {
-            Ok(sites) => sites.map(Ok),
+            Ok(deployments) => deployments.map(Ok),
             Err(reason) => [Err(reason.clone()), Err(reason)],
         };
         for (scheme, deployment) in [("plain", plain), ("tls", tls)] {
-            for &(name, test) in on_each().iter().chain(&own) {
+            for &(name, test) in on_each().iter().chain(&peer_tests) {
                 let name = format!("introspection::{}::{scheme}::{name}", peer.name);
                 let (deployment, reason) = (deployment.clone(), deployment.as_ref().err());
                 trials.push(optional_trial(reason, name, move || {
@@ -51,10 +51,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Tests that hold with every authorization server.
+/// Returns the tests that run with each authorization server.
 fn on_each() -> Vec<(&'static str, Run)> {
     tests![
-        every_client_authentication_method_works,
+        every_client_authentication_method_succeeds,
         example_responds_as_documented,
         discovers_the_endpoint,
         configured_ttl_applies,
@@ -70,10 +70,10 @@ fn on_oidc_provider() -> Vec<(&'static str, Run)> {
 }
 
 fn on_django() -> Vec<(&'static str, Run)> {
-    tests![a_bearer_token_works]
+    tests![bearer_authentication_succeeds]
 }
 
-async fn every_client_authentication_method_works(deployment: Arc<Deployment>) {
+async fn every_client_authentication_method_succeeds(deployment: Arc<Deployment>) {
     let server = deployment.shared();
     let token = server.token().await;
     for (auth, client) in [
@@ -89,11 +89,11 @@ async fn every_client_authentication_method_works(deployment: Arc<Deployment>) {
     }
 }
 
-async fn a_bearer_token_works(deployment: Arc<Deployment>) {
+async fn bearer_authentication_succeeds(deployment: Arc<Deployment>) {
     let server = deployment.shared();
-    let ours = server.token_with(&[("scope", "introspection")]).await;
+    let own_token = server.token_with(&[("scope", "introspection")]).await;
     let bearer = [("INTROSPECTION_AUTH", "bearer")];
-    let service = Service::start(&deployment, &server, ["", &ours], &bearer);
+    let service = Service::start(&deployment, &server, ["", &own_token], &bearer);
     let header = format!("Bearer {}", server.token().await);
     let (status, body) = service
         .get("/write", Some(("authorization", &header)))
@@ -110,11 +110,11 @@ async fn example_responds_as_documented(deployment: Arc<Deployment>) {
         ("authorization", "ApiKey "),
         ("x-api-key", ""),
     ] {
-        let who = service.whoami(name, &format!("{scheme}{writer}")).await;
-        assert_eq!(who["subject"], "ci");
-        assert_eq!(who["scopes"], serde_json::json!(["read", "write"]));
-        let ends: Timestamp = who["expires_at"].as_str().unwrap().parse().unwrap();
-        assert!(SystemTime::from(ends) > SystemTime::now());
+        let caller = service.whoami(name, &format!("{scheme}{writer}")).await;
+        assert_eq!(caller["subject"], "ci");
+        assert_eq!(caller["scopes"], serde_json::json!(["read", "write"]));
+        let expires_at: Timestamp = caller["expires_at"].as_str().unwrap().parse().unwrap();
+        assert!(SystemTime::from(expires_at) > SystemTime::now());
     }
 
     let reader = server.token_with(&[("scope", "read")]).await;
@@ -141,11 +141,13 @@ async fn configured_audience_and_roles_apply(deployment: Arc<Deployment>) {
         ("INTROSPECTION_ISSUER", server.issuer()),
     ];
     let service = Service::start(&deployment, &server, API, &rules);
-    let ours = server.token_with(&[("resource", OPAQUE_API)]).await;
-    let who = service.whoami("x-api-key", &ours).await;
-    assert_eq!(who["roles"], serde_json::json!(["operator", "auditor"]));
-    let anyones = server.token().await;
-    let (status, body) = service.get("/whoami", Some(("x-api-key", &anyones))).await;
+    let own_token = server.token_with(&[("resource", OPAQUE_API)]).await;
+    let caller = service.whoami("x-api-key", &own_token).await;
+    assert_eq!(caller["roles"], serde_json::json!(["operator", "auditor"]));
+    let other_token = server.token().await;
+    let (status, body) = service
+        .get("/whoami", Some(("x-api-key", &other_token)))
+        .await;
     assert_eq!(status, 401, "{body}");
 }
 
@@ -156,8 +158,8 @@ async fn discovers_the_endpoint(deployment: Arc<Deployment>) {
         ("INTROSPECTION_ISSUER", server.issuer()),
     ];
     let service = Service::start(&deployment, &server, API, &issuer);
-    let who = service.whoami("x-api-key", &server.token().await).await;
-    assert_eq!(who["subject"], "ci");
+    let caller = service.whoami("x-api-key", &server.token().await).await;
+    assert_eq!(caller["subject"], "ci");
 }
 
 async fn configured_ttl_applies(deployment: Arc<Deployment>) {
@@ -188,8 +190,8 @@ async fn wrong_secret_is_503_and_logged(deployment: Arc<Deployment>) {
     let output = service.process.finish();
     assert!(output.status.success(), "{}", output.status);
     assert!(output.stderr.starts_with("503: "), "{}", output.stderr);
-    let why = "rejects the client credentials";
-    assert!(output.stderr.contains(why), "{}", output.stderr);
+    let reason = "rejects the client credentials";
+    assert!(output.stderr.contains(reason), "{}", output.stderr);
     for secret in ["wrong-secret", &*token] {
         assert!(!output.stderr.contains(secret), "{}", output.stderr);
     }
@@ -198,8 +200,8 @@ async fn wrong_secret_is_503_and_logged(deployment: Arc<Deployment>) {
 async fn recovers_from_a_server_restart(deployment: Arc<Deployment>) {
     let port = ReservedPort::new();
     let server = deployment.start_on(&port);
-    let forget = [("INTROSPECTION_TTL_MS", "0")];
-    let service = Service::start(&deployment, &server.tracked(), API, &forget);
+    let without_cache = [("INTROSPECTION_TTL_MS", "0")];
+    let service = Service::start(&deployment, &server.tracked(), API, &without_cache);
     let status = async |token: &str| {
         let header = Some(("x-api-key", token));
         service.get("/whoami", header).await.0

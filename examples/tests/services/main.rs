@@ -1,8 +1,8 @@
-//! The examples that need a program which may not be installed: `curl`, PostgreSQL, an
-//! authorization server, nginx, Apache.
+//! Tests of the examples that need other programs: `curl`, PostgreSQL, an authorization server, nginx,
+//! Apache.
 //!
-//! Tests whose program is missing are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1`
-//! in the environment they fail instead.
+//! Tests whose program is missing are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1` they
+//! fail instead.
 
 mod curl;
 #[cfg(all(feature = "introspection", feature = "rustls"))]

@@ -1,4 +1,4 @@
-//! Runs the example `postgres` as its documentation says.
+//! Runs the example `postgres` as its documentation describes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn two_nodes_share_a_token_and_its_revocation(url: String) {
     let millis = b_after.strip_prefix("node b: 401 Unauthorized, ");
     let millis = millis.and_then(|it| it.split(' ').next()).expect(b_after);
     eprintln!("  postgres: the example: {b_after}");
-    // Far below the 10 s for which a node caches a token.
+    // This is far below the 10 s for which a node caches a token.
     let took = Duration::from_millis(millis.parse().expect(b_after));
     assert!(took < Duration::from_secs(5) + stalled, "{b_after}");
 }

@@ -8,11 +8,11 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
-use super::super::inspector::Inspector;
-use super::super::request_log::LogFailuresLayer;
 use super::identity::identity_headers;
 use super::prefix::VerifyPrefix;
 use super::query::QueryRequirements;
+use crate::api::inspector::Inspector;
+use crate::api::request_log::LogFailuresLayer;
 use crate::limits::FailureLimit;
 use crate::middleware::ServiceTokenLayer;
 use crate::principal::{Principal, Requirement};
@@ -138,10 +138,8 @@ impl Endpoint {
     ) -> Result<Principal, Rejection> {
         let caller = self.inspector.authenticate(parts, None).await?;
         let challenges = &self.inspector.checker.challenges;
-        for requirement in requirements {
-            let met = caller.require(requirement);
-            met.map_err(|rejection| rejection.with_challenges(challenges))?;
-        }
+        let met = caller.require_all(requirements);
+        met.map_err(|rejection| rejection.with_challenges(challenges))?;
         Ok(caller)
     }
 }

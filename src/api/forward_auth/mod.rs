@@ -28,7 +28,8 @@
 //!    proxies reject responses with long headers. The headers take up to 9 kB: nginx needs
 //!    `proxy_buffer_size 16k`. Requirements are checked on the whole lists.
 //! 6. All roles and scopes in the query (`role=` and `scope=`, repeatable) are required; a token
-//!    without one gets 403. Any other parameter, a parameter without a value, and more than 100
+//!    without one gets 403. The body names what is not met: `required` has the `roles` and `scopes` of
+//!    which all are needed, and `also_required` lists each other requirement. Any other parameter, a parameter without a value, and more than 100
 //!    parameters are 400, so that a typo such as `roles=` does not grant access.
 //! 7. Below a [prefix](ForwardAuth::with_prefix), such as `/verify/deploy/…`, the requirements are
 //!    configured, and the rest of the path and the query are ignored: a proxy may append those of the

@@ -1,7 +1,7 @@
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::body;
+use crate::api::body;
 use crate::observe;
 use crate::principal::Requirement;
 

@@ -3,12 +3,12 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::super::body;
-use super::super::caller::Caller;
-use super::super::guard::write_requirement;
 use super::conditions::ListCondition;
 use super::problem::Problem;
 use super::state::SharedState;
+use crate::api::body;
+use crate::api::caller::Caller;
+use crate::api::guard::write_requirement;
 use crate::lifecycle::LifecycleError;
 use crate::wire::{BulkPreviewResponse, BulkRequest, BulkRevocationResponse, FieldProblems};
 

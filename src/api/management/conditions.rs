@@ -1,14 +1,13 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::header::IF_MATCH;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
 
-use super::super::caller::Caller;
-use super::super::guard::write_requirement;
 use super::problem::Problem;
 use super::state::HandlerState;
+use crate::api::caller::Caller;
+use crate::api::entity_tag;
+use crate::api::guard::write_requirement;
 use crate::lifecycle::ServiceTokens;
 use crate::token::TokenId;
 
@@ -53,7 +52,7 @@ impl FromRequestParts<Arc<HandlerState>> for Conditions {
     ) -> Result<Self, Problem> {
         Ok(Self {
             caller: Caller::from_request_parts(parts, state).await?,
-            revisions: revisions(&parts.headers)?,
+            revisions: entity_tag::revisions(&parts.headers)?,
             allows_last_admin_removal: confirms_last_admin(parts.uri.query().unwrap_or_default())?,
         })
     }
@@ -79,10 +78,7 @@ impl Conditions {
         if self.allows_last_admin_removal {
             tokens = tokens.allow_last_admin_removal();
         }
-        if let Some(revisions) = self.revisions {
-            tokens = tokens.if_one_of_revisions(revisions);
-        }
-        Ok((tokens, id))
+        Ok((tokens.if_one_of_revisions(self.revisions), id))
     }
 }
 
@@ -103,111 +99,14 @@ fn confirms_last_admin(query: &str) -> Result<bool, Problem> {
     Ok(confirmed.unwrap_or(false))
 }
 
-/// The precondition of a change to the list of tokens. The list has no entity tag, so none matches.
+/// The precondition of a change of the list of tokens, which has no entity tag.
 pub(super) struct ListCondition;
 
 impl FromRequestParts<Arc<HandlerState>> for ListCondition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<HandlerState>) -> Result<Self, Problem> {
-        if revisions(&parts.headers)?.is_none() {
-            return Ok(Self);
-        }
-        let detail = "a list of tokens has no entity tag, so no tag in If-Match matches";
-        Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
-    }
-}
-
-/// Returns the revisions in `If-Match` (RFC 9110 §13.1.1), or `None` for any. Weak tags and tags of
-/// other servers match no revision.
-pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
-    let malformed = || Problem::malformed("if-match is not a list of entity tags");
-    let mut revisions = Vec::new();
-    let mut values = headers.get_all(IF_MATCH).iter().peekable();
-    if values.peek().is_none() {
-        return Ok(None);
-    }
-    for value in values {
-        let text = value.to_str().map_err(|_| malformed())?.trim();
-        if text == "*" {
-            return Ok(None);
-        }
-        let tags = entity_tags(text).filter(|tags| !tags.is_empty());
-        let strong = tags.ok_or_else(malformed)?.into_iter().flatten();
-        revisions.extend(strong.filter_map(revision));
-    }
-    Ok(Some(revisions))
-}
-
-/// Returns the revision of an entity tag as this server writes it: `+1` and `01` are other tags.
-fn revision(tag: &str) -> Option<u64> {
-    let revision: u64 = tag.parse().ok()?;
-    (revision.to_string() == tag).then_some(revision)
-}
-
-/// Returns the text of each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may
-/// contain a comma.
-fn entity_tags(text: &str) -> Option<Vec<Option<&str>>> {
-    let mut tags = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let weak = rest.strip_prefix("W/");
-        let (tag, after) = weak.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
-        if tag.contains([' ', '\t']) {
-            return None;
-        }
-        tags.push(weak.is_none().then_some(tag));
-        let after = after.trim_start();
-        rest = match after.strip_prefix(',') {
-            Some(next) => next.trim_start(),
-            None if after.is_empty() => after,
-            None => return None,
-        };
-    }
-    Some(tags)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(values: &[&str]) -> Result<Option<Vec<u64>>, ()> {
-        let values = values.iter().map(|value| value.parse());
-        let headers = values.map(|value| (IF_MATCH, value.expect("a header's value")));
-        revisions(&headers.collect()).map_err(drop)
-    }
-
-    #[test]
-    fn reads_tags_from_lists_and_repeated_headers() {
-        for (values, expected) in [
-            (&[][..], None),
-            (&["*"], None),
-            (&["\"1\""], Some(vec![1])),
-            (&["\"1\" , \"2\",\"x\""], Some(vec![1, 2])),
-            (&["\"1\"", "\"2\""], Some(vec![1, 2])),
-            (&["W/\"1\", \"2\""], Some(vec![2])),
-            (&["\"1,2\""], Some(vec![])),
-            (&["\"\""], Some(vec![])),
-            (&["\"+1\", \"01\", \"-0\""], Some(vec![])),
-        ] {
-            assert_eq!(of(values), Ok(expected), "{values:?}");
-        }
-    }
-
-    #[test]
-    fn rejects_malformed_tags() {
-        for value in [
-            "",
-            "1",
-            "\"1",
-            "1\"",
-            "\"1\" \"2\"",
-            "\"1\"2",
-            "w/\"1\"",
-            "\"1 2\"",
-            ",\"1\"",
-        ] {
-            assert_eq!(of(&[value]), Err(()), "{value}");
-        }
+        entity_tag::reject_tags(&parts.headers)?;
+        Ok(Self)
     }
 }

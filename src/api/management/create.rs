@@ -3,14 +3,15 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode, Uri};
 
-use super::super::body;
-use super::super::caller::Caller;
-use super::super::error::with_sent_names;
-use super::super::guard::write_requirement;
 use super::conditions::ListCondition;
 use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::SharedState;
+use crate::api::body;
+use crate::api::caller::Caller;
+use crate::api::entity_tag::with_etag;
+use crate::api::error::with_sent_names;
+use crate::api::guard::write_requirement;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::store::TokenRecord;
 use crate::token::PresentedToken;
@@ -22,10 +23,13 @@ use crate::wire::{CreateRequest, IssuedResponse, ReplayedResponse};
     params(IdempotencyKey), request_body = CreateRequest,
     responses(
         (status = 201, description = "The token and its secret.", body = IssuedResponse,
-            headers(("Location" = String, description = "The location of the token."))),
+            headers(
+                ("Location" = String, description = "The location of the token."),
+                ("ETag" = String, description = "The revision of the token, for `If-Match`."))),
         (status = 200, description = "Created earlier with this `Idempotency-Key`: the token \
             without its secret.", body = ReplayedResponse, headers(
                 ("Location" = String, description = "The location of the token."),
+                ("ETag" = String, description = "The revision of the token, for `If-Match`."),
                 ("Idempotency-Replayed" = String, description = "Always `true`."))),
     ),
 )]
@@ -54,6 +58,7 @@ pub(super) async fn handle(
                 token: token.map(PresentedToken::into_owned),
             };
             let response = body::response(StatusCode::CREATED, &issued_response);
+            let response = with_etag(issued.record(), response);
             let response = with_location(&target, issued.record(), response);
             Ok(body::with_effective_within(
                 issued.effective_within(),

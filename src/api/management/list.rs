@@ -3,10 +3,10 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::super::body;
-use super::super::caller::Reader;
 use super::problem::Problem;
 use super::state::SharedState;
+use crate::api::body;
+use crate::api::caller::Reader;
 use crate::lifecycle::Page;
 use crate::wire::{FieldProblems, Filter, ListResponse, from_members};
 

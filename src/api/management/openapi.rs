@@ -10,8 +10,8 @@ use utoipa::openapi::{
 };
 use utoipa::{OpenApi as _, ToSchema};
 
-use super::super::security_schemes::SecuritySchemes;
 use super::{bulk, create, document, list, token};
+use crate::api::security_schemes::SecuritySchemes;
 use crate::header::CredentialSources;
 use crate::wire::Problem;
 

@@ -1,8 +1,8 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::super::body::{self, BodyError};
-use super::super::error::{ApiError, ErrorFormat};
+use crate::api::body::{self, BodyError};
+use crate::api::error::{ApiError, ErrorFormat};
 use crate::lifecycle::{LifecycleError, Patch};
 use crate::registry::AuthorityError;
 use crate::reject::{ProblemJson, Rejection, ResponseForRejection};

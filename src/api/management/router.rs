@@ -4,12 +4,12 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use utoipa::openapi::OpenApi;
 
-use super::super::guard::{Routes, guarded};
-use super::super::security_schemes::SecuritySchemes;
 use super::document::Document;
 use super::problem::Problem;
 use super::state::HandlerState;
 use super::{bulk, create, document, list, openapi, token};
+use crate::api::guard::{Routes, guarded};
+use crate::api::security_schemes::SecuritySchemes;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 use crate::wire;

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::header::ETAG;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::super::body;
-use super::super::state::ApiState;
 use super::problem::Problem;
+use crate::api::body;
+use crate::api::entity_tag::with_etag;
+use crate::api::state::ApiState;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 use crate::wire::{ReplayedResponse, TokenInfo};
@@ -37,13 +37,6 @@ impl HandlerState {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
         response
     }
-}
-
-fn with_etag(record: &TokenRecord, mut response: Response) -> Response {
-    let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
-    let tag = tag.expect("digits are visible ASCII");
-    response.headers_mut().insert(ETAG, tag);
-    response
 }
 
 /// Parses the id in a path. A malformed id names no token.

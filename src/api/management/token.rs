@@ -5,13 +5,14 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 
-use super::super::body;
-use super::super::caller::{Caller, PathSegment, Reader};
-use super::super::error::with_sent_names;
 use super::conditions::{Conditions, IfMatch, LastAdmin};
 use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::{HandlerState, SharedState, id};
+use crate::api::body;
+use crate::api::caller::{Caller, PathSegment, Reader};
+use crate::api::entity_tag::with_etag;
+use crate::api::error::with_sent_names;
 use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
 use crate::token::{PresentedToken, TokenId};
 use crate::wire::{ReplayedResponse, RotateRequest, RotatedResponse, TokenInfo, UpdateRequest};
@@ -105,8 +106,11 @@ pub(super) async fn update(
     post, path = "/service-tokens/{id}/rotate", operation_id = "rotateServiceToken",
     params(TokenPath, IfMatch, IdempotencyKey), request_body = RotateRequest,
     responses((status = 200, description = "The token and its new secret. If the request repeats the \
-        last rotation, with the same `Idempotency-Key`: the token without its secret, with its \
-        `ETag` and `Idempotency-Replayed: true`.", body = inline(RotationResponse))),
+        last rotation, with the same `Idempotency-Key`: the token without its secret.",
+        body = inline(RotationResponse), headers(
+            ("ETag" = String, description = "The revision of the token, for `If-Match`."),
+            ("Idempotency-Replayed" = String, description = "`true` if the request repeats the last \
+                rotation, otherwise absent.")))),
 )]
 pub(super) async fn rotate(
     State(state): SharedState,
@@ -123,8 +127,11 @@ pub(super) async fn rotate(
     post, path = "/service-tokens/self/rotate", operation_id = "rotateOwnServiceToken",
     params(IfMatch, IdempotencyKey), request_body = RotateRequest,
     responses((status = 200, description = "The token and its new secret. If the request repeats the \
-        last rotation, with the same `Idempotency-Key`: the token without its secret, with its \
-        `ETag` and `Idempotency-Replayed: true`.", body = inline(RotationResponse))),
+        last rotation, with the same `Idempotency-Key`: the token without its secret.",
+        body = inline(RotationResponse), headers(
+            ("ETag" = String, description = "The revision of the token, for `If-Match`."),
+            ("Idempotency-Replayed" = String, description = "`true` if the request repeats the last \
+                rotation, otherwise absent.")))),
 )]
 pub(super) async fn rotate_own(
     State(state): SharedState,
@@ -220,7 +227,7 @@ async fn rotate_token(
         service_token: state.info(issued.record()),
         token: token.map(PresentedToken::into_owned),
     };
-    let response = body::response(StatusCode::OK, &rotated);
+    let response = with_etag(issued.record(), body::response(StatusCode::OK, &rotated));
     Ok(body::with_effective_within(
         issued.effective_within(),
         response,

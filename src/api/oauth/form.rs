@@ -6,7 +6,8 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
-use super::super::body;
+use crate::api::body;
+use crate::api::entity_tag::PreconditionError;
 use crate::media_type;
 
 /// Returns the parameter `token` of a form.
@@ -51,6 +52,15 @@ impl FormError {
         status: StatusCode::BAD_REQUEST,
         error: "unsupported_token_type",
     };
+}
+
+impl From<PreconditionError> for FormError {
+    fn from(error: PreconditionError) -> Self {
+        Self {
+            status: error.status(),
+            ..Self::INVALID
+        }
+    }
 }
 
 impl IntoResponse for FormError {

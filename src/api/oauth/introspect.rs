@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use super::super::body;
-use super::super::caller::reauthenticate;
-use super::super::request_log::CallerId;
 use super::basic::{self, BasicError};
 use super::form;
 use super::response::{INACTIVE, Introspection};
 use super::state::OAuthState;
+use crate::api::body;
+use crate::api::caller::reauthenticate;
+use crate::api::request_log::CallerId;
 use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
 use crate::principal::{Principal, Requirement};

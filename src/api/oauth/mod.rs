@@ -45,7 +45,9 @@
 //!    inside that is not visible ASCII, as `Bearer` before a token. An unknown text cannot be a token
 //!    if it has a character that no bearer token has (RFC 6750 §2.1), such as a quote, or this
 //!    service's prefix without the length and checksum of its tokens.
-//! 6. If the revocation failed, the response is 503 with `Retry-After`. It is 400
+//! 6. The path has no `ETag`, so `If-Match` with any tag is 412 `invalid_request`, and nothing is
+//!    revoked (RFC 9110 §13.1.1). One that cannot be read is 400.
+//! 7. If the revocation failed, the response is 503 with `Retry-After`. It is 400
 //!    `unsupported_token_type` for a valid token of another store.
 //!
 //! # Errors of both

@@ -5,11 +5,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::super::body;
-use super::super::error::unavailable_rejection;
-use super::super::request_log::CallerId;
 use super::form::{self, FormError};
 use super::state::OAuthState;
+use crate::api::body;
+use crate::api::entity_tag;
+use crate::api::error::unavailable_rejection;
+use crate::api::request_log::CallerId;
 use crate::lifecycle::{Actor, LifecycleError};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::observe;
@@ -19,6 +20,9 @@ use crate::store::Credential;
 use crate::token::TokenId;
 
 pub(super) async fn handle(State(state): State<Arc<OAuthState>>, request: Request) -> Response {
+    if let Err(error) = entity_tag::reject_tags(request.headers()) {
+        return FormError::from(error).into_response();
+    }
     let origin = RequestOrigin::from_extensions(request.extensions());
     match form::token(request).await {
         Ok(token) => respond(state.revoke(&token, origin).await),

@@ -5,11 +5,11 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::routing::post;
 
-use super::super::body;
-use super::super::inspector::Inspector;
-use super::super::request_log::LogFailuresLayer;
 use super::state::OAuthState;
 use super::{form, introspect, revoke};
+use crate::api::body;
+use crate::api::inspector::Inspector;
+use crate::api::request_log::LogFailuresLayer;
 use crate::lifecycle::ServiceTokens;
 use crate::limits::{FailureLimit, OptionalFailureLimit};
 use crate::middleware::{Checker, ServiceTokenLayer};

@@ -1,4 +1,4 @@
-use super::super::inspector::Inspector;
+use crate::api::inspector::Inspector;
 use crate::lifecycle::ServiceTokens;
 
 /// What both endpoints share.

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::body;
-use super::super::caller::{Caller, PathSegment, Reader};
-use super::super::error::with_sent_names;
-use super::super::guard::{read_requirement, write_requirement};
-use super::super::listing::{ListFormat, ListWriter};
-use super::super::state::ApiState;
 use super::response::{ErrorResponse, success};
 use super::token::{CreateRequest, Token, UpdateRequest};
 use super::workspace;
+use crate::api::body;
+use crate::api::caller::{Caller, PathSegment, Reader};
+use crate::api::entity_tag::{self, with_etag};
+use crate::api::error::with_sent_names;
+use crate::api::guard::{read_requirement, write_requirement};
+use crate::api::listing::{ListFormat, ListWriter};
+use crate::api::state::ApiState;
 use crate::lifecycle::ServiceTokens;
 use crate::observe::RequestInfo;
 use crate::principal::Principal;
@@ -65,7 +66,8 @@ impl HandlerState {
         if workspace.is_none() {
             return Ok(());
         }
-        let record = tokens.get(id).await;
+        // A caller that may not change the token does not learn its workspace.
+        let record = tokens.get_to_change(id).await;
         let record = record.map_err(|error| self.change_error(error))?;
         self.check_workspace(&record, workspace)
     }
@@ -83,6 +85,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Outcome {
+    entity_tag::reject_tags(request.headers())?;
     let request: CreateRequest = body::json(request).await?;
     let workspaces = workspace::all_from_query(query.as_deref());
     let (preset, names) = (request.preset(), request.names());
@@ -98,7 +101,8 @@ pub(super) async fn create(
             format!("{CREATED}; the preset {preset} grants nothing here, only permissions do")
         }
     };
-    Ok(one_token(StatusCode::CREATED, &message, token))
+    let response = one_token(StatusCode::CREATED, &message, token);
+    Ok(with_etag(issued.record(), response))
 }
 
 pub(super) async fn list(
@@ -159,7 +163,8 @@ pub(super) async fn get(
     state.check_workspace(&record, workspace.as_deref())?;
     let token = state.token(&record);
     let message = "service account token";
-    Ok(one_token(StatusCode::OK, message, token))
+    let response = one_token(StatusCode::OK, message, token);
+    Ok(with_etag(&record, response))
 }
 
 pub(super) async fn update(
@@ -171,6 +176,7 @@ pub(super) async fn update(
 ) -> Outcome {
     let id = id(&path)?;
     let workspace = workspace::from_query(query.as_deref())?;
+    let revisions = entity_tag::revisions(request.headers())?;
     let request: UpdateRequest = body::json(request).await?;
     let (only_state, names) = (request.only_state(), request.names());
     let update = request.into_update()?;
@@ -180,6 +186,7 @@ pub(super) async fn update(
     state
         .check_workspace_of(&tokens, id, workspace.as_deref())
         .await?;
+    let tokens = tokens.if_one_of_revisions(revisions);
     let changed = match only_state {
         Some(TokenState::Active) => tokens.enable(id).await,
         Some(_) => tokens.disable(id).await,
@@ -193,24 +200,27 @@ pub(super) async fn update(
         }
         _ => "service account token updated",
     };
-    Ok(one_token(StatusCode::OK, message, token))
+    let response = one_token(StatusCode::OK, message, token);
+    Ok(with_etag(&changed.record, response))
 }
 
 pub(super) async fn revoke(
     State(state): State<Arc<HandlerState>>,
     PathSegment(path): PathSegment,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     caller: Caller,
 ) -> Outcome {
     let id = id(&path)?;
     let workspace = workspace::from_query(query.as_deref())?;
+    let revisions = entity_tag::revisions(&headers)?;
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;
     state
         .check_workspace_of(&tokens, id, workspace.as_deref())
         .await?;
-    let revoked = tokens.revoke(id).await;
+    let revoked = tokens.if_one_of_revisions(revisions).revoke(id).await;
     revoked.map_err(|error| state.change_error(error))?;
     let message = "service account token revoked";
     Ok(success(StatusCode::OK, message, None::<()>))

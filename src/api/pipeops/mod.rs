@@ -1,8 +1,9 @@
 //! The API of the client `pipeops-go-sdk`, so that the client works unmodified.
 //!
 //! Merge the router at the root: the client uses `/api/v1` and `/workspace`. It sends its token as
-//! `Authorization: Bearer`, which this API always accepts. Paths below `/api/v1` without any route get
-//! 404 in the format of the client, so no other router with a fallback can be nested there.
+//! `Authorization: Bearer`, which this API always accepts. Paths below `/api/v1` and `/workspace`
+//! without any route get 404 in the format of the client, so no other router with a fallback can be
+//! nested there.
 //!
 //! | request | needs | response |
 //! |---|---|---|
@@ -20,7 +21,7 @@
 //!    not shown.
 //! 2. Responses are `{"success": true, "status": "success", "message", "data"}`; `data` has one token
 //!    as `token`. Errors are `{"success": false, "status": "error", "message"}` with any of the statuses
-//!    400 (not a JSON object, or a member given twice), 401, 403, 404, 405, 409, 413, 415, 422 (an
+//!    400 (not a JSON object, or a member given twice), 401, 403, 404, 405, 409, 412, 413, 415, 422 (an
 //!    unknown member, a wrong type or a broken rule) and 503.
 //! 3. A token has `uuid` and `id`, both its [id](crate::token::TokenId); `name`, `description`,
 //!    `token_prefix`, `workspace_id`; `permissions` and `scopes`, both its scopes; `expires_at`,
@@ -38,7 +39,8 @@
 //! 7. `?workspace_uuid=` or the member of this name sets the label `workspace` of a new token. In other
 //!    requests, `?workspace_uuid=` filters the list, and a token of another workspace is not found. A
 //!    token without the label belongs to the [default](PipeOpsApi::with_default_workspace) workspace.
-//!    The label does not separate permissions. `GET /workspace` lists the workspaces of tokens only to
+//!    The label does not separate permissions. A caller that may not change a token gets 403, whatever
+//!    workspace the request names. `GET /workspace` lists the workspaces of tokens only to
 //!    a caller that may list tokens.
 //! 8. The client retries 429 and 5xx, also for creations. A `PATCH` is therefore one change, and the
 //!    body of a rejected request is read and dropped, because the server would close the connection
@@ -46,7 +48,11 @@
 //!    unavailable during a change (503), the message says that the change failed or that its outcome is
 //!    unknown.
 //! 9. Messages name the member that the client sent. With 403, the member `required` has the missing
-//!    scopes, as in the [responses of a protected service](crate::reject).
+//!    scopes, as in the [responses of a protected service](crate::reject), or `missing` has the roles
+//!    and scopes of a token that the caller may not change.
+//! 10. A response with one token has its revision as `ETag`, the same as in the
+//!     [management API](super::management). `PATCH` and `DELETE` accept it as `If-Match`, and respond
+//!     with 412 if the token is at another revision. No tag matches a creation.
 //!
 //! ```
 //! use axum::Router;

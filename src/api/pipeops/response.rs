@@ -2,8 +2,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::super::body;
-use super::super::error::{ApiError, ErrorFormat, describe};
+use crate::api::body;
+use crate::api::error::{ApiError, ErrorFormat, describe, missing_names};
 use crate::lifecycle::LifecycleError;
 use crate::reject::Rejection;
 use crate::wire::RequiredNames;
@@ -16,6 +16,8 @@ struct Envelope<'a, T> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     required: Option<Box<RequiredNames>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
     status: &'static str,
     success: bool,
 }
@@ -26,6 +28,7 @@ pub(super) fn success(status: StatusCode, message: &str, data: Option<impl Seria
         data,
         message,
         required: None,
+        missing: Vec::new(),
         status: "success",
         success: true,
     };
@@ -35,10 +38,12 @@ pub(super) fn success(status: StatusCode, message: &str, data: Option<impl Seria
 /// An error response in the format of the client.
 pub(super) type ErrorResponse = ApiError<ErrorMessage>;
 
-/// The message of an error, and the roles or scopes that the call needs.
+/// The message of an error, the roles or scopes that the call needs, and those of the token that the
+/// caller lacks.
 pub(super) struct ErrorMessage {
     text: String,
     required: Option<Box<RequiredNames>>,
+    missing: Vec<String>,
 }
 
 impl ErrorFormat for ErrorMessage {
@@ -46,6 +51,7 @@ impl ErrorFormat for ErrorMessage {
         Self {
             text: message,
             required: None,
+            missing: Vec::new(),
         }
     }
 
@@ -53,6 +59,7 @@ impl ErrorFormat for ErrorMessage {
         Self {
             text: describe(rejection),
             required: rejection.required().map(|it| Box::new(it.into())),
+            missing: Vec::new(),
         }
     }
 
@@ -69,7 +76,9 @@ impl ErrorFormat for ErrorMessage {
                 Self::new(status, LifecycleError::NotFound.to_string()),
             );
         }
-        (status, Self::new(status, error.to_string()))
+        let message = Self::new(status, error.to_string());
+        let missing = missing_names(error);
+        (status, Self { missing, ..message })
     }
 
     fn write(self, response: Response) -> Response {
@@ -77,6 +86,7 @@ impl ErrorFormat for ErrorMessage {
             data: None::<()>,
             message: &self.text,
             required: self.required,
+            missing: self.missing,
             status: "error",
             success: false,
         };

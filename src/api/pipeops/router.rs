@@ -2,17 +2,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{get, patch, post};
+use axum::routing::{any, get, patch, post};
 
-use super::super::body;
-use super::super::guard::{Routes, guarded};
-use super::super::listing::ListWriter;
 use super::handlers::{self, HandlerState, PipeOps};
 use super::response::{ErrorMessage, ErrorResponse};
+use crate::api::body;
+use crate::api::guard::{Routes, guarded};
+use crate::api::listing::ListWriter;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 
 const PREFIX: &str = "/api/v1";
+const WORKSPACES: &str = "/workspace";
 const TOKENS: &str = "/api/v1/service-account-tokens";
 const TOKEN: &str = "/api/v1/service-account-tokens/{uuid}";
 
@@ -67,7 +68,7 @@ impl PipeOpsApi {
             writers: Router::new()
                 .route(TOKENS, post(handlers::create))
                 .route(TOKEN, patch(handlers::update).delete(handlers::revoke)),
-            others: Router::new().route("/workspace", get(handlers::workspaces)),
+            others: Router::new().route(WORKSPACES, get(handlers::workspaces)),
         };
         let layer = self.layer.accept_bearer().for_api();
         let state = HandlerState {
@@ -78,12 +79,20 @@ impl PipeOpsApi {
                 lists: ListWriter::default(),
             },
         };
+        let no_such_path = async || ErrorResponse::no_such_path();
         let unknown = Router::new()
-            .fallback(async || ErrorResponse::no_such_path())
+            .fallback(no_such_path)
+            .layer(from_fn(body::drain_unread));
+        // A nested fallback does not get its prefix with a slash.
+        let prefixes = Router::new()
+            .route("/api/v1/", any(no_such_path))
+            .route("/workspace/", any(no_such_path))
             .layer(from_fn(body::drain_unread));
         guarded::<ErrorMessage, _>(layer, routes)
             .route_layer(from_fn(body::drain_unread))
             .with_state(Arc::new(state))
-            .nest(PREFIX, unknown)
+            .merge(prefixes)
+            .nest(PREFIX, unknown.clone())
+            .nest(WORKSPACES, unknown)
     }
 }

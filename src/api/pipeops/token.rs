@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::workspace;
+use crate::api::integer::SaturatingInteger;
 use crate::clock::date_time::is_midnight;
 use crate::lifecycle::{Expiry, FieldProblem, NewToken, Patch, TokenUpdate};
 use crate::store::{TokenRecord, TokenState, TokenStatus};
@@ -43,7 +44,7 @@ pub(super) struct UpdateRequest {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "not a duration or a number of days")]
 enum Lifetime {
-    Days(i64),
+    Days(SaturatingInteger),
     Duration(String),
 }
 
@@ -255,7 +256,7 @@ fn expiry(
     problems: &mut FieldProblems,
 ) -> Option<Expiry> {
     let after = after.map(|lifetime| match lifetime {
-        Lifetime::Days(days) => format!("{days}d"),
+        Lifetime::Days(SaturatingInteger(days)) => format!("{days}d"),
         Lifetime::Duration(text) => text,
     });
     // The displayed end of a day is the end of that day, so that a client can send back what it read.

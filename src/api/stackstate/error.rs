@@ -7,9 +7,11 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::super::body;
-use super::super::error::{ApiError, ErrorFormat, MemberNames, describe, with_sent_names};
 use super::expiry::millis;
+use crate::api::body;
+use crate::api::error::{
+    ApiError, ErrorFormat, MemberNames, describe, missing_names, with_sent_names,
+};
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::observe::{REQUEST_ID, request_id};
@@ -25,7 +27,8 @@ pub(super) type ErrorResponse = ApiError<Errors>;
 #[derive(Clone)]
 pub(super) struct Errors {
     entries: Vec<ErrorEntry>,
-    required: Option<RequiredNames>,
+    required: Option<Box<RequiredNames>>,
+    missing: Vec<String>,
 }
 
 #[derive(Clone, Serialize)]
@@ -45,7 +48,9 @@ struct ErrorBody<'a> {
     server_timestamp: Option<i64>,
     errors: &'a [ErrorEntry],
     #[serde(skip_serializing_if = "Option::is_none")]
-    required: Option<RequiredNames>,
+    required: Option<Box<RequiredNames>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 /// The members of the tool that have other names.
@@ -66,6 +71,7 @@ impl From<Vec<ErrorEntry>> for Errors {
         Self {
             entries,
             required: None,
+            missing: Vec::new(),
         }
     }
 }
@@ -81,7 +87,7 @@ impl ErrorFormat for Errors {
             _ => kind(rejection.status()),
         };
         Self {
-            required: rejection.required().map(RequiredNames::from),
+            required: rejection.required().map(|it| Box::new(it.into())),
             ..Self::one(kind, describe(rejection))
         }
     }
@@ -93,8 +99,14 @@ impl ErrorFormat for Errors {
         error: LifecycleError,
     ) -> (StatusCode, Self) {
         let error = with_sent_names(error, NAMES);
-        let LifecycleError::Invalid(problems) = error else {
-            return (status, Self::new(status, error.to_string()));
+        let message = error.to_string();
+        let problems = match error {
+            LifecycleError::Invalid(problems) => problems,
+            error => {
+                let missing = missing_names(error);
+                let errors = Self::new(status, message);
+                return (status, Self { missing, ..errors });
+            }
         };
         let entries = problems.iter().map(|it| ErrorEntry {
             kind: match &*it.pointer {
@@ -133,7 +145,12 @@ pub(super) async fn write_error_bodies(
     });
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
-    let Some(Errors { entries, required }) = response.extensions_mut().remove() else {
+    let Some(Errors {
+        entries,
+        required,
+        missing,
+    }) = response.extensions_mut().remove()
+    else {
         return response;
     };
     let body = ErrorBody {
@@ -143,6 +160,7 @@ pub(super) async fn write_error_bodies(
         server_timestamp: millis(clock.now()),
         errors: &entries,
         required,
+        missing,
     };
     let body = serde_json::to_string(&body).expect("an error is plain data");
     response.map(|_| Body::from(body))
@@ -154,6 +172,7 @@ fn kind(status: StatusCode) -> &'static str {
         403 => "ForbiddenError",
         404 => "NotFoundError",
         409 => "ConflictError",
+        412 => "PreconditionFailedError",
         413 => "PayloadTooLargeError",
         429 => "TooManyRequestsError",
         503 => "ServiceUnavailableError",

@@ -2,7 +2,8 @@
 //!
 //! Nest the router at `/api`. The tool sends its token as `X-API-Key`, which the layer reads by
 //! default. Paths below `/api` without any route get 404 in the format of the tool, so no other router
-//! with a fallback can be nested there.
+//! with a fallback can be nested there. Only `/api/` itself gets the 404 of your app, because a nested
+//! router does not receive it.
 //!
 //! | request | needs | response |
 //! |---|---|---|
@@ -30,8 +31,12 @@
 //!    is the request id: the header `X-Request-Id` if it is 1 to 128 visible ASCII characters and not
 //!    a token, otherwise a random number. It is the `request_id` of the [log](super). With 403, the
 //!    member `required` has the missing scopes, as in the
-//!    [responses of a protected service](crate::reject).
-//! 6. If the store is unavailable during a change, the `_type` is `ChangeFailedError` (503), and the
+//!    [responses of a protected service](crate::reject), or `missing` has the roles and scopes of a
+//!    token that the caller may not change. Such a caller learns nothing else about the token.
+//! 6. `DELETE` accepts `If-Match` with the `ETag` that the [management API](super::management) and
+//!    [`pipeops`](super::pipeops) show, and responds with 412 if the token is at another revision. No
+//!    tag matches a creation.
+//! 7. If the store is unavailable during a change, the `_type` is `ChangeFailedError` (503), and the
 //!    change may have been made.
 //!
 //! ```

@@ -5,10 +5,10 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::super::guard::{Routes, guarded};
-use super::super::listing::ListWriter;
 use super::error::{ErrorResponse, Errors, write_error_bodies};
 use super::token::{self, HandlerState};
+use crate::api::guard::{Routes, guarded};
+use crate::api::listing::ListWriter;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
 

@@ -2,16 +2,18 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::super::body;
-use super::super::caller::{Caller, PathSegment, Reader};
-use super::super::guard::write_requirement;
-use super::super::listing::{ListFormat, ListWriter};
-use super::super::state::ApiState;
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
+use crate::api::body;
+use crate::api::caller::{Caller, PathSegment, Reader};
+use crate::api::entity_tag;
+use crate::api::guard::write_requirement;
+use crate::api::integer::SaturatingInteger;
+use crate::api::listing::{ListFormat, ListWriter};
+use crate::api::state::ApiState;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
@@ -26,7 +28,7 @@ struct CreateRequest {
     name: Option<String>,
     roles: Option<Vec<String>>,
     dedicated_subject: Option<String>,
-    expiry_date: Option<i64>,
+    expiry_date: Option<SaturatingInteger>,
 }
 
 #[derive(Serialize)]
@@ -58,13 +60,14 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ErrorResponse> {
+    entity_tag::reject_tags(request.headers())?;
     let request: CreateRequest = body::parse(&body::read(request).await?)?;
     let mut new = NewToken::new(request.name.unwrap_or_default());
     new = new.with_roles(request.roles.unwrap_or_default());
     if let Some(subject) = request.dedicated_subject.filter(|it| !it.is_empty()) {
         new = new.with_subject(subject);
     }
-    if let Some(typed) = request.expiry_date {
+    if let Some(SaturatingInteger(typed)) = request.expiry_date {
         new = new.with_expiry(from_millis(typed));
     }
     let tokens = caller
@@ -123,19 +126,26 @@ impl ListFormat for TokenList {
 pub(super) async fn revoke(
     State(state): State<Arc<HandlerState>>,
     PathSegment(id): PathSegment,
+    headers: HeaderMap,
     caller: Caller,
 ) -> Result<Response, ErrorResponse> {
+    let revisions = entity_tag::revisions(&headers)?;
     let failed = |error| state.change_error(error);
-    let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+    // The list shows no leading zeros, and ten digits with them are the ID of another token.
+    let is_number =
+        id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;
-    let record = tokens.get_by_number(number).await.map_err(failed)?;
+    let id = tokens.get_by_number(number).await.map_err(failed)?.id();
+    // A caller that may not change the token does not learn its state.
+    let record = tokens.get_to_change(id).await.map_err(failed)?;
     if record.state() == TokenState::Revoked {
         return Err(failed(LifecycleError::NotFound));
     }
-    tokens.revoke(record.id()).await.map_err(failed)?;
+    let tokens = tokens.if_one_of_revisions(revisions);
+    tokens.revoke(id).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

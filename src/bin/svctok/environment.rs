@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
 
+const TOKEN: &str = "SVCTOK_TOKEN";
+
 /// The server or store, and the token to authenticate with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
@@ -28,10 +30,42 @@ impl Environment {
                 store,
                 context: variable("SVCTOK_CONTEXT")?,
             },
-            token: variable("SVCTOK_TOKEN")?.map(SecretText::new),
+            token: variable(TOKEN)?.map(|text| SecretText::new(text).with_source(TOKEN)),
         })
     }
 }
+
+/// Starts this program again without the empty variables of PostgreSQL, such as `PGUSER`, if there are
+/// any.
+///
+/// sqlx reads them itself, and takes an empty one for a value. A process cannot safely change its own
+/// environment.
+#[cfg(unix)]
+pub(crate) fn restart_without_empty_postgres_variables() {
+    use std::os::unix::process::CommandExt;
+
+    let variables = env::vars_os();
+    let empty = variables
+        .filter(|(name, value)| value.is_empty() && name.as_encoded_bytes().starts_with(b"PG"));
+    let names: Vec<_> = empty.map(|(name, _)| name).collect();
+    let Some(program) = env::current_exe().ok().filter(|_| !names.is_empty()) else {
+        return;
+    };
+    let mut arguments = env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    for name in names {
+        command.env_remove(name);
+    }
+    // It returns only if it fails. Then an empty variable is an error where it matters.
+    let _ = command.exec();
+}
+
+#[cfg(not(unix))]
+pub(crate) fn restart_without_empty_postgres_variables() {}
 
 /// Returns a variable that may not be UTF-8.
 pub(crate) fn variable_os(name: &str) -> Option<OsString> {

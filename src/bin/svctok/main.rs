@@ -29,6 +29,7 @@ use self::failure::FailureKind;
 const STDERR_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
+    environment::restart_without_empty_postgres_variables();
     let parsed = args::command()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
@@ -40,12 +41,12 @@ fn main() -> ExitCode {
     match run::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if is_service => {
-            output::note_within(STDERR_TIMEOUT, &failure);
+            output::eprint_message_within(STDERR_TIMEOUT, &failure);
             failure.exit_code()
         }
         Err(failure) => {
             if failure.kind() != FailureKind::BrokenPipe {
-                output::note(&failure);
+                output::eprint_message(&failure);
             }
             failure.exit_code()
         }
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
 fn print_clap_error(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = secret::redact_secrets(&error.render().to_string());
-        output::note(text.trim_end());
+        output::eprint_message(text.trim_end());
     } else {
         // The reader may have closed the pipe.
         let _ = error.print();

@@ -13,21 +13,36 @@ use crate::failure::Failure;
 ///
 /// Parsing accepts any text, because a parse error of clap would quote it.
 #[derive(Clone)]
-pub(crate) struct SecretText(Zeroizing<String>);
+pub(crate) struct SecretText {
+    text: Zeroizing<String>,
+    /// Where the text comes from, for errors.
+    source: Option<String>,
+}
 
 impl SecretText {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self {
+            text: Zeroizing::new(text.into()),
+            source: None,
+        }
+    }
+
+    /// Sets what errors name as the place of the text, such as a variable.
+    pub(crate) fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
     pub(crate) fn expose_secret(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Returns the token in the text, without the whitespace around it.
     pub(crate) fn as_presented_token(&self) -> Result<PresentedToken<'_>, Failure> {
-        token_in(self.0.as_bytes())
-            .map_err(|found| Failure::rejected(format!("invalid token: {found}")))
+        token_in(self.text.as_bytes()).map_err(|found| match &self.source {
+            Some(source) => not_a_token(source, found),
+            None => Failure::rejected(format!("invalid token: {found}")),
+        })
     }
 
     /// Returns the token in the text as a text of its own.
@@ -38,7 +53,7 @@ impl SecretText {
 
     /// Returns the part of the token that may be shown.
     pub(crate) fn hint(&self) -> String {
-        TokenFormat::default().redact(self.0.trim())
+        TokenFormat::default().redact(self.text.trim())
     }
 }
 

@@ -64,7 +64,10 @@ impl Target {
         match (&context.url, &context.store) {
             (Some(url), None) => Ok(Self::Server {
                 url: url.clone(),
-                token: token.or_else(|| context.service_token.clone()),
+                token: token.or_else(|| {
+                    let saved = context.service_token.clone();
+                    saved.map(|saved| saved.with_source(format!("the context {name}")))
+                }),
             }),
             (None, Some(store)) => Ok(Self::Store(store.clone())),
             _ => Err(Failure::usage(format!(

@@ -6,7 +6,7 @@ use tower_service_token::internal::read_token;
 
 use crate::args::{TokenArgs, TokenInputArgs};
 use crate::failure::{Failure, FailureKind, OrFail};
-use crate::output::note;
+use crate::output::eprint_message;
 use crate::secret::{SecretText, not_a_token};
 
 /// Returns the token that the flags specify, if any.
@@ -47,7 +47,9 @@ impl TokenInputArgs {
 fn from_stdin() -> Result<SecretText, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        note("Paste the token, then press Enter and Ctrl-D. The terminal shows the token.");
+        eprint_message(
+            "Paste the token, then press Enter and Ctrl-D. The terminal shows the token.",
+        );
     }
     read(stdin.lock(), "stdin")
 }

@@ -35,6 +35,10 @@ pub enum ClientConfigError {
     /// The system has no root certificates and none were added.
     #[error("the system has no root certificates and none were added")]
     NoRootCertificates,
+    /// The URL is `https`, and `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates. The text has the
+    /// variable, the file and the reason.
+    #[error("{0}")]
+    UnusableCertificates(String),
     /// The URL is `https`, the feature `rustls` is off, and no transport is configured.
     #[error("https needs the feature `rustls` or a custom transport")]
     NoTls,
@@ -51,6 +55,10 @@ impl From<TransportConfigError> for ClientConfigError {
             TransportConfigError::InvalidRootCertificates => Self::InvalidRootCertificates,
             #[cfg(feature = "rustls")]
             TransportConfigError::NoRootCertificates => Self::NoRootCertificates,
+            #[cfg(feature = "rustls")]
+            TransportConfigError::UnusableCertificates(reason) => {
+                Self::UnusableCertificates(reason)
+            }
             TransportConfigError::NoTls => Self::NoTls,
         }
     }

@@ -124,7 +124,7 @@ pub(in crate::introspection) mod tests {
             &key.replace("PRIVATE", "EC PRIVATE"),
             &key.replace("-----END", "!-----END"),
         ] {
-            assert_eq!(SigningKey::es256(pem).err(), Some(invalid), "{pem}");
+            assert_eq!(SigningKey::es256(pem).err(), Some(invalid.clone()), "{pem}");
         }
         assert!(
             invalid

@@ -4,6 +4,9 @@ const SECRET_AND_CHECKSUM: usize = 30;
 
 /// Returns the line, counted from 1, of the first text that has the form of a
 /// [token](crate::token), with any prefix and checksum. Comments are searched too.
+///
+/// Stricter than [`redact_tokens`](crate::text::redact_tokens): a file is rejected for it, so a digest
+/// or a name that only resembles a token must not match.
 pub(super) fn find_token_line(text: &str) -> Option<usize> {
     let mut lines = text.lines();
     Some(lines.position(|line| words(line).any(contains_token))? + 1)

@@ -14,6 +14,7 @@ use crate::token::{MintedToken, TokenId};
 
 pub use self::principal::Principal;
 pub use self::rotation_key::RotationKey;
+pub(crate) use self::rotation_key::{Repetition, RotationRequest};
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};
 
 /// The record of a token. It never contains the secret.

@@ -4,13 +4,16 @@ use std::time::Duration;
 use super::TokenRecord;
 use crate::digest::TokenDigest;
 
-const DOMAIN: &str = "tower-service-token/rotation-key/1";
+const DOMAIN: &str = "tower-service-token/rotation-key/2";
 
-/// Identifies the request of a rotation: its actor, its idempotency key and its grace period.
+/// Identifies a rotation: its actor, its idempotency key, its grace period and the secret that it made.
 ///
 /// A registry stores the key of the last rotation with the record, as 32 opaque bytes, so that a
 /// repeated request changes nothing. They are hashes, and do not reveal an idempotency key that cannot
 /// be guessed.
+///
+/// A registry of an earlier release rotates a token without changing the key. The key then belongs to
+/// a secret that was replaced, and the request that it identifies is no repetition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RotationKey([u8; 32]);
 
@@ -25,19 +28,62 @@ impl RotationKey {
         &self.0
     }
 
-    /// Creates the key of a rotation. An idempotency key contains no zero byte, so the hash is
-    /// unambiguous.
-    pub(crate) fn new(actor: &str, idempotency_key: &str, grace: Duration) -> Self {
-        let request = TokenDigest::of(&[DOMAIN, actor, idempotency_key].join("\0"));
-        let grace = TokenDigest::of(&format!("{DOMAIN}\0{}", grace.as_millis()));
-        let mut bytes = *request.as_bytes();
-        bytes[16..].copy_from_slice(&grace.as_bytes()[..16]);
+    /// Creates the key of a rotation that made the secret with this digest. An idempotency key
+    /// contains no zero byte, so the hash is unambiguous.
+    fn new(request: RotationRequest<'_>, secret: &TokenDigest) -> Self {
+        let RotationRequest {
+            actor,
+            idempotency_key,
+            grace,
+        } = request;
+        let secret = secret.to_string();
+        let request = [DOMAIN, &secret, actor, idempotency_key].join("\0");
+        let grace = [DOMAIN, &secret, &grace.as_millis().to_string()].join("\0");
+        let mut bytes = *TokenDigest::of(&request).as_bytes();
+        bytes[16..].copy_from_slice(&TokenDigest::of(&grace).as_bytes()[..16]);
         Self(bytes)
     }
 
-    /// Returns whether the actor and the idempotency key are those of `other`.
-    pub(crate) fn has_same_request(&self, other: &Self) -> bool {
+    /// Returns whether the actor, the idempotency key and the secret are those of `other`. The grace
+    /// periods may differ.
+    fn differs_at_most_in_grace(&self, other: &Self) -> bool {
         self.0[..16] == other.0[..16]
+    }
+}
+
+/// A request to rotate a token with an idempotency key.
+#[derive(Clone, Copy)]
+pub(crate) struct RotationRequest<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) idempotency_key: &'a str,
+    pub(crate) grace: Duration,
+}
+
+/// How a request to rotate a token repeats the rotation that made its current secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    /// The requests are the same.
+    Same,
+    /// The grace periods differ.
+    OtherGrace,
+}
+
+impl RotationRequest<'_> {
+    /// Returns the key of a rotation that made the secret with this digest.
+    pub(crate) fn key(self, secret: &TokenDigest) -> RotationKey {
+        RotationKey::new(self, secret)
+    }
+
+    /// Returns whether the current secret of the record was made by this request.
+    pub(crate) fn repetition(self, record: &TokenRecord) -> Option<Repetition> {
+        let last = record.rotation_key()?;
+        let key = self.key(record.digest());
+        if *last == key {
+            Some(Repetition::Same)
+        } else {
+            let is_reused = last.differs_at_most_in_grace(&key);
+            is_reused.then_some(Repetition::OtherGrace)
+        }
     }
 }
 
@@ -64,20 +110,39 @@ impl fmt::Debug for RotationKey {
 mod tests {
     use super::*;
 
+    fn request<'a>(actor: &'a str, idempotency_key: &'a str, grace: u64) -> RotationRequest<'a> {
+        RotationRequest {
+            actor,
+            idempotency_key,
+            grace: Duration::from_millis(grace),
+        }
+    }
+
+    fn record(secret: &str, key: RotationKey) -> TokenRecord {
+        let id = "0000000001".parse().expect("an id");
+        TokenRecord::new(id, TokenDigest::of(secret)).with_rotation_key(key)
+    }
+
     #[test]
     fn identifies_actor_key_and_grace_period() {
-        let key = |actor, key, grace| RotationKey::new(actor, key, Duration::from_millis(grace));
-        let one = key("token:a", "k", 5);
-        assert_eq!(one, key("token:a", "k", 5));
-        assert!(one != key("token:a", "k", 6) && one.has_same_request(&key("token:a", "k", 6)));
-        for other in [
-            key("token:a", "l", 5),
-            key("token:b", "k", 5),
-            key("token:", "ak", 5),
-        ] {
-            assert!(!one.has_same_request(&other));
+        let key = request("token:a", "k", 5).key(&TokenDigest::of("new"));
+        let rotated = record("new", key);
+        let repetition = |actor, key, grace| request(actor, key, grace).repetition(&rotated);
+        assert_eq!(repetition("token:a", "k", 5), Some(Repetition::Same));
+        assert_eq!(repetition("token:a", "k", 6), Some(Repetition::OtherGrace));
+        for (actor, key) in [("token:a", "l"), ("token:b", "k"), ("token:", "ak")] {
+            assert_eq!(repetition(actor, key, 5), None);
         }
-        assert_eq!(RotationKey::from_bytes(*one.as_bytes()), one);
-        assert_eq!(format!("{one:?}"), "RotationKey(..)");
+        assert_eq!(RotationKey::from_bytes(*key.as_bytes()), key);
+        assert_eq!(format!("{key:?}"), "RotationKey(..)");
+    }
+
+    #[test]
+    fn the_key_of_a_replaced_secret_identifies_no_repetition() {
+        let key = request("token:a", "k", 5).key(&TokenDigest::of("new"));
+        let replaced = record("newer", key);
+        for grace in [5, 6] {
+            assert_eq!(request("token:a", "k", grace).repetition(&replaced), None);
+        }
     }
 }

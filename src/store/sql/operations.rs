@@ -282,8 +282,13 @@ impl<B: Backend> SqlStore<B> {
     /// Checks the privileges of a role that may not write the table of the state. PostgreSQL has
     /// found by then that the server is not read-only.
     async fn check_privilege(&self) -> Result<(), StoreError> {
-        let row = self.row(state::HAS_PRIVILEGE, &[], self.deadline());
-        let may_update = row.await?.map_or(Ok(None), |row| row.int("may_update"));
+        let may_update = match Self::DIALECT.has_privilege {
+            Some(statement) => {
+                let row = self.row(statement, &[], self.deadline()).await?;
+                row.map_or(Ok(None), |row| row.int("may_update"))
+            }
+            None => Ok(None),
+        };
         match may_update.map_err(Failure::from)? {
             Some(1) => Ok(()),
             _ => Err(StoreError::unavailable(

@@ -99,6 +99,9 @@ pub(super) struct Dialect {
     /// Takes the advisory lock `$1` until the transaction ends, if several transactions write at a
     /// time.
     pub(super) lock: Option<&'static str>,
+    /// Selects whether the role of the connection may change tokens, as 0 or 1 in the column
+    /// `may_update`, if the database has roles.
+    pub(super) has_privilege: Option<&'static str>,
     /// Whether the planner knows which index is more selective.
     pub(super) has_statistics: bool,
     /// Whether a text can contain the character U+0000.

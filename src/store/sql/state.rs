@@ -13,9 +13,6 @@ pub(super) const INITIALIZE: &str = "UPDATE service_token_store SET initialized_
 pub(super) const CHECK_WRITABLE: &str = "UPDATE service_token_store \
      SET write_checks = write_checks + 1 WHERE id = 1 RETURNING id";
 
-pub(super) const HAS_PRIVILEGE: &str =
-    "SELECT has_table_privilege('service_tokens', 'UPDATE')::INT::BIGINT AS may_update";
-
 /// What a SQL store records about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreState {

@@ -1,4 +1,4 @@
-//! A store that fails between two pages, seen by real clients.
+//! List responses that a store failure aborts between two pages, as HTTP clients see them.
 
 use std::net::SocketAddr;
 
@@ -108,7 +108,7 @@ async fn aborted_http1_list_has_no_last_chunk() {
     let server = Server::with(3 * PAGE).await;
     let address = serve(server.app.clone()).await;
     for target in LISTS {
-        for (passes, is_whole) in [(2, false), (3, true)] {
+        for (passes, is_complete) in [(2, false), (3, true)] {
             server.store.inject_after(passes, Fault::Error);
             let mut socket = TcpStream::connect(address).await.unwrap();
             let token = server.managed.admin.expose_secret();
@@ -116,10 +116,14 @@ async fn aborted_http1_list_has_no_last_chunk() {
                 "GET {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n"
             );
             socket.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            socket.read_to_end(&mut answer).await.unwrap();
-            assert!(!is_whole || answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-            assert_eq!(answer.ends_with(b"\r\n0\r\n\r\n"), is_whole, "{target}");
+            let mut response = Vec::new();
+            socket.read_to_end(&mut response).await.unwrap();
+            assert!(!is_complete || response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert_eq!(
+                response.ends_with(b"\r\n0\r\n\r\n"),
+                is_complete,
+                "{target}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Each failure of a dialect is one event, which an operator finds by the request id.
+//! Every failure of a dialect is logged as one event with the request ID.
 
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -11,12 +11,17 @@ use tower_service_token::testing::Fault;
 
 use crate::dialect_lists::Server;
 
-const NEW: &str = r#"{"name":"x"}"#;
+const NEW_TOKEN: &str = r#"{"name":"x"}"#;
 
 /// Each call that reads or changes the store: method, target, route, body.
 const CALLS: [(&str, &str, &str, &str); 8] = [
     ("GET", "/api/security/tokens", "/api/security/tokens", ""),
-    ("POST", "/api/security/tokens", "/api/security/tokens", NEW),
+    (
+        "POST",
+        "/api/security/tokens",
+        "/api/security/tokens",
+        NEW_TOKEN,
+    ),
     (
         "DELETE",
         "/api/security/tokens/5",
@@ -33,7 +38,7 @@ const CALLS: [(&str, &str, &str, &str); 8] = [
         "POST",
         "/api/v1/service-account-tokens",
         "/api/v1/service-account-tokens",
-        NEW,
+        NEW_TOKEN,
     ),
     (
         "GET",
@@ -45,7 +50,7 @@ const CALLS: [(&str, &str, &str, &str); 8] = [
         "PATCH",
         "/api/v1/service-account-tokens/7Hq2mX9bTe",
         "/api/v1/service-account-tokens/{uuid}",
-        NEW,
+        NEW_TOKEN,
     ),
     (
         "DELETE",
@@ -107,7 +112,7 @@ async fn requests_without_a_valid_id_get_a_random_logged_tracking_key() {
     let long = "x".repeat(129);
     let mut keys = Vec::new();
     for id in [None, Some(""), Some("a b"), Some(&*long), Some(token)] {
-        let mut request = server.request("POST", "/api/security/tokens", NEW);
+        let mut request = server.request("POST", "/api/security/tokens", NEW_TOKEN);
         request.headers_mut().remove("x-request-id");
         if let Some(id) = id {
             let id = id.parse().unwrap();
@@ -126,7 +131,7 @@ async fn requests_without_a_valid_id_get_a_random_logged_tracking_key() {
 #[tokio::test]
 async fn layer_and_router_rejections_have_the_tracking_key() {
     let server = Server::with(0).await;
-    // The store of the callers fails, so that the layer itself does.
+    // The layer looks callers up in the failing store, so the layer itself rejects the request.
     let layer = ServiceTokenLayer::new(server.store.clone());
     let api = StackStateApi::new(server.managed.tokens.clone(), layer).into_router::<()>();
     let failing = axum::Router::new().nest("/api", api);

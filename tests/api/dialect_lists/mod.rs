@@ -1,5 +1,8 @@
-//! The lists of the dialects, which have no pages: written page by page, a few at a time, and never
-//! cut short without the client noticing.
+//! Token lists of the dialects.
+//!
+//! The dialects have no paging. The server streams a list page by page, limits the number of
+//! concurrent lists, and aborts the response if a page fails, so that a client never takes a
+//! truncated list for a complete one.
 
 mod aborted;
 mod failures;
@@ -19,7 +22,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::{Fault, FaultyStore};
 
-/// How many tokens a page has.
+/// The number of tokens that the server reads per page.
 const PAGE: usize = 500;
 
 const LISTS: [&str; 2] = ["/api/security/tokens", "/api/v1/service-account-tokens"];
@@ -31,7 +34,7 @@ struct Server {
 }
 
 impl Server {
-    /// Both dialects over a store with this many tokens.
+    /// Serves both dialects from a store with this many tokens.
     async fn with(tokens: usize) -> Self {
         let store = FaultyStore::new(MemoryStore::new());
         let managed = ApiFixture::new(MemoryStore::new(), store.clone()).await;
@@ -69,7 +72,7 @@ impl Server {
     }
 }
 
-async fn collected(body: Body) -> Vec<Bytes> {
+async fn collect(body: Body) -> Vec<Bytes> {
     let mut chunks = body.into_data_stream();
     let mut collected = Vec::new();
     while let Some(chunk) = chunks.next().await {
@@ -78,9 +81,9 @@ async fn collected(body: Body) -> Vec<Bytes> {
     collected
 }
 
-/// The names in the list that these chunks make.
+/// Returns the token names in the list that these chunks form.
 fn names(chunks: &[Bytes]) -> Vec<String> {
-    let json: Value = serde_json::from_slice(&chunks.concat()).expect("one JSON text");
+    let json: Value = serde_json::from_slice(&chunks.concat()).expect("one JSON document");
     let data = &json["data"];
     let tokens = if data.is_null() {
         &json
@@ -111,7 +114,7 @@ async fn lists_of_any_length_are_complete() {
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], "application/json");
             assert_eq!(response.headers()["cache-control"], "no-store");
-            let chunks = collected(response.into_body()).await;
+            let chunks = collect(response.into_body()).await;
             let mut names = names(&chunks);
             names.sort();
             assert_eq!(names, expected, "{target}");
@@ -147,26 +150,26 @@ async fn at_most_four_lists_are_written_concurrently() {
         for _ in 0..4 {
             open.push(server.list(target).await);
         }
-        let begun = tokio::time::Instant::now();
-        let refused = server.list(target).await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(2));
-        assert_eq!(refused.status(), 503);
-        assert_eq!(refused.headers()["retry-after"], "5");
-        // One that waits gets the place of a client that disconnected, or of a complete list.
+        let start = tokio::time::Instant::now();
+        let rejected = server.list(target).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        assert_eq!(rejected.status(), 503);
+        assert_eq!(rejected.headers()["retry-after"], "5");
+        // A waiting request is admitted when a client disconnects or a list completes.
         let waiting = server.list(target);
-        let leaving = async {
+        let disconnecting = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             open.pop();
         };
-        let (answered, ()) = futures::join!(waiting, leaving);
-        assert_eq!(answered.status(), 200);
-        collected(answered.into_body()).await;
+        let (admitted, ()) = futures::join!(waiting, disconnecting);
+        assert_eq!(admitted.status(), 200);
+        collect(admitted.into_body()).await;
         assert_eq!(server.list(target).await.status(), 200);
     }
 }
 
 #[tokio::test]
-async fn list_whose_first_page_fails_is_503() {
+async fn failure_on_the_first_page_is_503() {
     let server = Server::with(PAGE + 1).await;
     server.store.inject(Fault::Error);
     for target in LISTS {

@@ -1,4 +1,4 @@
-//! Who may introspect, and how a caller authenticates.
+//! Authentication and authorization of introspection callers.
 
 use axum::Router;
 use axum::body::Body;
@@ -64,9 +64,9 @@ async fn accepts_every_credential_source() {
             ),
             ("authorization", unpadded),
         ] {
-            let answer = introspect_own(&server, &[(name, &value)]).await;
-            assert_eq!(answer.status, 200, "{value}");
-            assert_eq!(answer.json()["active"], true, "{value}");
+            let response = introspect_own(&server, &[(name, &value)]).await;
+            assert_eq!(response.status, 200, "{value}");
+            assert_eq!(response.json()["active"], true, "{value}");
         }
         let both = [
             ("authorization", &*basic(&id, &token)),
@@ -87,17 +87,17 @@ async fn basic_accepts_tokens_of_any_format() {
         plain,
         "abc%2Bd%2Fe%3D%3Af%21",
         "abc+d%2fe=:f!",
-        // Read from a file.
+        // A token from a file may end with a line break.
         "abc+d/e=:f!\n",
         "abc+d/e=:f!%0D%0A",
     ] {
-        let answer = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
-        assert_eq!(answer.status, 200, "{password}");
+        let response = introspect_own(&server, &[("authorization", &basic(&id, password))]).await;
+        assert_eq!(response.status, 200, "{password}");
     }
 }
 
 #[tokio::test]
-async fn challenges_for_every_scheme() {
+async fn rejections_have_a_challenge_for_every_scheme() {
     let server = Server::in_memory().await;
     let id = server.caller.record().id().to_string();
     let other = server
@@ -136,11 +136,15 @@ async fn challenges_for_every_scheme() {
             "invalid_token",
         ),
     ] {
-        let answer = introspect_own(&server, &[(header.0, &header.1)]).await;
-        answer.assert_problem(401, code);
-        assert_eq!(answer.challenges(), ["ApiKey", "Bearer", "Basic"], "{name}");
-        assert_eq!(answer.header("pragma"), "no-cache", "{name}");
-        assert!(!answer.body.contains("active"), "{name}");
+        let response = introspect_own(&server, &[(header.0, &header.1)]).await;
+        response.assert_problem(401, code);
+        assert_eq!(
+            response.challenges(),
+            ["ApiKey", "Bearer", "Basic"],
+            "{name}"
+        );
+        assert_eq!(response.header("pragma"), "no-cache", "{name}");
+        assert!(!response.body.contains("active"), "{name}");
     }
 }
 
@@ -170,24 +174,24 @@ async fn malformed_credentials_are_400() {
             vec![("authorization", &*good), ("authorization", &*api_key)],
         ),
         ("no base64", vec![("authorization", "Basic !!!")]),
-        ("nothing behind", vec![("authorization", "Basic")]),
+        ("no credentials", vec![("authorization", "Basic")]),
         ("no colon", vec![("authorization", &*no_colon)]),
         (
             "no password",
             vec![("authorization", "Basic N0hxMm1YOWJUZTo=")],
         ),
         ("a line break", vec![("authorization", &*control)]),
-        ("junk behind", vec![("authorization", "ApiKey a b")]),
+        ("trailing text", vec![("authorization", "ApiKey a b")]),
         ("not ASCII", vec![("authorization", "Basic \u{ff}")]),
     ] {
-        let answer = introspect_own(&server, &headers).await;
-        assert_eq!(answer.status, 400, "{name}");
-        answer.assert_problem(400, "invalid_request");
+        let response = introspect_own(&server, &headers).await;
+        assert_eq!(response.status, 400, "{name}");
+        response.assert_problem(400, "invalid_request");
     }
 }
 
 #[tokio::test]
-async fn introspection_needs_its_scope_or_a_wildcard() {
+async fn introspection_requires_its_scope_or_a_wildcard() {
     let server = Server::in_memory().await;
     for (scopes, status) in [
         (&["introspect"][..], 200),
@@ -200,12 +204,12 @@ async fn introspection_needs_its_scope_or_a_wildcard() {
         let new = NewToken::new("c").with_scopes(scopes.iter().copied());
         let caller = server.create(new.with_roles(["introspect"])).await;
         let key = caller.expose_secret();
-        let answer = introspect_own(&server, &[("x-api-key", key)]).await;
-        assert_eq!(answer.status, status, "{scopes:?}");
+        let response = introspect_own(&server, &[("x-api-key", key)]).await;
+        assert_eq!(response.status, status, "{scopes:?}");
         if status == 403 {
-            answer.assert_problem(403, "insufficient_scope");
-            assert_eq!(answer.json()["required"]["scopes"][0], "introspect");
-            assert_eq!(answer.challenges(), ["ApiKey", "Bearer", "Basic"]);
+            response.assert_problem(403, "insufficient_scope");
+            assert_eq!(response.json()["required"]["scopes"][0], "introspect");
+            assert_eq!(response.challenges(), ["ApiKey", "Bearer", "Basic"]);
         }
     }
 }
@@ -224,8 +228,8 @@ async fn ignores_credentials_in_the_form_and_the_query() {
     ];
     let uri = format!("/introspect?access_token={token}");
     let request = Request::post(uri).header("content-type", FORM);
-    let answer = server.send(request.body(form(&pairs)).unwrap()).await;
-    answer.assert_problem(401, "missing_token");
+    let response = server.send(request.body(form(&pairs)).unwrap()).await;
+    response.assert_problem(401, "missing_token");
 }
 
 #[tokio::test]
@@ -233,24 +237,25 @@ async fn authenticates_callers_before_reading_the_body() {
     let server = Server::in_memory().await;
     let body = Body::from_stream(futures::stream::once(async {
         panic!("the body was read");
-        #[expect(unreachable_code, reason = "the type of what would be read")]
+        #[expect(unreachable_code, reason = "gives the stream its item type")]
         Ok::<String, std::io::Error>(String::new())
     }));
     let request = Request::post("/introspect").header("content-type", FORM);
-    let answer = server.send(request.body(body).unwrap()).await;
-    answer.assert_problem(401, "missing_token");
+    let response = server.send(request.body(body).unwrap()).await;
+    response.assert_problem(401, "missing_token");
 }
 
 #[tokio::test]
-async fn store_failures_of_the_caller_are_503() {
+async fn store_failures_during_the_caller_lookup_are_503() {
     let (server, store) = Server::with_faulty_store().await;
     store.inject(Fault::Error);
-    let answer = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
-    answer.assert_problem(503, "auth_unavailable");
-    assert_eq!(answer.header("retry-after"), "1");
+    let response = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
+    response.assert_problem(503, "auth_unavailable");
+    assert_eq!(response.header("retry-after"), "1");
 }
 
-/// `auth_request` and others take the 200 of a gRPC response for access.
+/// A gRPC error has the HTTP status 200, which nginx's `auth_request` and other proxies take for
+/// access.
 #[tokio::test]
 async fn grpc_content_types_do_not_change_rejections() {
     let store = MemoryStore::new();
@@ -291,10 +296,10 @@ async fn grpc_content_types_do_not_change_rejections() {
                     request = request.header("x-api-key", key);
                 }
                 let request = request.header("content-type", content_type);
-                let answer = server.send(request.body(Body::empty()).unwrap()).await;
-                assert_eq!(answer.status, status, "{method} {path} {content_type}");
-                assert_eq!(answer.header("grpc-status"), "", "{path}");
-                assert!(answer.header("content-type").contains("json"), "{path}");
+                let response = server.send(request.body(Body::empty()).unwrap()).await;
+                assert_eq!(response.status, status, "{method} {path} {content_type}");
+                assert_eq!(response.header("grpc-status"), "", "{path}");
+                assert!(response.header("content-type").contains("json"), "{path}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Each failure of an endpoint is one event, with its cause and its request.
+//! Every failure of an endpoint is logged as one event with its cause and its request ID.
 
 use std::error::Error;
 
@@ -50,23 +50,23 @@ fn assert_failure(response: &Response, event: &Event, endpoint: &str, token_id: 
 async fn logs_each_failure_once() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
-    let (text, id) = (token.expose_secret(), token.record().id().to_string());
+    let (secret, id) = (token.expose_secret(), token.record().id().to_string());
     let caller = server.caller.record().id().to_string();
     let verification = || {
-        let request = Request::get("/verify").header("x-api-key", text);
+        let request = Request::get("/verify").header("x-api-key", secret);
         request.body(Body::empty()).unwrap()
     };
-    let introspection = || server.introspection().body(form(&[("token", text)]));
+    let introspection = || server.introspection().body(form(&[("token", secret)]));
     let revocation = || {
         let request = Request::post("/revoke").header("content-type", FORM);
-        request.body(form(&[("token", text)])).unwrap()
+        request.body(form(&[("token", secret)])).unwrap()
     };
     let events = Events::default();
     let _guard = events.start();
     for (passes, request, endpoint, token_id) in [
         (0, verification(), "GET /verify", None),
         (0, introspection().unwrap(), "POST /introspect", None),
-        // The lookup of the caller before the body, and the one after it.
+        // The endpoint looks the caller up before and after it reads the body.
         (1, introspection().unwrap(), "POST /introspect", None),
         (
             2,

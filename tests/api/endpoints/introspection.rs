@@ -1,4 +1,4 @@
-//! The responses of introspection (RFC 7662) to forms.
+//! Introspection responses (RFC 7662), and the forms that the endpoint accepts.
 
 use std::io;
 
@@ -22,7 +22,7 @@ use crate::endpoints::server::{
 };
 
 #[tokio::test]
-async fn describes_active_tokens() {
+async fn returns_the_fields_of_active_tokens() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record
@@ -36,11 +36,11 @@ async fn describes_active_tokens() {
             .with_expires_at(start() + HOUR)
     });
     let server = Server::with_store(store).await;
-    let answer = server.introspect(&token).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), "application/json");
-    assert_eq!(answer.header("cache-control"), "no-store");
-    assert_eq!(answer.header("pragma"), "no-cache");
+    let response = server.introspect(&token).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "application/json");
+    assert_eq!(response.header("cache-control"), "no-store");
+    assert_eq!(response.header("pragma"), "no-cache");
     let id = &token["svctok-".len()..][..10];
     let expected = json!({
         "active": true,
@@ -56,11 +56,11 @@ async fn describes_active_tokens() {
         "name": "nightly build",
         "labels": {"workspace": "w1"},
     });
-    assert_eq!(answer.json(), expected);
+    assert_eq!(response.json(), expected);
 }
 
 #[tokio::test]
-async fn missing_values_are_absent() {
+async fn missing_values_are_omitted() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
     let server = Server::with_store(store).await;
@@ -86,22 +86,22 @@ async fn returns_the_configured_issuer_and_audience() {
         .unwrap()
         .into_parts();
     parts.uri = "/oauth/introspect".parse().unwrap();
-    let answer = server.send(Request::from_parts(parts, body)).await.json();
-    assert_eq!(answer["iss"], "https://tokens.example");
-    assert_eq!(answer["aud"], "projects");
+    let response = server.send(Request::from_parts(parts, body)).await.json();
+    assert_eq!(response["iss"], "https://tokens.example");
+    assert_eq!(response["aud"], "projects");
 }
 
 #[tokio::test]
 async fn rounds_expiries_down() {
     let store = MemoryStore::new();
-    let part = SECOND * 999 / 1000;
+    let fraction = SECOND * 999 / 1000;
     let token = insert(&store, |record| {
-        record.with_expires_at(start() + SECOND + part)
+        record.with_expires_at(start() + SECOND + fraction)
     });
     let server = Server::with_store(store).await;
     let exp = server.introspect(&token).await.json()["exp"].clone();
     assert_eq!(exp, 1_800_000_001);
-    server.clock.advance(SECOND + part);
+    server.clock.advance(SECOND + fraction);
     assert_eq!(server.introspect(&token).await.body, INACTIVE);
 }
 
@@ -113,12 +113,12 @@ async fn previous_secrets_expire_with_the_grace_period() {
         let first = server.create(new).await;
         let id = first.record().id();
         let second = server.tokens.rotate(id, HOUR).await.unwrap();
-        let of_first = server.introspect(first.expose_secret()).await.json();
-        assert_eq!(of_first["exp"], exp, "{expiry}");
-        let of_second = server.introspect(second.expose_secret()).await.json();
-        let whole = if expiry == "2h" { 1_800_007_200 } else { exp };
-        assert_eq!(of_second["exp"], whole);
-        assert_eq!(of_first["jti"], of_second["jti"]);
+        let first_response = server.introspect(first.expose_secret()).await.json();
+        assert_eq!(first_response["exp"], exp, "{expiry}");
+        let second_response = server.introspect(second.expose_secret()).await.json();
+        let expected = if expiry == "2h" { 1_800_007_200 } else { exp };
+        assert_eq!(second_response["exp"], expected);
+        assert_eq!(first_response["jti"], second_response["jti"]);
     }
 }
 
@@ -129,31 +129,31 @@ async fn inactive_tokens_get_identical_responses() {
         Server::with_faulty_store().await.0,
     ] {
         for (name, token) in server.bad_tokens().await {
-            let answer = server.introspect(&token).await;
-            assert_eq!(answer.status, 200, "{name}");
-            assert_eq!(answer.body, INACTIVE, "{name}");
-            let headers: Vec<_> = answer.response.headers().iter().collect();
+            let response = server.introspect(&token).await;
+            assert_eq!(response.status, 200, "{name}");
+            assert_eq!(response.body, INACTIVE, "{name}");
+            let headers: Vec<_> = response.headers.iter().collect();
             let unknown = server.introspect("svctok-unknown").await;
-            let same: Vec<_> = unknown.response.headers().iter().collect();
+            let same: Vec<_> = unknown.headers.iter().collect();
             assert_eq!(headers, same, "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn store_failures_are_never_inactive_tokens() {
+async fn store_failures_are_503_and_never_inactive() {
     let (server, store) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let tokens = ServiceTokens::new(MemoryStore::new());
     let caller = tokens.create(NewToken::new("billing").with_scopes(["introspect"]));
     let caller = caller.await.unwrap();
     store.inject(Fault::Error);
-    let answer = server.introspect(token.expose_secret()).await;
-    answer.assert_problem(503, "auth_unavailable");
-    assert_eq!(answer.header("retry-after"), "1");
-    assert_eq!(answer.challenges(), [""; 0]);
+    let response = server.introspect(token.expose_secret()).await;
+    response.assert_problem(503, "auth_unavailable");
+    assert_eq!(response.header("retry-after"), "1");
+    assert_eq!(response.challenges(), [""; 0]);
 
-    // A cached caller that introspects a token that is not cached.
+    // The caller's record is in memory; the introspected token is in the failing store.
     let memory = MemoryStore::new();
     let record = TokenRecord::from(caller.secret()).with_scopes(["introspect"]);
     memory.insert(record).unwrap();
@@ -164,12 +164,12 @@ async fn store_failures_are_never_inactive_tokens() {
         caller: caller.into(),
         ..server
     };
-    let answer = server.introspect(token.expose_secret()).await;
-    answer.assert_problem(503, "auth_unavailable");
-    assert_eq!(answer.header("retry-after"), "1");
+    let response = server.introspect(token.expose_secret()).await;
+    response.assert_problem(503, "auth_unavailable");
+    assert_eq!(response.header("retry-after"), "1");
     store.clear_fault();
-    let answer = server.introspect(token.expose_secret()).await;
-    assert_eq!(answer.json()["active"], true);
+    let response = server.introspect(token.expose_secret()).await;
+    assert_eq!(response.json()["active"], true);
 }
 
 #[tokio::test]
@@ -187,16 +187,16 @@ async fn rejects_forms_without_exactly_one_token() {
         ("JSON", format!(r#"{{"token":"{caller}"}}"#)),
     ] {
         let request = server.introspection().body(Body::from(body)).unwrap();
-        let answer = server.send(request).await;
-        assert_eq!(answer.status, 400, "{name}");
-        assert_eq!(answer.body, INVALID_REQUEST, "{name}");
-        assert_eq!(answer.header("content-type"), "application/json");
-        assert_eq!(answer.header("cache-control"), "no-store");
+        let response = server.send(request).await;
+        assert_eq!(response.status, 400, "{name}");
+        assert_eq!(response.body, INVALID_REQUEST, "{name}");
+        assert_eq!(response.header("content-type"), "application/json");
+        assert_eq!(response.header("cache-control"), "no-store");
     }
 }
 
 #[tokio::test]
-async fn reads_only_forms() {
+async fn accepts_only_the_form_content_type() {
     let server = Server::in_memory().await;
     let caller = server.caller.expose_secret().to_owned();
     for (content_type, status) in [
@@ -211,8 +211,8 @@ async fn reads_only_forms() {
             .header("x-api-key", &caller)
             .header("content-type", content_type)
             .body(form(&[("token", &caller)]));
-        let answer = server.send(request.unwrap()).await;
-        assert_eq!(answer.status, status, "{content_type}");
+        let response = server.send(request.unwrap()).await;
+        assert_eq!(response.status, status, "{content_type}");
     }
     for (name, request) in [
         ("no content type", Request::post("/introspect")),
@@ -233,9 +233,9 @@ async fn reads_only_forms() {
             "token=x"
         };
         let request = request.header("x-api-key", &caller).body(body.into());
-        let answer = server.send(request.unwrap()).await;
-        assert_eq!(answer.status, 400, "{name}");
-        assert_eq!(answer.body, INVALID_REQUEST, "{name}");
+        let response = server.send(request.unwrap()).await;
+        assert_eq!(response.status, 400, "{name}");
+        assert_eq!(response.body, INVALID_REQUEST, "{name}");
     }
 }
 
@@ -246,32 +246,32 @@ async fn limits_bodies_to_64_kib() {
     assert_eq!(exact.len(), 64 * 1024);
     for (body, status) in [(exact.clone(), 200), (exact + "x", 413)] {
         let request = server.introspection().body(Body::from(body)).unwrap();
-        let answer = server.send(request).await;
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.header("cache-control"), "no-store");
+        let response = server.send(request).await;
+        assert_eq!(response.status, status);
+        assert_eq!(response.header("cache-control"), "no-store");
     }
 }
 
-/// Without a length in front, it is counted as it comes.
+/// A chunked body declares no length, so the limit applies while the body is read.
 #[tokio::test]
 async fn limits_chunked_bodies_and_rejects_aborted_ones() {
     let server = Server::in_memory().await;
-    let broken = || io::Error::other("the connection is gone");
+    let connection_error = || io::Error::other("connection reset");
     for (pieces, status) in [
         (vec![Ok("token="), Ok("x")], 200),
         ((0..16 * 1024).map(|_| Ok("token=x")).collect(), 413),
-        (vec![Ok("token=x"), Err(broken())], 400),
+        (vec![Ok("token=x"), Err(connection_error())], 400),
     ] {
         let body = Body::from_stream(futures::stream::iter(pieces));
-        let answer = server
+        let response = server
             .send(server.introspection().body(body).unwrap())
             .await;
-        assert_eq!(answer.status, status);
+        assert_eq!(response.status, status);
     }
 }
 
 #[tokio::test]
-async fn works_in_apps_of_any_state() {
+async fn routers_merge_into_apps_with_any_state() {
     let server = Server::in_memory().await;
     let layer = ServiceTokenLayer::new(MemoryStore::new());
     let endpoints = OAuthEndpoints::new(server.tokens.clone(), layer.clone());
@@ -300,14 +300,14 @@ async fn ignores_hints_and_other_parameters() {
         format!("%74oken={caller}&"),
     ] {
         let request = server.introspection().body(Body::from(body.clone()));
-        let answer = server.send(request.unwrap()).await;
-        assert_eq!(answer.json()["active"], true, "{body}");
+        let response = server.send(request.unwrap()).await;
+        assert_eq!(response.json()["active"], true, "{body}");
     }
-    // A value that ends early, or has bytes no token has.
+    // Incomplete percent-encoding, and bytes that no token contains.
     for body in ["token=%ff%fe", "token=%", "token=a%00b", "token=a+b"] {
         let request = server.introspection().body(Body::from(body));
-        let answer = server.send(request.unwrap()).await;
-        assert_eq!(answer.body, INACTIVE, "{body}");
+        let response = server.send(request.unwrap()).await;
+        assert_eq!(response.body, INACTIVE, "{body}");
     }
 }
 
@@ -317,8 +317,8 @@ async fn rejects_other_methods() {
     for path in ["/introspect", "/revoke"] {
         for method in ["GET", "PUT", "DELETE"] {
             let request = Request::builder().method(method).uri(path);
-            let answer = server.send(request.body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.status, 405, "{method} {path}");
+            let response = server.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status, 405, "{method} {path}");
         }
     }
 }
@@ -345,7 +345,7 @@ async fn introspection_records_uses_and_audits_rejections() {
 
     store.revoke(id).unwrap();
     assert_eq!(server.introspect(&token).await.body, INACTIVE);
-    let refused = server.events.of(AuditAction::Rejected(DenialKind::Revoked));
-    assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].token_id(), id);
+    let rejections = server.events.of(AuditAction::Rejected(DenialKind::Revoked));
+    assert_eq!(rejections.len(), 1);
+    assert_eq!(rejections[0].token_id(), id);
 }

@@ -1,4 +1,4 @@
-//! Unknown tokens count against their sender only.
+//! Failure limits: unknown tokens count against the client that sends them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -23,7 +23,7 @@ fn burst_of_three(limit: FailureLimit) -> FailureLimit {
         .with_interval(SECOND)
 }
 
-/// Verifies a token as a peer of this address.
+/// Verifies a token from this peer address.
 async fn verify_from(server: &Server, peer: &str, token: &str) -> TestResponse {
     let address: IpAddr = peer.parse().unwrap();
     let mut request = Request::get("/verify").header("x-api-key", token);
@@ -32,10 +32,10 @@ async fn verify_from(server: &Server, peer: &str, token: &str) -> TestResponse {
     server.send(request.body(Body::empty()).unwrap()).await
 }
 
-fn assert_limited(answer: &TestResponse, seconds: &str) {
-    answer.assert_problem(429, "rate_limited");
-    assert_eq!(answer.header("retry-after"), seconds);
-    assert_eq!(answer.challenges(), [""; 0]);
+fn assert_limited(response: &TestResponse, seconds: &str) {
+    response.assert_problem(429, "rate_limited");
+    assert_eq!(response.header("retry-after"), seconds);
+    assert_eq!(response.challenges(), [""; 0]);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn limits_failures_without_lookups() {
 }
 
 #[tokio::test]
-async fn looks_up_tokens_beyond_the_budget() {
+async fn well_formed_tokens_are_looked_up_beyond_the_budget() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_limit(store.clone(), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
@@ -90,7 +90,7 @@ async fn default_limit_is_100_failures_and_10_per_second() {
 }
 
 #[tokio::test]
-async fn cached_tokens_pass_at_the_limit() {
+async fn cached_tokens_are_accepted_at_the_limit() {
     let store = FaultyStore::new(MemoryStore::new());
     let server = Server::with_limit(CachedStore::new(store), burst_of_three).await;
     let good = server.create(NewToken::new("ci")).await;
@@ -105,14 +105,14 @@ async fn cached_tokens_pass_at_the_limit() {
     assert_limited(&server.verify("", UNKNOWN).await, "1");
     assert_eq!(server.verify("", good.expose_secret()).await.status, 200);
     assert_limited(&server.introspect(UNKNOWN).await, "1");
-    let answer = server.introspect(good.expose_secret()).await;
-    assert_eq!(answer.json()["active"], true);
-    // Not in memory, so it is looked up.
+    let response = server.introspect(good.expose_secret()).await;
+    assert_eq!(response.json()["active"], true);
+    // A token that is not cached is still looked up.
     let other = server.create(NewToken::new("other")).await;
     assert_eq!(server.verify("", other.expose_secret()).await.status, 200);
     let other = server.create(NewToken::new("another")).await;
-    let answer = server.introspect(other.expose_secret()).await;
-    assert_eq!(answer.json()["active"], true);
+    let response = server.introspect(other.expose_secret()).await;
+    assert_eq!(response.json()["active"], true);
 }
 
 #[tokio::test]
@@ -121,9 +121,13 @@ async fn services_have_separate_budgets() {
     for _ in 0..3 {
         assert_eq!(server.introspect(UNKNOWN).await.body, INACTIVE);
     }
-    let answer = server.introspect(UNKNOWN).await;
-    assert_limited(&answer, "1");
-    assert!(!answer.body.contains("active\":false"), "{}", answer.body);
+    let response = server.introspect(UNKNOWN).await;
+    assert_limited(&response, "1");
+    assert!(
+        !response.body.contains("active\":false"),
+        "{}",
+        response.body
+    );
     let new = NewToken::new("shop").with_scopes(["introspect"]);
     let other = server.create(new).await;
     let other = Server {
@@ -139,7 +143,7 @@ async fn services_have_separate_budgets() {
 async fn caller_failures_count_towards_their_address() {
     let server = Server::with_limit(FaultyStore::new(MemoryStore::new()), burst_of_three).await;
     let id = server.caller.record().id();
-    let with = |header: &str| {
+    let introspect_with = |header: &str| {
         let request = Request::post("/introspect").header("content-type", FORM);
         let request = request.header("authorization", header);
         request.body(form(&[("token", "x")])).unwrap()
@@ -158,12 +162,18 @@ async fn caller_failures_count_towards_their_address() {
         basic("0000000000", secret),
         basic("not-an-id", UNKNOWN),
     ] {
-        assert_eq!(server.send(with(&header)).await.status, 401, "{header}");
+        assert_eq!(
+            server.send(introspect_with(&header)).await.status,
+            401,
+            "{header}"
+        );
     }
-    let good = server.send(with(&basic(&id.to_string(), secret))).await;
+    let good = server
+        .send(introspect_with(&basic(&id.to_string(), secret)))
+        .await;
     assert_eq!(good.status, 200);
-    let answer = server.revoke(DAMAGED).await;
-    assert_limited(&answer, "1");
+    let response = server.revoke(DAMAGED).await;
+    assert_limited(&response, "1");
 }
 
 #[tokio::test]
@@ -178,7 +188,7 @@ async fn limits_revocations_of_unknown_tokens() {
 }
 
 #[tokio::test]
-async fn only_unknown_tokens_are_charged() {
+async fn only_unknown_tokens_use_up_the_budget() {
     let (store, burst) = (FaultyStore::new(MemoryStore::new()), NonZeroU32::MIN);
     let server = Server::with_limit(store.clone(), |limit| limit.with_burst(burst)).await;
     let revoked = server.create(NewToken::new("ci")).await;
@@ -207,16 +217,25 @@ async fn only_unknown_tokens_are_charged() {
 #[tokio::test]
 async fn addresses_have_separate_budgets() {
     let server = Server::with_limit(MemoryStore::new(), burst_of_three).await;
-    for (spender, sharer, stranger) in [
+    for (first_client, same_client, other_client) in [
         ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff::9", "2001:db8:0:2::1"),
     ] {
         for _ in 0..3 {
-            assert_eq!(verify_from(&server, spender, UNKNOWN).await.status, 401);
+            assert_eq!(
+                verify_from(&server, first_client, UNKNOWN).await.status,
+                401
+            );
         }
-        assert_eq!(verify_from(&server, spender, UNKNOWN).await.status, 429);
-        assert_eq!(verify_from(&server, sharer, UNKNOWN).await.status, 429);
-        assert_eq!(verify_from(&server, stranger, UNKNOWN).await.status, 401);
+        assert_eq!(
+            verify_from(&server, first_client, UNKNOWN).await.status,
+            429
+        );
+        assert_eq!(verify_from(&server, same_client, UNKNOWN).await.status, 429);
+        assert_eq!(
+            verify_from(&server, other_client, UNKNOWN).await.status,
+            401
+        );
     }
 }
 
@@ -227,16 +246,18 @@ async fn client_address_header_is_ignored_unless_configured() {
         let request = request.header("x-real-ip", address);
         request.body(Body::empty()).unwrap()
     };
-    let unaware = Server::with_limit(MemoryStore::new(), burst_of_three).await;
+    let without_header = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     for (number, status) in [401, 401, 401, 429].into_iter().enumerate() {
-        let answer = unaware.send(request(&format!("192.0.2.{number}"))).await;
-        assert_eq!(answer.status, status);
+        let response = without_header
+            .send(request(&format!("192.0.2.{number}")))
+            .await;
+        assert_eq!(response.status, status);
     }
-    let mut aware = Server::with_limit(MemoryStore::new(), burst_of_three).await;
+    let mut with_header = Server::with_limit(MemoryStore::new(), burst_of_three).await;
     let addresses = ClientAddressLayer::new()
         .with_trusted_proxies("10.0.0.1".parse().unwrap())
         .with_header(HeaderName::from_static("x-real-ip"));
-    aware.app = aware.app.layer(addresses);
+    with_header.app = with_header.app.layer(addresses);
     let request = |address: &str| {
         let mut request = request(address);
         let proxy = SocketAddr::from(([10, 0, 0, 1], 4000));
@@ -244,11 +265,13 @@ async fn client_address_header_is_ignored_unless_configured() {
         request
     };
     for number in 0..10 {
-        let answer = aware.send(request(&format!("192.0.2.{number}"))).await;
-        assert_eq!(answer.status, 401);
+        let response = with_header
+            .send(request(&format!("192.0.2.{number}")))
+            .await;
+        assert_eq!(response.status, 401);
     }
     for status in [401, 401, 401, 429] {
-        assert_eq!(aware.send(request("nonsense")).await.status, status);
+        assert_eq!(with_header.send(request("nonsense")).await.status, status);
     }
 }
 
@@ -265,13 +288,13 @@ async fn addresses_beyond_the_maximum_share_one_budget() {
             401
         );
     }
-    let mut refused = 0;
+    let mut rejected = 0;
     for number in 2..1000 {
-        let answer = verify_from(&server, &address(number), UNKNOWN).await;
-        refused += u32::from(answer.status == 429);
+        let response = verify_from(&server, &address(number), UNKNOWN).await;
+        rejected += u32::from(response.status == 429);
     }
-    assert_eq!(refused, 998 - 3);
-    // A client with an entry keeps it, and its budget.
+    assert_eq!(rejected, 998 - 3);
+    // A client that has an entry keeps it and its budget.
     assert_eq!(verify_from(&server, &address(0), UNKNOWN).await.status, 401);
     // Entries are removed when their budgets are full again.
     server.clock.advance(SECOND * 5);

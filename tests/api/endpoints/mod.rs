@@ -1,4 +1,4 @@
-//! The endpoints, with valid requests and with malformed ones.
+//! Introspection, revocation and forward authentication.
 
 mod callers;
 #[cfg(feature = "tracing")]

@@ -29,14 +29,14 @@ async fn state(server: &Server, token: &IssuedToken) -> TokenState {
 }
 
 #[tokio::test]
-async fn holders_revoke_their_tokens_as_the_actor() {
+async fn revocation_by_the_holder_is_audited_with_the_holder_as_actor() {
     let (server, _) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
-    let answer = server.revoke(token.expose_secret()).await;
-    assert_eq!((answer.status.as_u16(), &*answer.body), (200, ""));
-    assert_eq!(answer.header(EFFECTIVE_WITHIN), "0");
-    assert_eq!(answer.header("cache-control"), "no-store");
-    assert_eq!(answer.header("pragma"), "no-cache");
+    let response = server.revoke(token.expose_secret()).await;
+    assert_eq!((response.status.as_u16(), &*response.body), (200, ""));
+    assert_eq!(response.header(EFFECTIVE_WITHIN), "0");
+    assert_eq!(response.header("cache-control"), "no-store");
+    assert_eq!(response.header("pragma"), "no-cache");
     assert_eq!(
         server.introspect(token.expose_secret()).await.body,
         INACTIVE
@@ -56,17 +56,17 @@ async fn effective_within_is_rounded_up() {
     let cached = CachedStore::new(store).with_ttl(SECOND * 5 / 2);
     let server = Server::with_store(cached.clone()).await;
     let token = server.create(NewToken::new("ci")).await;
-    let answer = server.revoke(token.expose_secret()).await;
-    assert_eq!(answer.header(EFFECTIVE_WITHIN), "3");
-    let again = server.revoke(token.expose_secret()).await;
+    let response = server.revoke(token.expose_secret()).await;
+    assert_eq!(response.header(EFFECTIVE_WITHIN), "3");
+    let repeated = server.revoke(token.expose_secret()).await;
     assert_eq!(
-        (again.status.as_u16(), again.header(EFFECTIVE_WITHIN)),
+        (repeated.status.as_u16(), repeated.header(EFFECTIVE_WITHIN)),
         (200, "3")
     );
     assert_eq!(server.events.of(AuditAction::Revoked).len(), 1);
 }
 
-/// What people put around a token.
+/// White space that people copy along with a token.
 const WHITE_SPACE: [(&str, &str); 8] = [
     ("", "\n"),
     ("", "\r\n"),
@@ -90,9 +90,9 @@ async fn white_space_around_a_token_is_trimmed() {
             let active = server.introspect(&text).await.json();
             assert_eq!(active["active"], true, "{text:?}");
             assert_eq!(active["jti"], token.record().id().to_string());
-            let answer = server.revoke(&text).await;
-            assert_eq!(answer.status, 200, "{text:?}");
-            assert_eq!(answer.header(EFFECTIVE_WITHIN), "0", "{text:?}");
+            let response = server.revoke(&text).await;
+            assert_eq!(response.status, 200, "{text:?}");
+            assert_eq!(response.header(EFFECTIVE_WITHIN), "0", "{text:?}");
             assert_eq!(
                 state(&server, &token).await,
                 TokenState::Revoked,
@@ -104,7 +104,7 @@ async fn white_space_around_a_token_is_trimmed() {
 }
 
 #[tokio::test]
-async fn texts_that_cannot_be_tokens_are_400() {
+async fn text_that_cannot_be_a_token_is_400() {
     for server in [
         Server::in_memory().await,
         Server::with_faulty_store().await.0,
@@ -146,21 +146,22 @@ async fn texts_that_cannot_be_tokens_are_400() {
             "x".repeat(513),
         ];
         for text in texts {
-            let answer = server.revoke(&text).await;
-            assert_eq!(answer.status, 400, "{text:?}");
-            assert_eq!(answer.body, INVALID_REQUEST, "{text:?}");
-            assert_eq!(answer.header(EFFECTIVE_WITHIN), "", "{text:?}");
-            assert_eq!(answer.header("cache-control"), "no-store");
-            let answer = server.introspect(&text).await;
-            assert_eq!(answer.status, 200, "{text:?}");
-            assert_eq!(answer.body, INACTIVE, "{text:?}");
+            let response = server.revoke(&text).await;
+            assert_eq!(response.status, 400, "{text:?}");
+            assert_eq!(response.body, INVALID_REQUEST, "{text:?}");
+            assert_eq!(response.header(EFFECTIVE_WITHIN), "", "{text:?}");
+            assert_eq!(response.header("cache-control"), "no-store");
+            let response = server.introspect(&text).await;
+            assert_eq!(response.status, 200, "{text:?}");
+            assert_eq!(response.body, INACTIVE, "{text:?}");
         }
         assert_eq!(state(&server, &token).await, TokenState::Active);
         assert!(server.events.of(AuditAction::Revoked).is_empty());
     }
 }
 
-/// A token of another system may have any visible characters, and the prefix of ours.
+/// A token of another system may contain any visible character and may start with this crate's
+/// prefix.
 #[tokio::test]
 async fn imported_tokens_with_unusual_characters_are_revocable() {
     for text in ["p@ss\"w,rd!", "'quoted'", "svctok-aaaaa-bbbb-ccccc-ddddd"] {
@@ -172,9 +173,9 @@ async fn imported_tokens_with_unusual_characters_are_revocable() {
             .await
             .unwrap();
         for _ in 0..2 {
-            let answer = server.revoke(&format!("{text}\n")).await;
+            let response = server.revoke(&format!("{text}\n")).await;
             assert_eq!(
-                (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+                (response.status.as_u16(), response.header(EFFECTIVE_WITHIN)),
                 (200, "0")
             );
         }
@@ -196,13 +197,13 @@ async fn unknown_tokens_are_200() {
             "eyJhbGciOi.e30.x-_",
             "YQ==",
         ] {
-            let answer = server.revoke(token).await;
+            let response = server.revoke(token).await;
             assert_eq!(
-                (answer.status.as_u16(), &*answer.body),
+                (response.status.as_u16(), &*response.body),
                 (200, ""),
                 "{token}"
             );
-            assert_eq!(answer.header(EFFECTIVE_WITHIN), "", "{token}");
+            assert_eq!(response.header(EFFECTIVE_WITHIN), "", "{token}");
         }
         assert!(server.events.of(AuditAction::Revoked).is_empty());
     }
@@ -239,9 +240,9 @@ async fn revokes_disabled_and_expired_tokens() {
     let expired = server.create(expired).await;
     server.clock.advance(2 * HOUR);
     for token in [disabled, early, expired] {
-        let answer = server.revoke(token.expose_secret()).await;
+        let response = server.revoke(token.expose_secret()).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+            (response.status.as_u16(), response.header(EFFECTIVE_WITHIN)),
             (200, "0")
         );
         assert_eq!(state(&server, &token).await, TokenState::Revoked);
@@ -254,10 +255,10 @@ async fn uncommitted_revocations_are_503() {
     let token = server.create(NewToken::new("ci")).await;
     for fault in [Fault::Error, Fault::LostResponse] {
         store.inject(fault);
-        let answer = server.revoke(token.expose_secret()).await;
-        answer.assert_problem(503, "change_failed");
-        assert_eq!(answer.header("retry-after"), "1");
-        assert_eq!(answer.header(EFFECTIVE_WITHIN), "");
+        let response = server.revoke(token.expose_secret()).await;
+        response.assert_problem(503, "change_failed");
+        assert_eq!(response.header("retry-after"), "1");
+        assert_eq!(response.header(EFFECTIVE_WITHIN), "");
     }
     store.clear_fault();
     assert_eq!(state(&server, &token).await, TokenState::Active);
@@ -265,7 +266,7 @@ async fn uncommitted_revocations_are_503() {
 
 #[tokio::test]
 async fn failures_after_the_lookup_are_503() {
-    // Looked up in one store, revoked in another one that is down.
+    // The layer looks the token up in one store; the registry that revokes it fails.
     let (server, registry) = Server::with_faulty_store().await;
     let token = server.create(NewToken::new("ci")).await;
     let lookups = MemoryStore::new();
@@ -274,8 +275,8 @@ async fn failures_after_the_lookup_are_503() {
     let app = endpoints.into_router();
     let server = Server { app, ..server };
     registry.inject(Fault::Error);
-    let answer = server.revoke(token.expose_secret()).await;
-    answer.assert_problem(503, "change_failed");
+    let response = server.revoke(token.expose_secret()).await;
+    response.assert_problem(503, "change_failed");
     registry.clear_fault();
     assert_eq!(
         server
@@ -288,26 +289,26 @@ async fn failures_after_the_lookup_are_503() {
 
 #[tokio::test]
 async fn tokens_of_other_stores_are_unsupported() {
-    let elsewhere = MemoryStore::new();
-    let token = insert(&elsewhere, |record| record);
+    let other_store = MemoryStore::new();
+    let token = insert(&other_store, |record| record);
     let tokens = ServiceTokens::new(MemoryStore::new());
-    let layer = ServiceTokenLayer::new(elsewhere.clone());
+    let layer = ServiceTokenLayer::new(other_store.clone());
     let app = OAuthEndpoints::new(tokens, layer).into_router();
     let server = Server {
         app,
         ..Server::in_memory().await
     };
-    let answer = server.revoke(&token).await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.body, r#"{"error":"unsupported_token_type"}"#);
-    assert_eq!(answer.header("cache-control"), "no-store");
+    let response = server.revoke(&token).await;
+    assert_eq!(response.status, 400);
+    assert_eq!(response.body, r#"{"error":"unsupported_token_type"}"#);
+    assert_eq!(response.header("cache-control"), "no-store");
     let id = token["svctok-".len()..][..10].parse().unwrap();
-    elsewhere.revoke(id).unwrap();
+    other_store.revoke(id).unwrap();
     assert_eq!(server.revoke(&token).await.status, 200);
 }
 
 #[tokio::test]
-async fn revocation_forms_are_strict() {
+async fn rejects_malformed_revocation_forms() {
     let server = Server::in_memory().await;
     let token = server.caller.expose_secret();
     for (content_type, body, status) in [
@@ -318,9 +319,9 @@ async fn revocation_forms_are_strict() {
         (FORM, format!("token={}", "x".repeat(64 * 1024)), 413),
     ] {
         let request = Request::post("/revoke").header("content-type", content_type);
-        let answer = server.send(request.body(Body::from(body)).unwrap()).await;
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.body, INVALID_REQUEST);
+        let response = server.send(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(response.status, status);
+        assert_eq!(response.body, INVALID_REQUEST);
     }
     assert_eq!(state(&server, &server.caller).await, TokenState::Active);
 }
@@ -336,13 +337,13 @@ async fn ignores_tokens_in_headers() {
         "token={}&token_type_hint=refresh_token",
         token.expose_secret()
     );
-    let answer = server.send(request.body(Body::from(body)).unwrap()).await;
-    assert_eq!(answer.status, 200);
+    let response = server.send(request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(response.status, 200);
     assert_eq!(state(&server, &token).await, TokenState::Revoked);
     assert_eq!(state(&server, &server.caller).await, TokenState::Active);
 }
 
-/// The cache still knows the old secret as the current one.
+/// The layer's store still holds the old secret as the current one, like a stale cache.
 #[tokio::test]
 async fn secrets_valid_only_in_a_cache_revoke_nothing() {
     let store = FaultyStore::new(MemoryStore::new());
@@ -363,9 +364,9 @@ async fn secrets_valid_only_in_a_cache_revoke_nothing() {
         caller: Arc::new(first),
         ..Server::in_memory().await
     };
-    let answer = server.revoke(server.caller.expose_secret()).await;
+    let response = server.revoke(server.caller.expose_secret()).await;
     assert_eq!(
-        (answer.status.as_u16(), answer.header(EFFECTIVE_WITHIN)),
+        (response.status.as_u16(), response.header(EFFECTIVE_WITHIN)),
         (200, "")
     );
     assert_eq!(state(&server, &second).await, TokenState::Active);

@@ -1,4 +1,4 @@
-//! No log and no metric contains a token, whatever the request.
+//! Logs and metrics of the endpoints never contain a token.
 #![cfg(all(feature = "tracing", feature = "metrics"))]
 
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use tower_service_token::testing::Fault;
 
 use crate::endpoints::server::{DAMAGED, FORM, Server, UNKNOWN, form};
 
-/// All that was logged by `body`, and the metrics it left.
+/// Runs `body` and returns its log and its metrics as text.
 fn captured(body: impl FnOnce()) -> String {
     let log = Log::default();
     let guard = log.start();
@@ -75,7 +75,7 @@ fn endpoints_do_not_leak_tokens() {
         }
     }
     assert!(!text.contains(&base64[20..40]), "{text}");
-    // The events and counts that there should be.
+    // The capture contains the expected events and counters, so it is not empty by mistake.
     for expected in [
         "service_token_endpoint_responses_total endpoint=introspect outcome=active",
         "service_token_endpoint_responses_total endpoint=introspect outcome=inactive",
@@ -90,11 +90,11 @@ fn endpoints_do_not_leak_tokens() {
         "reason=\"store_unavailable\"",
         "forward-auth query is invalid",
     ] {
-        assert!(text.contains(expected), "{expected} is not in\n{text}");
+        assert!(text.contains(expected), "no {expected} in\n{text}");
     }
 }
 
-/// The same capture, of a careless handler.
+/// Proves that the capture detects a token that a handler logs.
 #[test]
 fn detects_planted_leaks() {
     let text = captured(|| tracing::info!(token = UNKNOWN, "planted"));

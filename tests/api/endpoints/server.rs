@@ -1,4 +1,4 @@
-//! A server of all endpoints over one store, with a manual clock.
+//! Serves all endpoints from one store, with a manual clock.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
 use http::request::Builder;
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_service_token::api::forward_auth::ForwardAuth;
@@ -29,14 +29,14 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// A well-formed unknown token.
 pub(crate) const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
-/// The same with a wrong checksum.
+/// The same token with a wrong checksum.
 pub(crate) const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
 
 pub(crate) fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-/// The audit events, by actor and action.
+/// Records audit events.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordedEvents(Arc<Mutex<Vec<AuditEvent>>>);
 
@@ -59,18 +59,18 @@ pub(crate) struct Server {
     pub(crate) clock: ManualClock,
     pub(crate) tokens: ServiceTokens,
     pub(crate) events: RecordedEvents,
-    /// A token that may introspect.
+    /// The token of a caller with the scope `introspect`.
     pub(crate) caller: Arc<IssuedToken>,
     pub(crate) app: Router,
 }
 
 impl Server {
-    /// Over a store that answers from memory.
+    /// Uses a store that finds tokens in memory.
     pub(crate) async fn in_memory() -> Self {
         Self::with_store(MemoryStore::new()).await
     }
 
-    /// Over a store without a cache that can fail.
+    /// Uses a store without a cache, into which a test can inject faults.
     pub(crate) async fn with_faulty_store() -> (Self, FaultyStore<MemoryStore>) {
         let store = FaultyStore::new(MemoryStore::new());
         (Self::with_store(store.clone()).await, store)
@@ -125,7 +125,7 @@ impl Server {
     }
 
     pub(crate) async fn create(&self, new: NewToken) -> IssuedToken {
-        self.tokens.create(new).await.expect("a good new token")
+        self.tokens.create(new).await.expect("a valid new token")
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
@@ -133,7 +133,7 @@ impl Server {
         TestResponse::of(response).await
     }
 
-    /// Introspects a token, as a caller with the scope.
+    /// Introspects a token as a caller with the required scope.
     pub(crate) async fn introspect(&self, token: &str) -> TestResponse {
         let body = form(&[("token", token)]);
         self.send(self.introspection().body(body).unwrap()).await
@@ -158,7 +158,7 @@ impl Server {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    /// Invalid tokens, each for another reason, by name.
+    /// Returns tokens that are invalid for different reasons, with a name for each.
     pub(crate) async fn bad_tokens(&self) -> Vec<(&'static str, String)> {
         let new = |name| NewToken::new(name);
         let expired = self
@@ -204,11 +204,11 @@ impl Server {
 
     pub(crate) async fn change(&self, token: &IssuedToken, update: TokenUpdate) {
         let changed = self.tokens.update(token.record().id(), update).await;
-        changed.expect("a good update");
+        changed.expect("a valid update");
     }
 }
 
-/// A record of a known token in this store, changed by `with`.
+/// Inserts a new token whose record `with` customizes, and returns its secret.
 pub(crate) fn insert(store: &MemoryStore, with: impl FnOnce(TokenRecord) -> TokenRecord) -> String {
     let token = TokenFormat::default().mint().expect("random bytes");
     let record = with(TokenRecord::from(&token));
@@ -223,7 +223,7 @@ pub(crate) fn form(pairs: &[(&str, &str)]) -> Body {
 
 pub(crate) struct TestResponse {
     pub(crate) status: StatusCode,
-    pub(crate) response: Response<()>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
@@ -233,7 +233,7 @@ impl TestResponse {
         let body = to_bytes(body, usize::MAX).await.expect("a body in memory");
         Self {
             status: parts.status,
-            response: Response::from_parts(parts, ()),
+            headers: parts.headers,
             body: String::from_utf8(body.to_vec()).expect("UTF-8"),
         }
     }
@@ -242,24 +242,24 @@ impl TestResponse {
         serde_json::from_str(&self.body).expect(&self.body)
     }
 
-    /// The one value of a header; empty if it is not there.
+    /// Returns the only value of a header, or an empty string if the header is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
-        let mut values = self.response.headers().get_all(name).iter();
+        let mut values = self.headers.get_all(name).iter();
         let value = values.next().map_or("", |value| value.to_str().unwrap());
         assert!(values.next().is_none(), "{name} is repeated");
         value
     }
 
-    /// The schemes of the challenges.
+    /// Returns the schemes of the challenges.
     pub(crate) fn challenges(&self) -> Vec<&str> {
-        let challenges = self.response.headers().get_all("www-authenticate");
+        let challenges = self.headers.get_all("www-authenticate");
         let schemes = challenges
             .iter()
             .map(|it| it.to_str().unwrap().split(' ').next());
         schemes.map(|scheme| scheme.unwrap()).collect()
     }
 
-    /// A problem of this status and code.
+    /// Asserts that the response is a problem with this status and code.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.body);

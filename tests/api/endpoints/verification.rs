@@ -1,7 +1,8 @@
-//! The response of forward authentication to a proxy.
+//! Responses of forward authentication to a proxy.
 
 use axum::body::Body;
 use http::{HeaderValue, Request};
+use tests::api_fixture::ApiResponse;
 use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix};
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::principal::Requirement;
@@ -45,13 +46,13 @@ async fn every_method_gets_200_and_identity_headers() {
                 .method(method)
                 .uri("/verify")
                 .header(header, value);
-            let answer = server.send(request.body(Body::empty()).unwrap()).await;
+            let response = server.send(request.body(Body::empty()).unwrap()).await;
             assert_eq!(
-                (answer.status.as_u16(), &*answer.body),
+                (response.status.as_u16(), &*response.body),
                 (200, ""),
                 "{method}"
             );
-            let values = HEADERS.map(|name| answer.header(name));
+            let values = HEADERS.map(|name| response.header(name));
             let id = &token["svctok-".len()..][..10];
             let expected = [
                 id,
@@ -62,7 +63,7 @@ async fn every_method_gets_200_and_identity_headers() {
                 "",
             ];
             assert_eq!(values, expected);
-            assert_eq!(answer.header("cache-control"), "no-store");
+            assert_eq!(response.header("cache-control"), "no-store");
         }
     }
 }
@@ -81,9 +82,9 @@ async fn every_method_rejects_missing_tokens_and_requirements() {
             if let Some(token) = token {
                 request = request.header("x-api-key", token);
             }
-            let answer = server.send(request.body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.status, status, "{method} {uri}");
-            assert_eq!(answer.header("x-service-token-id"), "", "{method} {uri}");
+            let response = server.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status, status, "{method} {uri}");
+            assert_eq!(response.header("x-service-token-id"), "", "{method} {uri}");
         }
     }
 }
@@ -101,10 +102,10 @@ async fn status_204_is_configurable() {
         ..Server::in_memory().await
     };
     for uri in ["", "/any", "/any/x?y"] {
-        let answer = server.verify(uri, &token).await;
-        assert_eq!(answer.status, 204, "{uri}");
+        let response = server.verify(uri, &token).await;
+        assert_eq!(response.status, 204, "{uri}");
         assert_eq!(
-            answer.header("x-service-token-id"),
+            response.header("x-service-token-id"),
             &token["svctok-".len()..][..10]
         );
         assert_eq!(server.verify(uri, UNKNOWN).await.status, 401, "{uri}");
@@ -179,14 +180,14 @@ async fn prefixes_ignore_the_path_and_query_of_the_original_request() {
             assert_eq!(unknown.challenges(), ["ApiKey", "Bearer"], "{uri}");
         }
     }
-    let answer = server.verify("/deploy/x?y", &auditor).await;
-    answer.assert_problem(403, "insufficient_scope");
-    assert_eq!(answer.json()["required"]["roles"][0], "deployer");
-    assert_eq!(answer.challenges(), ["ApiKey", "Bearer"]);
+    let response = server.verify("/deploy/x?y", &auditor).await;
+    response.assert_problem(403, "insufficient_scope");
+    assert_eq!(response.json()["required"]["roles"][0], "deployer");
+    assert_eq!(response.challenges(), ["ApiKey", "Bearer"]);
 }
 
 #[tokio::test]
-async fn other_paths_grant_nothing() {
+async fn other_paths_are_404() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| {
         record.with_roles(["deployer"]).with_scopes(["**"])
@@ -208,9 +209,9 @@ async fn other_paths_grant_nothing() {
         "/x/../any",
         "deploy",
     ] {
-        let answer = server.verify(path, &token).await;
-        assert_eq!(answer.status, 404, "{path}");
-        assert_eq!(answer.header("x-service-token-id"), "", "{path}");
+        let response = server.verify(path, &token).await;
+        assert_eq!(response.status, 404, "{path}");
+        assert_eq!(response.header("x-service-token-id"), "", "{path}");
     }
     // The query of `/verify` itself stays strict.
     assert_eq!(server.verify("?x=y", &token).await.status, 400);
@@ -231,18 +232,18 @@ async fn prefixes_accept_every_method() {
         assert_eq!(server.send(none).await.status, 401, "{method}");
         let request = Request::builder().method(method).uri("/verify/deploy/x?y");
         let request = request.header("authorization", format!("Bearer {token}"));
-        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        let response = server.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(
-            (answer.status.as_u16(), &*answer.body),
+            (response.status.as_u16(), &*response.body),
             (200, ""),
             "{method}"
         );
-        assert_eq!(answer.header("x-service-token-roles"), "deployer");
+        assert_eq!(response.header("x-service-token-roles"), "deployer");
     }
 }
 
 #[tokio::test]
-async fn long_lists_are_cut_at_an_entry_and_named() {
+async fn long_lists_are_truncated_at_an_entry_and_reported() {
     let store = MemoryStore::new();
     let long = |prefix: &str| -> Vec<String> {
         let names = (0..100).map(|number| format!("{prefix}{number:03}{}", "x".repeat(190)));
@@ -260,15 +261,15 @@ async fn long_lists_are_cut_at_an_entry_and_named() {
             record.with_roles(roles.clone()).with_scopes(scopes.clone())
         });
         let server = Server::with_store(store.clone()).await;
-        // The requirement is checked on the whole list.
-        let answer = server.verify(&format!("?role={last_role}"), &token).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("x-service-token-truncated"), truncated);
+        // The requirement applies to the whole list.
+        let response = server.verify(&format!("?role={last_role}"), &token).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("x-service-token-truncated"), truncated);
         for (header, separator, all) in [
             ("x-service-token-roles", ',', &roles),
             ("x-service-token-scopes", ' ', &scopes),
         ] {
-            let list = answer.header(header);
+            let list = response.header(header);
             assert!(list.len() <= 2048, "{}", list.len());
             let entries: Vec<_> = list.split(separator).collect();
             assert!(entries.iter().all(|entry| all.iter().any(|it| it == entry)));
@@ -287,14 +288,14 @@ async fn missing_values_are_empty_headers() {
     let store = MemoryStore::new();
     let token = insert(&store, |record| record);
     let server = Server::with_store(store).await;
-    let answer = server.verify("", &token).await;
+    let response = server.verify("", &token).await;
     for name in HEADERS {
-        assert!(answer.response.headers().contains_key(name), "{name}");
+        assert!(response.headers.contains_key(name), "{name}");
     }
     assert_eq!(
         HEADERS[1..]
             .iter()
-            .map(|name| answer.header(name))
+            .map(|name| response.header(name))
             .collect::<String>(),
         ""
     );
@@ -311,8 +312,8 @@ async fn names_cannot_inject_headers() {
             .with_scopes(["x,y", "100%"])
     });
     let server = Server::with_store(store).await;
-    let answer = server.verify("", &token).await;
-    let values = HEADERS.map(|name| answer.header(name));
+    let response = server.verify("", &token).await;
+    let values = HEADERS.map(|name| response.header(name));
     assert_eq!(
         values[1..5],
         [
@@ -354,21 +355,21 @@ async fn requires_every_role_and_scope_of_the_query() {
         ("?role%20=deployer", 400),
         ("?x-api-key=a", 400),
     ] {
-        let answer = server.verify(query, token.expose_secret()).await;
-        assert_eq!(answer.status, status, "{query}");
-        assert_eq!(answer.header("cache-control"), "no-store", "{query}");
+        let response = server.verify(query, token.expose_secret()).await;
+        assert_eq!(response.status, status, "{query}");
+        assert_eq!(response.header("cache-control"), "no-store", "{query}");
         if status == 200 {
             continue;
         }
         for name in HEADERS {
-            assert_eq!(answer.header(name), "", "{query}");
+            assert_eq!(response.header(name), "", "{query}");
         }
         match status {
             403 => {
-                answer.assert_problem(403, "insufficient_scope");
-                assert_eq!(answer.challenges(), ["ApiKey", "Bearer"], "{query}");
+                response.assert_problem(403, "insufficient_scope");
+                assert_eq!(response.challenges(), ["ApiKey", "Bearer"], "{query}");
             }
-            _ => answer.assert_problem(400, "invalid_request"),
+            _ => response.assert_problem(400, "invalid_request"),
         }
     }
 }
@@ -376,12 +377,10 @@ async fn requires_every_role_and_scope_of_the_query() {
 #[tokio::test]
 async fn challenges_name_missing_scopes() {
     let server = Server::in_memory().await;
-    let answer = server
+    let response = server
         .verify("?scope=a:b", server.caller.expose_secret())
         .await;
-    let challenge = answer.response.headers()["www-authenticate"]
-        .to_str()
-        .unwrap();
+    let challenge = response.headers["www-authenticate"].to_str().unwrap();
     let expected = r#"ApiKey realm="api", error="insufficient_scope", scope="a:b""#;
     assert_eq!(challenge, expected);
 }
@@ -403,15 +402,15 @@ async fn invalid_tokens_are_rejected_as_by_the_layer() {
             continue;
         };
         let request = Request::get("/verify").header("x-api-key", value);
-        let answer = server.send(request.body(Body::empty()).unwrap()).await;
-        assert_eq!(answer.status, status, "{name}");
-        answer.assert_problem(status, code);
-        assert_eq!(answer.challenges(), ["ApiKey", "Bearer"], "{name}");
+        let response = server.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status, status, "{name}");
+        response.assert_problem(status, code);
+        assert_eq!(response.challenges(), ["ApiKey", "Bearer"], "{name}");
     }
     let none = Request::get("/verify").body(Body::empty()).unwrap();
-    let answer = server.send(none).await;
-    answer.assert_problem(401, "missing_token");
-    assert_eq!(answer.challenges(), ["ApiKey", "Bearer"]);
+    let response = server.send(none).await;
+    response.assert_problem(401, "missing_token");
+    assert_eq!(response.challenges(), ["ApiKey", "Bearer"]);
     let unknown = server.verify("", UNKNOWN).await;
     assert_eq!(unknown.body, server.verify("", DAMAGED).await.body);
 }
@@ -423,13 +422,13 @@ async fn two_tokens_are_400_and_store_failures_503() {
     let request = Request::get("/verify")
         .header("x-api-key", token)
         .header("authorization", format!("Bearer {UNKNOWN}"));
-    let answer = server.send(request.body(Body::empty()).unwrap()).await;
-    answer.assert_problem(400, "invalid_request");
+    let response = server.send(request.body(Body::empty()).unwrap()).await;
+    response.assert_problem(400, "invalid_request");
     store.inject(Fault::Error);
-    let answer = server.verify("", token).await;
-    answer.assert_problem(503, "auth_unavailable");
-    assert_eq!(answer.header("retry-after"), "1");
-    assert_eq!(answer.challenges(), [""; 0]);
+    let response = server.verify("", token).await;
+    response.assert_problem(503, "auth_unavailable");
+    assert_eq!(response.header("retry-after"), "1");
+    assert_eq!(response.challenges(), [""; 0]);
 }
 
 #[tokio::test]
@@ -443,15 +442,83 @@ async fn ignores_forwarded_headers() {
         .header("x-forwarded-uri", "/verify")
         .header("x-forwarded-method", "OPTIONS")
         .header("cookie", "role=admin");
-    let answer = server.send(request.body(Body::empty()).unwrap()).await;
-    answer.assert_problem(403, "insufficient_scope");
+    let response = server.send(request.body(Body::empty()).unwrap()).await;
+    response.assert_problem(403, "insufficient_scope");
 }
 
 #[tokio::test]
 async fn does_not_read_the_body() {
     let server = Server::in_memory().await;
-    let never = Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
+    let pending = Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
     let request = Request::post("/verify").header("x-api-key", server.caller.expose_secret());
-    let answer = server.send(request.body(never).unwrap()).await;
-    assert_eq!(answer.status, 200);
+    let response = server.send(request.body(pending).unwrap()).await;
+    assert_eq!(response.status, 200);
+}
+
+#[tokio::test]
+async fn rejections_name_all_unmet_requirements() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| {
+        record.with_roles(["a"]).with_scopes(["x:y"])
+    });
+    let any = Requirement::any_role(["b", "c"]);
+    let prefix = VerifyPrefix::new("deploy")
+        .unwrap()
+        .with_requirement(any)
+        .with_requirement(Requirement::all_roles(["a"]))
+        .with_requirement(Requirement::all_scopes(["p:q"]))
+        .with_requirement(Requirement::all_roles(["d"]));
+    let layer = ServiceTokenLayer::new(store);
+    let app = ForwardAuth::new(layer).with_prefix(prefix).into_router();
+    let names = |matching: &str, roles: Option<&[&str]>, scopes: Option<&[&str]>| {
+        let mut names = serde_json::json!({ "match": matching });
+        if let Some(roles) = roles {
+            names["roles"] = roles.into();
+        }
+        if let Some(scopes) = scopes {
+            names["scopes"] = scopes.into();
+        }
+        names
+    };
+    let all = |roles, scopes| names("all", roles, scopes);
+    for (path, required, also, scope) in [
+        (
+            "/verify?role=b&role=a&scope=z:z",
+            all(Some(&["b", "a"]), Some(&["z:z"])),
+            None,
+            Some("z:z"),
+        ),
+        (
+            "/verify?role=a&scope=z:z&scope=x:y",
+            all(None, Some(&["z:z", "x:y"])),
+            None,
+            Some("z:z x:y"),
+        ),
+        (
+            "/verify?role=b&scope=x:y",
+            all(Some(&["b"]), None),
+            None,
+            None,
+        ),
+        (
+            "/verify/deploy",
+            names("any", Some(&["b", "c"]), None),
+            Some(all(Some(&["d"]), Some(&["p:q"]))),
+            Some("p:q"),
+        ),
+    ] {
+        let headers = |request: http::request::Builder| request.header("x-api-key", &token);
+        let response = ApiResponse::send(&app, &format!("GET {path}"), headers, "").await;
+        assert_eq!(response.status, 403, "{path}: {response:?}");
+        let problem = response.json();
+        assert_eq!(problem["required"], required, "{path}");
+        let also = also.map(|it| serde_json::json!([it]));
+        assert_eq!(problem.get("also_required"), also.as_ref(), "{path}");
+        let challenge = response.headers["www-authenticate"].to_str().unwrap();
+        let scope = scope.map(|scope| format!("scope=\"{scope}\""));
+        match scope {
+            Some(scope) => assert!(challenge.contains(&scope), "{challenge}"),
+            None => assert!(!challenge.contains("scope="), "{challenge}"),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The rights that the holder of one token can obtain by any steps.
+//! Checks the permissions that the holder of one token can obtain by any sequence of steps.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -21,9 +21,11 @@ use tower_service_token::store::{Cached, Credential, TokenRecord, TokenState, ve
 use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{MemoryStore, Principal, TokenStore};
 
-use crate::escalation::permissions::{Permissions, ROLES, Wanted, harmless_scopes, roles, wanted};
+use crate::escalation::permissions::{
+    Permissions, ROLES, RequestedScopes, harmless_scopes, requested_scopes, roles,
+};
 
-/// How the steps are made.
+/// The interface that performs the steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Interface {
     /// `ServiceTokens::acting_for`.
@@ -34,10 +36,10 @@ pub(crate) enum Interface {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create(Vec<&'static str>, Wanted),
-    Update(Index, Option<Vec<&'static str>>, Option<Wanted>),
-    /// An update of the scopes that switches the token on as well.
-    SwitchOn(Index, Wanted),
+    Create(Vec<&'static str>, RequestedScopes),
+    Update(Index, Option<Vec<&'static str>>, Option<RequestedScopes>),
+    /// Updates the scopes and, through the `PipeOps` API, enables the token in the same request.
+    UpdateAndEnable(Index, RequestedScopes),
     Rotate(Index, bool),
     RotateOwn,
     Disable(Index),
@@ -47,10 +49,11 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
     let index = any::<Index>;
     let step = prop_oneof![
-        (roles(), wanted()).prop_map(|(roles, scopes)| Step::Create(roles, scopes)),
-        (index(), option::of(roles()), option::of(wanted()))
+        (roles(), requested_scopes()).prop_map(|(roles, scopes)| Step::Create(roles, scopes)),
+        (index(), option::of(roles()), option::of(requested_scopes()))
             .prop_map(|(target, roles, scopes)| Step::Update(target, roles, scopes)),
-        (index(), wanted()).prop_map(|(target, scopes)| Step::SwitchOn(target, scopes)),
+        (index(), requested_scopes())
+            .prop_map(|(target, scopes)| Step::UpdateAndEnable(target, scopes)),
         (index(), any::<bool>()).prop_map(|(target, grace)| Step::Rotate(target, grace)),
         Just(Step::RotateOwn),
         index().prop_map(Step::Disable),
@@ -59,8 +62,8 @@ fn steps() -> impl Strategy<Value = Vec<(Index, Step)>> {
     vec((index(), step), 1..24)
 }
 
-/// A token that is there, as it was when it was first seen.
-struct Known {
+/// A token that exists before the first step, in its initial state.
+struct InitialToken {
     id: TokenId,
     permissions: Permissions,
     is_active: bool,
@@ -72,9 +75,9 @@ struct Model {
     managed: ApiFixture,
     app: Router,
     root: Permissions,
-    others: Vec<Known>,
+    others: Vec<InitialToken>,
     ids: Vec<TokenId>,
-    /// The tokens that the holder of the root has obtained.
+    /// The secrets that the holder of the root token has obtained.
     secrets: Vec<String>,
 }
 
@@ -88,8 +91,8 @@ impl Model {
         let strong = strong.with_scopes(["a:**", "vault:*"]);
         let strong = tokens.create(strong).await.unwrap();
         tokens.disable(strong.record().id()).await.unwrap();
-        let others = listed(&managed).await;
-        let others = others.iter().map(|record| Known {
+        let others = list_all(&managed).await;
+        let others = others.iter().map(|record| InitialToken {
             id: record.id(),
             permissions: Permissions::of_record(record),
             is_active: record.state() == TokenState::Active,
@@ -107,7 +110,11 @@ impl Model {
             store,
             app,
             root: Permissions::of_record(root.record()),
-            ids: listed(&managed).await.iter().map(TokenRecord::id).collect(),
+            ids: list_all(&managed)
+                .await
+                .iter()
+                .map(TokenRecord::id)
+                .collect(),
             others,
             secrets: vec![root.expose_secret().to_owned()],
             managed,
@@ -117,7 +124,7 @@ impl Model {
         model
     }
 
-    /// Whom a service takes the bearer of this secret for.
+    /// Returns the principal that a service authenticates with this secret.
     fn caller(&self, secret: &str) -> Option<Principal> {
         let credential = Credential::new(PresentedToken::new(secret).unwrap());
         let Cached::Found(record) = self.store.find_cached(&credential) else {
@@ -126,17 +133,19 @@ impl Model {
         verdict(Some(record), &credential, &self.managed.clock).ok()
     }
 
-    /// Makes a step as the holder of one of the secrets, and returns whether it was allowed.
-    async fn make(&mut self, actor: &Index, step: &Step) -> bool {
+    /// Performs a step as the holder of one of the secrets. Returns whether it was allowed.
+    async fn perform(&mut self, actor: &Index, step: &Step) -> bool {
         let secret = actor.get(&self.secrets).clone();
-        let made = match self.interface {
-            Interface::Acting => self.act(&secret, step).await,
-            Interface::Management | Interface::PipeOps => self.send(&secret, step).await,
+        let outcome = match self.interface {
+            Interface::Acting => self.perform_in_process(&secret, step).await,
+            Interface::Management | Interface::PipeOps => {
+                self.perform_over_http(&secret, step).await
+            }
         };
-        let Some(made) = made else {
+        let Some(issued) = outcome else {
             return false;
         };
-        if let Some((id, secret)) = made {
+        if let Some((id, secret)) = issued {
             if !self.ids.contains(&id) {
                 self.ids.push(id);
             }
@@ -145,18 +154,25 @@ impl Model {
         true
     }
 
-    /// The id and the secret of a token that was created or rotated; `None` if it was refused.
-    async fn act(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
+    /// Performs a step through the library.
+    ///
+    /// Returns `None` if the step is denied, and otherwise the ID and secret of a token that the
+    /// step created or rotated.
+    async fn perform_in_process(
+        &self,
+        secret: &str,
+        step: &Step,
+    ) -> Option<Option<(TokenId, String)>> {
         let caller = self.caller(secret)?;
         let (own, held) = (caller.id(), caller.scopes().clone());
         let tokens = self.managed.tokens.clone().acting_for(caller);
         let at = |target: &Index| *target.get(&self.ids);
         let grace = |grace: &bool| Duration::from_secs(3600 * u64::from(*grace));
-        let made = match step {
+        let outcome = match step {
             Step::Create(roles, scopes) => {
-                let new = NewToken::new("made").with_roles(roles.clone());
+                let new = NewToken::new("created").with_roles(roles.clone());
                 tokens
-                    .create(new.with_scopes(scopes.of_holder(&held)))
+                    .create(new.with_scopes(scopes.resolve(&held)))
                     .await
                     .map(Some)
             }
@@ -171,18 +187,18 @@ impl Model {
                     update = update.with_roles(roles.clone());
                 }
                 if let Some(scopes) = scopes {
-                    update = update.with_scopes(scopes.of_holder(&held));
+                    update = update.with_scopes(scopes.resolve(&held));
                 }
                 tokens.update(at(target), update).await.map(|_| None)
             }
-            Step::SwitchOn(target, scopes) => {
-                let update = TokenUpdate::new().with_scopes(scopes.of_holder(&held));
+            Step::UpdateAndEnable(target, scopes) => {
+                let update = TokenUpdate::new().with_scopes(scopes.resolve(&held));
                 tokens.update(at(target), update).await.map(|_| None)
             }
             Step::Disable(target) => tokens.disable(at(target)).await.map(|_| None),
             Step::Enable(target) => tokens.enable(at(target)).await.map(|_| None),
         };
-        match made {
+        match outcome {
             Ok(issued) => Some(issued.map(|issued| {
                 let id = issued.record().id();
                 (id, issued.expose_secret().to_owned())
@@ -191,7 +207,7 @@ impl Model {
                 assert!(!missing.is_empty());
                 None
             }
-            // A previous secret, or the last token that may administer.
+            // The caller uses a previous secret, or the step would remove the last administrator.
             Err(
                 LifecycleError::Unauthorized(AuthorityError::PreviousSecret)
                 | LifecycleError::LastAdmin,
@@ -200,37 +216,41 @@ impl Model {
         }
     }
 
-    /// The same over HTTP.
-    async fn send(&self, secret: &str, step: &Step) -> Option<Option<(TokenId, String)>> {
+    /// Performs a step over HTTP.
+    async fn perform_over_http(
+        &self,
+        secret: &str,
+        step: &Step,
+    ) -> Option<Option<(TokenId, String)>> {
         let held = self.caller(secret)?.scopes().clone();
         let (call, body) = match self.interface {
             Interface::PipeOps => self.pipeops_call(step, &held)?,
             _ => self.management_call(step, &held),
         };
         let headers = |request: http::request::Builder| {
-            let name = match self.interface {
+            let value = match self.interface {
                 Interface::PipeOps => format!("Bearer {secret}"),
                 _ => format!("ApiKey {secret}"),
             };
-            let request = request.header("authorization", name);
+            let request = request.header("authorization", value);
             request.header("content-type", "application/json")
         };
-        let answer = ApiResponse::send(&self.app, &call, headers, &body.to_string()).await;
-        if ![200, 201].contains(&answer.status) {
+        let response = ApiResponse::send(&self.app, &call, headers, &body.to_string()).await;
+        if ![200, 201].contains(&response.status) {
             assert!(
-                [401, 403, 409, 428].contains(&answer.status),
-                "{call}: {answer:?}"
+                [401, 403, 409, 428].contains(&response.status),
+                "{call}: {response:?}"
             );
             return None;
         }
-        assert_eq!(answer.headers["cache-control"], "no-store");
-        let answer = answer.json();
+        assert_eq!(response.headers["cache-control"], "no-store");
+        let response = response.json();
         let (secret, id) = match self.interface {
             Interface::PipeOps => (
-                &answer["data"]["token"]["token"],
-                &answer["data"]["token"]["id"],
+                &response["data"]["token"]["token"],
+                &response["data"]["token"]["id"],
             ),
-            _ => (&answer["token"], &answer["service_token"]["id"]),
+            _ => (&response["token"], &response["service_token"]["id"]),
         };
         Some(secret.as_str().map(|secret| {
             let id = id.as_str().unwrap().parse().unwrap();
@@ -246,19 +266,20 @@ impl Model {
         match step {
             Step::Create(roles, scopes) => {
                 let body =
-                    json!({ "name": "made", "roles": roles, "scopes": scopes.of_holder(held) });
+                    json!({ "name": "created", "roles": roles, "scopes": scopes.resolve(held) });
                 ("POST /service-tokens".to_owned(), body)
             }
             Step::Update(target, roles, scopes) => {
-                let mut body = json!({ "roles": roles, "scopes": scopes.as_ref().map(|it| it.of_holder(held)) });
-                // To a merge patch, `null` is none.
+                let mut body =
+                    json!({ "roles": roles, "scopes": scopes.as_ref().map(|it| it.resolve(held)) });
+                // In a merge patch, `null` would clear the member.
                 let members = body.as_object_mut().unwrap();
                 members.retain(|_, value| !value.is_null());
                 (path("PATCH", target, ""), body)
             }
-            Step::SwitchOn(target, scopes) => (
+            Step::UpdateAndEnable(target, scopes) => (
                 path("PATCH", target, ""),
-                json!({ "scopes": scopes.of_holder(held) }),
+                json!({ "scopes": scopes.resolve(held) }),
             ),
             Step::Rotate(target, grace) => {
                 let grace = if *grace { "1h" } else { "0s" };
@@ -270,21 +291,21 @@ impl Model {
         }
     }
 
-    /// `None` for what that API has no call for.
+    /// Returns `None` for a step that the `PipeOps` API does not support.
     fn pipeops_call(&self, step: &Step, held: &Scopes) -> Option<(String, Value)> {
         let tokens = "/api/v1/service-account-tokens";
         let (target, body) = match step {
             Step::Create(_, scopes) => {
-                let body = json!({ "name": "made", "permissions": scopes.of_holder(held) });
+                let body = json!({ "name": "created", "permissions": scopes.resolve(held) });
                 return Some((format!("POST {tokens}"), body));
             }
             Step::Update(target, _, scopes) => {
-                let scopes = scopes.as_ref().map(|it| it.of_holder(held));
+                let scopes = scopes.as_ref().map(|it| it.resolve(held));
                 (target, json!({ "permissions": scopes }))
             }
-            Step::SwitchOn(target, scopes) => (
+            Step::UpdateAndEnable(target, scopes) => (
                 target,
-                json!({ "scopes": scopes.of_holder(held), "is_active": true }),
+                json!({ "scopes": scopes.resolve(held), "is_active": true }),
             ),
             Step::Disable(target) => (target, json!({ "is_active": false })),
             Step::Enable(target) => (target, json!({ "is_active": true })),
@@ -293,46 +314,50 @@ impl Model {
         Some((format!("PATCH {tokens}/{}", target.get(&self.ids)), body))
     }
 
-    /// No token allows more than the root did, except those that existed before and did not change.
-    async fn check(&self, step: &Step) {
+    /// Asserts that no token has permissions beyond those of the root token, except for permissions
+    /// that an initial token already had.
+    async fn assert_no_escalation(&self, step: &Step) {
         for secret in &self.secrets {
             let permissions = self.caller(secret).map(|it| Permissions::of_caller(&it));
             let is_within = permissions
                 .as_ref()
                 .is_none_or(|it| it.is_within(&self.root));
-            assert!(is_within, "{step:?} gave {permissions:?}");
+            assert!(is_within, "{step:?} granted {permissions:?}");
         }
-        for record in listed(&self.managed).await {
+        for record in list_all(&self.managed).await {
             let permissions = Permissions::of_record(&record);
-            let Some(known) = self.others.iter().find(|it| it.id == record.id()) else {
+            let Some(initial) = self.others.iter().find(|it| it.id == record.id()) else {
                 assert!(
                     permissions.is_within(&self.root),
-                    "{step:?} made {record:?}"
+                    "{step:?} created {record:?}"
                 );
                 continue;
             };
-            let limit = self.root.and(&known.permissions);
+            let limit = self.root.union(&initial.permissions);
             assert!(permissions.is_within(&limit), "{step:?} changed {record:?}");
-            let is_on = record.state() == TokenState::Active && !known.is_active;
-            let may_be_on = permissions.is_within(&self.root);
-            assert!(!is_on || may_be_on, "{step:?} switched on {record:?}");
+            let was_enabled = record.state() == TokenState::Active && !initial.is_active;
+            let may_be_enabled = permissions.is_within(&self.root);
+            assert!(
+                !was_enabled || may_be_enabled,
+                "{step:?} enabled {record:?}"
+            );
         }
     }
 }
 
-async fn listed(managed: &ApiFixture) -> Vec<TokenRecord> {
+async fn list_all(managed: &ApiFixture) -> Vec<TokenRecord> {
     let page = managed.tokens.list(TokenFilter::new(), Page::default());
     page.await.unwrap().records
 }
 
-/// Tries many sequences of steps.
-pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
+/// Runs random sequences of steps and checks the permissions after each step.
+pub(crate) fn check_random_steps(interface: Interface, cases: u32) {
     let config = Config {
         cases,
         failure_persistence: None,
         ..Config::default()
     };
-    let (made, refused) = (Cell::new(0_u32), Cell::new(0_u32));
+    let (allowed, denied) = (Cell::new(0_u32), Cell::new(0_u32));
     let input = (
         subsequence(ROLES[..2].to_vec(), 0..=2),
         harmless_scopes(),
@@ -342,10 +367,10 @@ pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
         block_on(async {
             let mut model = Model::new(interface, &roles, &scopes).await;
             for (actor, step) in &steps {
-                let is_made = model.make(actor, step).await;
-                let count = if is_made { &made } else { &refused };
+                let is_allowed = model.perform(actor, step).await;
+                let count = if is_allowed { &allowed } else { &denied };
                 count.set(count.get() + 1);
-                model.check(step).await;
+                model.assert_no_escalation(step).await;
             }
         });
         Ok(())
@@ -353,7 +378,10 @@ pub(crate) fn try_to_escalate(interface: Interface, cases: u32) {
     if let Err(error) = outcome {
         panic!("{interface:?}: {error}");
     }
-    // Some steps are allowed, and some are denied.
-    let (made, refused) = (made.get(), refused.get());
-    assert!(made > cases && refused > cases, "{made} and {refused}");
+    // The test proves something only if steps of both kinds occur.
+    let (allowed, denied) = (allowed.get(), denied.get());
+    assert!(
+        allowed > cases && denied > cases,
+        "{allowed} allowed, {denied} denied"
+    );
 }

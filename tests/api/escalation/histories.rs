@@ -1,4 +1,4 @@
-//! Several holders and an operator, whose changes come in between.
+//! Random histories of several holders, with concurrent changes by an operator.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
@@ -30,28 +30,28 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Root = (Vec<&'static str>, Vec<&'static str>, Option<u64>);
 
-/// What became of the steps of all histories.
+/// The number of steps by outcome, over all histories.
 #[derive(Default)]
 struct Counts {
-    made: Cell<u32>,
-    refused: Cell<u32>,
-    /// Refused because the actor's token ended after it was authenticated.
-    overtaken: Cell<u32>,
+    allowed: Cell<u32>,
+    rejected: Cell<u32>,
+    /// Steps rejected because the actor's token ended after it was authenticated.
+    actor_rejected: Cell<u32>,
     last_admin: Cell<u32>,
 }
 
 struct Model {
     registry: RecordingRegistry,
     clock: ManualClock,
-    /// Changed by an operator.
+    /// Acts as an operator unless a step sets another actor.
     tokens: ServiceTokens,
     ids: Vec<TokenId>,
     secrets: Vec<String>,
     imported: usize,
 }
 
-/// A new secret that someone got hold of, if any.
-type Made = Result<Option<(TokenId, String)>, LifecycleError>;
+/// The ID and secret of a token that a step created or rotated, if any.
+type StepResult = Result<Option<(TokenId, String)>, LifecycleError>;
 
 impl Model {
     async fn new(roots: &[Root], has_admin: bool) -> Self {
@@ -110,31 +110,32 @@ impl Model {
             return;
         };
         let revision = self.revision(step, principal.id()).await;
-        self.arrange(step, principal.id()).await;
+        self.run_or_schedule_interference(step, principal.id())
+            .await;
         let has_ended = self.authenticate(&credential).is_none();
-        let (tokens, needs) = self.acting(step, &principal, revision);
-        let made = self.act(&tokens, step, &principal).await;
+        let (tokens, required_scope) = self.acting(step, &principal, revision);
+        let result = self.execute(&tokens, step, &principal).await;
         let attempt = Attempt {
-            what: format!("{step:?}"),
+            description: format!("{step:?}"),
             actor: principal.id(),
             credential: &credential,
             clock: &self.clock,
             now: self.clock.now(),
-            needs,
+            required_scope,
             revision,
             allows_last_admin_removal: step.confirms
-                && !matches!(step.act, Operation::RevokeWhere(_)),
+                && !matches!(step.operation, Operation::RevokeWhere(_)),
         };
         for commit in self.registry.take() {
             attempt.check(&commit);
         }
-        assert!(!has_ended || made.is_err(), "{step:?}");
-        self.note(made, counts);
+        assert!(!has_ended || result.is_err(), "{step:?}");
+        self.count(result, counts);
     }
 
-    /// The revision that the change names.
+    /// Returns the revision that the change is conditional on.
     async fn revision(&self, step: &Step, own: TokenId) -> Option<u64> {
-        let target = self.target(&step.act, own)?;
+        let target = self.target(&step.operation, own)?;
         let record = self.registry.snapshot().await.get(&target)?.clone();
         match step.revision {
             Revision::Any => None,
@@ -143,10 +144,10 @@ impl Model {
         }
     }
 
-    fn target(&self, act: &Operation, own: TokenId) -> Option<TokenId> {
-        match act {
+    fn target(&self, operation: &Operation, own: TokenId) -> Option<TokenId> {
+        match operation {
             Operation::Update(target, ..)
-            | Operation::Equal(target)
+            | Operation::CopyOwnPermissions(target)
             | Operation::Rename(target)
             | Operation::Rotate(target, _)
             | Operation::Disable(target)
@@ -160,9 +161,9 @@ impl Model {
         }
     }
 
-    /// Lets the operator come in between.
-    async fn arrange(&self, step: &Step, actor: TokenId) {
-        let Some((moment, interference)) = step.meanwhile else {
+    /// Runs or schedules the operator's concurrent change.
+    async fn run_or_schedule_interference(&self, step: &Step, actor: TokenId) {
+        let Some((moment, interference)) = step.interference else {
             return;
         };
         let operator = self.operator().allow_last_admin_removal();
@@ -173,7 +174,7 @@ impl Model {
         }
     }
 
-    /// An operator on another node.
+    /// Returns the lifecycle of an operator on another node.
     fn operator(&self) -> ServiceTokens {
         let tokens = ServiceTokens::new(self.registry.store.clone());
         tokens.with_clock(self.clock.clone())
@@ -185,10 +186,13 @@ impl Model {
         principal: &Principal,
         revision: Option<u64>,
     ) -> (ServiceTokens, Option<&'static str>) {
-        let is_own = matches!(step.act, Operation::RotateOwn(_) | Operation::RevokeOwn);
-        let needs = (!is_own).then_some("service-tokens:write");
+        let is_own = matches!(
+            step.operation,
+            Operation::RotateOwn(_) | Operation::RevokeOwn
+        );
+        let required_scope = (!is_own).then_some("service-tokens:write");
         let actor = Actor::holder(principal.clone());
-        let actor = match needs {
+        let actor = match required_scope {
             Some(scope) => {
                 actor.with_requirement(Requirement::any_scope([scope, "service-tokens:admin"]))
             }
@@ -201,15 +205,20 @@ impl Model {
         if let Some(revision) = revision {
             tokens = tokens.if_revision(revision);
         }
-        (tokens, needs)
+        (tokens, required_scope)
     }
 
-    async fn act(&mut self, tokens: &ServiceTokens, step: &Step, principal: &Principal) -> Made {
+    async fn execute(
+        &mut self,
+        tokens: &ServiceTokens,
+        step: &Step,
+        principal: &Principal,
+    ) -> StepResult {
         let held = principal.scopes();
-        let target = self.target(&step.act, principal.id());
-        let target = || target.expect("this changes one token");
+        let target = self.target(&step.operation, principal.id());
+        let target = || target.expect("the operation has one target");
         let grace = |grace: bool| if grace { HOUR } else { Duration::ZERO };
-        match &step.act {
+        match &step.operation {
             Operation::Create(roles, scopes, lifetime) => {
                 let new = new_token(roles, scopes, *lifetime, held);
                 let issued = tokens.create(new).await?;
@@ -233,16 +242,16 @@ impl Model {
                 )))
             }
             Operation::Update(_, roles, scopes, lifetime) => {
-                let known = tokens.get(target()).await?.expires_at();
-                let expiry = lifetime.map(|lifetime| expiry(lifetime, known));
+                let current = tokens.get(target()).await?.expires_at();
+                let expiry = lifetime.map(|lifetime| expiry(lifetime, current));
                 let update = update(roles.as_ref(), scopes.as_ref(), expiry, held);
                 tokens.update(target(), update).await.map(|_| None)
             }
-            Operation::Equal(_) => {
-                let known = tokens.get(target()).await?.expires_at();
+            Operation::CopyOwnPermissions(_) => {
+                let current = tokens.get(target()).await?.expires_at();
                 let update = TokenUpdate::new().with_roles(principal.roles().iter());
                 let update = update.with_scopes(held.iter());
-                let update = update.with_expiry(expiry(Lifetime::Unchanged, known));
+                let update = update.with_expiry(expiry(Lifetime::Unchanged, current));
                 tokens.update(target(), update).await.map(|_| None)
             }
             Operation::Rename(_) => {
@@ -267,12 +276,12 @@ impl Model {
         }
     }
 
-    fn note(&mut self, made: Made, counts: &Counts) {
-        let count = |counter: &Cell<u32>| counter.set(counter.get() + 1);
-        match made {
-            Ok(made) => {
-                count(&counts.made);
-                if let Some((id, secret)) = made {
+    fn count(&mut self, result: StepResult, counts: &Counts) {
+        let increment = |counter: &Cell<u32>| counter.set(counter.get() + 1);
+        match result {
+            Ok(issued) => {
+                increment(&counts.allowed);
+                if let Some((id, secret)) = issued {
                     if !self.ids.contains(&id) {
                         self.ids.push(id);
                     }
@@ -280,12 +289,12 @@ impl Model {
                 }
             }
             Err(error) => {
-                count(&counts.refused);
+                increment(&counts.rejected);
                 match error {
                     LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(_)) => {
-                        count(&counts.overtaken);
+                        increment(&counts.actor_rejected);
                     }
-                    LifecycleError::LastAdmin => count(&counts.last_admin),
+                    LifecycleError::LastAdmin => increment(&counts.last_admin),
                     LifecycleError::Store(error) => panic!("{error}"),
                     _ => {}
                 }
@@ -331,7 +340,7 @@ fn roots() -> impl Strategy<Value = Vec<Root>> {
     vec(root, 1..=4)
 }
 
-/// Runs many histories.
+/// Runs random histories.
 pub(crate) fn run(cases: u32) {
     let config = Config {
         cases,
@@ -352,12 +361,15 @@ pub(crate) fn run(cases: u32) {
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    // All of it happens.
-    let [made, refused] = [&counts.made, &counts.refused].map(Cell::get);
-    assert!(made > cases && refused > cases, "{made} and {refused}");
-    let [overtaken, last_admin] = [&counts.overtaken, &counts.last_admin].map(Cell::get);
+    // The test proves something only if every outcome occurs.
+    let [allowed, rejected] = [&counts.allowed, &counts.rejected].map(Cell::get);
     assert!(
-        overtaken > 0 && last_admin > 0,
-        "{overtaken} and {last_admin}"
+        allowed > cases && rejected > cases,
+        "{allowed} allowed, {rejected} rejected"
+    );
+    let [actor_rejected, last_admin] = [&counts.actor_rejected, &counts.last_admin].map(Cell::get);
+    assert!(
+        actor_rejected > 0 && last_admin > 0,
+        "{actor_rejected} actors rejected, {last_admin} last administrators"
     );
 }

@@ -1,4 +1,4 @@
-//! Invariants of each write, for every actor at any time.
+//! Invariants that every write must satisfy.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -11,21 +11,21 @@ use tower_service_token::token::TokenId;
 use crate::escalation::permissions::Permissions;
 use crate::escalation::recording_registry::{Commit, Snapshot};
 
-/// What was attempted.
+/// A change that an actor attempted.
 pub(crate) struct Attempt<'a> {
-    pub(crate) what: String,
+    pub(crate) description: String,
     pub(crate) actor: TokenId,
     pub(crate) credential: &'a Credential<'a>,
     pub(crate) clock: &'a ManualClock,
     pub(crate) now: SystemTime,
-    /// The scope that the actor must hold at the moment of the write, if any.
-    pub(crate) needs: Option<&'static str>,
-    /// The revision that the change is limited to.
+    /// The scope that the actor must hold at the time of the write, if any.
+    pub(crate) required_scope: Option<&'static str>,
+    /// The revision that the change is conditional on.
     pub(crate) revision: Option<u64>,
     pub(crate) allows_last_admin_removal: bool,
 }
 
-/// What one write did to one token.
+/// A token before and after one write.
 struct Change<'a> {
     before: Option<&'a TokenRecord>,
     after: Option<&'a TokenRecord>,
@@ -37,16 +37,16 @@ impl Attempt<'_> {
         if changes.is_empty() {
             return;
         }
-        let what = &self.what;
-        assert_eq!(changes.len(), 1, "{what}: one write is for one token");
+        let description = &self.description;
+        assert_eq!(changes.len(), 1, "{description}: a write changes one token");
         let stored = commit.before.get(&self.actor);
-        let judged = verdict(stored.cloned(), self.credential, self.clock);
-        let principal = judged.unwrap_or_else(|denial| panic!("{what}: {denial}"));
-        let actor = stored.expect("it was judged");
+        let outcome = verdict(stored.cloned(), self.credential, self.clock);
+        let principal = outcome.unwrap_or_else(|denial| panic!("{description}: {denial}"));
+        let actor = stored.expect("the verdict accepted it");
         let holds = |scope: &str| actor.scopes().allow(scope);
-        if let Some(scope) = self.needs {
+        if let Some(scope) = self.required_scope {
             let is_allowed = holds(scope) || holds("service-tokens:admin");
-            assert!(is_allowed, "{what}: {actor:?} does not hold {scope}");
+            assert!(is_allowed, "{description}: {actor:?} does not hold {scope}");
         }
         for change in &changes {
             self.check_revision(&principal, change);
@@ -58,36 +58,41 @@ impl Attempt<'_> {
         self.check_administrators(commit);
     }
 
-    /// A named revision is the one that is changed, and a previous secret rotates at one only.
+    /// Asserts that a conditional change applies to its revision only, and that a previous secret
+    /// rotates its token only conditionally.
     fn check_revision(&self, principal: &Principal, change: &Change<'_>) {
         let (Some(before), Some(after)) = (change.before, change.after) else {
             return;
         };
-        let what = &self.what;
+        let description = &self.description;
         if let Some(revision) = self.revision {
-            assert_eq!(before.revision(), revision, "{what}");
+            assert_eq!(before.revision(), revision, "{description}");
         }
         let rotates_own = before.id() == self.actor && before.digest() != after.digest();
-        let is_blind = principal.uses_previous_secret() && self.revision.is_none();
-        assert!(!(rotates_own && is_blind), "{what}: by a previous secret");
+        let is_unconditional = principal.uses_previous_secret() && self.revision.is_none();
+        assert!(
+            !(rotates_own && is_unconditional),
+            "{description}: rotated with a previous secret and without a revision"
+        );
     }
 
-    /// The actor covers the token as it was and as it is.
+    /// Asserts that the actor's permissions cover those of the token before and after the write.
     fn check_permissions(&self, actor: &TokenRecord, change: &Change<'_>) {
         let held = Permissions::of_record(actor);
         for record in change.before.iter().chain(&change.after) {
             let permissions = Permissions::of_record(record);
-            let what = &self.what;
+            let description = &self.description;
             assert!(
                 permissions.is_within(&held),
-                "{what}: {record:?} by {actor:?}"
+                "{description}: {record:?} by {actor:?}"
             );
         }
     }
 
-    /// What is made, extended, given more rights, or handed out does not outlive the actor.
+    /// Asserts that a token does not outlive the actor's token if the write creates it, extends it,
+    /// adds permissions, or gives another holder its new secret.
     fn check_lifetime(&self, actor: &TokenRecord, change: &Change<'_>) {
-        let (Some(latest), Some(after)) = (actor.expires_at(), change.after) else {
+        let (Some(actor_expiry), Some(after)) = (actor.expires_at(), change.after) else {
             return;
         };
         let is_bounded = change.before.is_none_or(|before| {
@@ -95,25 +100,35 @@ impl Attempt<'_> {
                 (Some(before), Some(after)) => after > before,
                 (before, after) => before.is_some() && after.is_none(),
             };
-            let has_more =
+            let has_more_permissions =
                 !Permissions::of_record(after).is_within(&Permissions::of_record(before));
-            let is_handed_out = before.digest() != after.digest() && after.id() != actor.id();
-            is_extended || has_more || is_handed_out
+            let is_rotated_by_another_actor =
+                before.digest() != after.digest() && after.id() != actor.id();
+            is_extended || has_more_permissions || is_rotated_by_another_actor
         });
-        let outlives = after.expires_at().is_none_or(|expiry| expiry > latest);
-        let what = &self.what;
-        assert!(!(is_bounded && outlives), "{what}: {after:?} by {actor:?}");
+        let outlives = after
+            .expires_at()
+            .is_none_or(|expiry| expiry > actor_expiry);
+        let description = &self.description;
+        assert!(
+            !(is_bounded && outlives),
+            "{description}: {after:?} by {actor:?}"
+        );
     }
 
-    /// Some token may administer afterwards, if one did before.
+    /// Asserts that the write does not remove the last administrator unless that is allowed.
     fn check_administrators(&self, commit: &Commit) {
-        let has_one = |tokens: &Snapshot| tokens.values().any(|it| it.may_administer(self.now));
-        let is_ended = has_one(&commit.before) && !has_one(&commit.after);
-        assert!(!is_ended || self.allows_last_admin_removal, "{}", self.what);
+        let has_admin = |tokens: &Snapshot| tokens.values().any(|it| it.may_administer(self.now));
+        let removes_last_admin = has_admin(&commit.before) && !has_admin(&commit.after);
+        assert!(
+            !removes_last_admin || self.allows_last_admin_removal,
+            "{}",
+            self.description
+        );
     }
 }
 
-/// The tokens that a write made, changed or deleted.
+/// Returns the tokens that a write created, changed or deleted.
 fn changes(commit: &Commit) -> Vec<Change<'_>> {
     let ids = commit.before.keys().chain(commit.after.keys());
     let ids: BTreeSet<_> = ids.collect();

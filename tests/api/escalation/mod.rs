@@ -1,13 +1,13 @@
-//! No sequence of steps gives a holder a role or a scope that was not granted.
+//! Checks that no sequence of steps gives a holder a role or a scope that was not granted.
 //!
-//! [`grants`]: someone holds one token, the root. With it, and with all tokens that are made on the
-//! way, they create, update, rotate, disable and enable tokens, their own and those of others, who
-//! hold more.
+//! [`grants`]: a holder starts with one token, the root token. With it and all tokens obtained
+//! along the way, the holder creates, updates, rotates, disables and enables tokens, including
+//! tokens with more permissions.
 //!
-//! [`histories`]: several hold tokens with and without an expiry, and their rights end between the
-//! check of a request and its change.
+//! [`histories`]: several holders have tokens with and without an expiry, and an operator takes
+//! permissions away between the authentication of a request and its change.
 //!
-//! A token's rights are tested by whether it allows each of many concrete scopes.
+//! The tests compare permissions by the concrete scopes that a token allows.
 
 mod grants;
 mod histories;
@@ -23,23 +23,23 @@ use tower_service_token::principal::Roles;
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::store::TokenState;
 
-use self::grants::{Interface, try_to_escalate};
+use self::grants::{Interface, check_random_steps};
 use self::permissions::Permissions;
 use self::recording_registry::RecordingRegistry;
 
 #[test]
 fn holders_cannot_escalate_through_the_library() {
-    try_to_escalate(Interface::Acting, 200);
+    check_random_steps(Interface::Acting, 200);
 }
 
 #[test]
 fn holders_cannot_escalate_through_the_management_api() {
-    try_to_escalate(Interface::Management, 100);
+    check_random_steps(Interface::Management, 100);
 }
 
 #[test]
 fn holders_cannot_escalate_through_the_pipeops_api() {
-    try_to_escalate(Interface::PipeOps, 100);
+    check_random_steps(Interface::PipeOps, 100);
 }
 
 #[test]
@@ -55,19 +55,19 @@ fn bulk_revocation_rejects_revoking_a_new_last_administrator() {
         let tokens = ServiceTokens::new(registry.clone());
         let admin = NewToken::new("admin").with_scopes(admin_scopes);
         let admin = tokens.create(admin).await.unwrap().record().id();
-        let heir = tokens.create(NewToken::new("heir")).await.unwrap();
-        let heir = heir.record().id();
+        let successor = tokens.create(NewToken::new("successor")).await.unwrap();
+        let successor = successor.record().id();
         let operator = ServiceTokens::new(registry.store.clone());
         registry.interfere(Box::pin(async move {
             let update = TokenUpdate::new().with_scopes(admin_scopes);
-            operator.update(heir, update).await.unwrap();
+            operator.update(successor, update).await.unwrap();
             operator.revoke(admin).await.unwrap();
         }));
-        let filter = TokenFilter::new().with_name("heir");
-        let refused = tokens.revoke_where(filter, 1).await.unwrap_err();
-        assert!(matches!(refused, LifecycleError::LastAdmin), "{refused}");
-        let heir = tokens.get(heir).await.unwrap();
-        assert_eq!(heir.state(), TokenState::Active);
+        let filter = TokenFilter::new().with_name("successor");
+        let error = tokens.revoke_where(filter, 1).await.unwrap_err();
+        assert!(matches!(error, LifecycleError::LastAdmin), "{error}");
+        let successor = tokens.get(successor).await.unwrap();
+        assert_eq!(successor.state(), TokenState::Active);
     });
 }
 

@@ -1,4 +1,4 @@
-//! The rights of a token, and the scopes that may be requested.
+//! Permissions of a token, and strategies for the roles and scopes to request.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -37,21 +37,21 @@ pub(crate) const SCOPES: [&str; 21] = [
 
 /// Scopes to request.
 #[derive(Clone, Debug)]
-pub(crate) enum Wanted {
-    These(Vec<&'static str>),
-    /// One that is held, with more of what it may be taken for.
-    Wider(Index, fn(&str) -> String),
+pub(crate) enum RequestedScopes {
+    Exact(Vec<&'static str>),
+    /// A scope that the actor holds, widened by the function.
+    Widened(Index, fn(&str) -> String),
 }
 
-impl Wanted {
-    pub(crate) fn of_holder(&self, held: &Scopes) -> Vec<String> {
+impl RequestedScopes {
+    pub(crate) fn resolve(&self, held: &Scopes) -> Vec<String> {
         let held: Vec<_> = held.iter().collect();
         match self {
-            Self::These(scopes) => scopes.iter().map(ToString::to_string).collect(),
-            Self::Wider(..) if held.is_empty() => Vec::new(),
-            Self::Wider(scope, widened) => {
-                let wider = widened(held[scope.index(held.len())]);
-                vec![wider]
+            Self::Exact(scopes) => scopes.iter().map(ToString::to_string).collect(),
+            Self::Widened(..) if held.is_empty() => Vec::new(),
+            Self::Widened(scope, widen) => {
+                let scope = widen(held[scope.index(held.len())]);
+                vec![scope]
                     .into_iter()
                     .filter(|it| !it.is_empty())
                     .collect()
@@ -60,25 +60,25 @@ impl Wanted {
     }
 }
 
-/// The segments of a scope but the last one, each with its colon.
-pub(crate) fn front(scope: &str) -> &str {
+/// Returns a scope without its last segment, including the trailing colon.
+pub(crate) fn parent_prefix(scope: &str) -> &str {
     scope.rfind(':').map_or("", |colon| &scope[..=colon])
 }
 
 pub(crate) const WIDENINGS: [fn(&str) -> String; 6] = [
-    |scope| format!("{}*", front(scope)),
-    |scope| format!("{}**", front(scope)),
+    |scope| format!("{}*", parent_prefix(scope)),
+    |scope| format!("{}**", parent_prefix(scope)),
     |scope| format!("{scope}:*"),
     |scope| format!("{scope}:**"),
     |scope| format!("*:{}", scope.split_once(':').map_or("", |(_, rest)| rest)),
-    |scope| front(scope).trim_end_matches(':').to_owned(),
+    |scope| parent_prefix(scope).trim_end_matches(':').to_owned(),
 ];
 
-pub(crate) fn wanted() -> impl Strategy<Value = Wanted> {
+pub(crate) fn requested_scopes() -> impl Strategy<Value = RequestedScopes> {
     prop_oneof![
-        scopes().prop_map(Wanted::These),
+        scopes().prop_map(RequestedScopes::Exact),
         (any::<Index>(), select(WIDENINGS.to_vec()))
-            .prop_map(|(scope, by)| Wanted::Wider(scope, by)),
+            .prop_map(|(scope, by)| RequestedScopes::Widened(scope, by)),
     ]
 }
 
@@ -90,7 +90,8 @@ pub(crate) fn scopes() -> impl Strategy<Value = Vec<&'static str>> {
     subsequence(SCOPES.to_vec(), 0..=3)
 }
 
-/// What of these a root may have: all but what administers tokens.
+/// Generates the scopes of a root token: `service-tokens:write`, and others that do not allow
+/// administration.
 pub(crate) fn harmless_scopes() -> impl Strategy<Value = Vec<&'static str>> {
     scopes().prop_map(|mut scopes| {
         scopes.retain(|scope| !Scopes::from_iter([scope]).allow("service-tokens:admin"));
@@ -99,7 +100,7 @@ pub(crate) fn harmless_scopes() -> impl Strategy<Value = Vec<&'static str>> {
     })
 }
 
-/// The rights of a token.
+/// The roles of a token, and the concrete scopes that it allows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Permissions {
     pub(crate) roles: BTreeSet<String>,
@@ -127,7 +128,7 @@ impl Permissions {
         self.roles.is_subset(&other.roles) && self.scopes.is_subset(&other.scopes)
     }
 
-    pub(crate) fn and(&self, other: &Self) -> Self {
+    pub(crate) fn union(&self, other: &Self) -> Self {
         Self {
             roles: &self.roles | &other.roles,
             scopes: &self.scopes | &other.scopes,
@@ -135,8 +136,8 @@ impl Permissions {
     }
 }
 
-/// Scopes that an operation may ask for, of up to three segments. No scope that is granted here
-/// names `z`: only a wildcard reaches it.
+/// Concrete scopes of up to three segments that an operation may require. No granted scope contains
+/// the segment `z`, so only a wildcard matches it.
 pub(crate) static CONCRETE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let segments = ["a", "b", "read", "write", "z"];
     let mut scopes: Vec<_> = segments.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! A registry that records the changes of each write.
+//! A registry that records every write, and that can run a concurrent change before a write.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,17 @@ use tower_service_token::store::{Cached, ChangeListener, Credential, StoreError,
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, TokenStore};
 
-/// All records, by id.
+/// All records by ID.
 pub(crate) type Snapshot = BTreeMap<TokenId, TokenRecord>;
 
-/// The tokens just before and just after one write.
+/// All records immediately before and after one write.
 pub(crate) struct Commit {
     pub(crate) before: Snapshot,
     pub(crate) after: Snapshot,
 }
 
-/// A store whose next write is preceded by another change, as by another node.
+/// Wraps a memory store. A test can schedule a change that precedes the next write, as if another
+/// node made it.
 #[derive(Clone)]
 pub(crate) struct RecordingRegistry {
     pub(crate) store: MemoryStore,
@@ -44,12 +45,13 @@ impl RecordingRegistry {
         }
     }
 
-    /// Makes this change between the checks before the next write and the write itself.
+    /// Schedules a change that runs after the checks for the next write and before the write
+    /// itself.
     pub(crate) fn interfere(&self, change: BoxFuture<'static, ()>) {
         self.state.lock().unwrap().interference = Some(change);
     }
 
-    /// The writes since the last call. A change that was not made is dropped.
+    /// Returns the writes since the last call, and drops a scheduled change that did not run.
     pub(crate) fn take(&self) -> Vec<Commit> {
         let mut state = self.state.lock().unwrap();
         state.interference = None;
@@ -57,20 +59,20 @@ impl RecordingRegistry {
     }
 
     pub(crate) async fn snapshot(&self) -> Snapshot {
-        let everything = ListRequest::new(TokenFilter::new(), SystemTime::UNIX_EPOCH);
-        let everything = everything.with_limit(ListRequest::MAX_LIMIT);
-        let page = self.store.list(&everything).await.unwrap();
+        let request = ListRequest::new(TokenFilter::new(), SystemTime::UNIX_EPOCH);
+        let request = request.with_limit(ListRequest::MAX_LIMIT);
+        let page = self.store.list(&request).await.unwrap();
         assert!(page.next.is_none());
         let records = page.records.into_iter();
         records.map(|record| (record.id(), record)).collect()
     }
 
     async fn begin(&self) -> Snapshot {
-        self.let_interfere().await;
+        self.run_interference().await;
         self.snapshot().await
     }
 
-    async fn let_interfere(&self) {
+    async fn run_interference(&self) {
         let interference = self.state.lock().unwrap().interference.take();
         if let Some(interference) = interference {
             interference.await;
@@ -123,9 +125,10 @@ impl TokenRegistry for RecordingRegistry {
         self.store.list(request).await
     }
 
-    /// Bulk revocation counts after it matched, and before it reads what it revokes.
+    /// Runs the scheduled change. Bulk revocation counts after it has matched the tokens and before
+    /// it reads those that it revokes.
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
-        self.let_interfere().await;
+        self.run_interference().await;
         self.store.count(filter, now).await
     }
 

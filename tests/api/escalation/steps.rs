@@ -1,4 +1,4 @@
-//! The steps of holders of tokens, and of an operator meanwhile.
+//! Strategies for the steps of token holders, and for concurrent changes by an operator.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,14 +10,15 @@ use tower_service_token::lifecycle::{Expiry, NewToken, TokenUpdate};
 use tower_service_token::principal::Scopes;
 use tower_service_token::registry::TokenFilter;
 
-use crate::escalation::permissions::{Wanted, roles, wanted};
+use crate::escalation::permissions::{RequestedScopes, requested_scopes, roles};
 
-/// An expiry to ask for, in hours from now.
+/// An expiry to request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lifetime {
     Never,
+    /// This many hours from now.
     Hours(u64),
-    /// Until the token expires already.
+    /// The token's current expiry.
     Unchanged,
 }
 
@@ -26,22 +27,22 @@ pub(crate) enum Lifetime {
 pub(crate) enum Filter {
     Everything,
     Role(&'static str),
-    Holding(&'static str),
-    OfName(&'static str),
+    Scope(&'static str),
+    Name(&'static str),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
-    Create(Vec<&'static str>, Wanted, Option<Lifetime>),
-    Import(Vec<&'static str>, Wanted, Option<Lifetime>),
+    Create(Vec<&'static str>, RequestedScopes, Option<Lifetime>),
+    Import(Vec<&'static str>, RequestedScopes, Option<Lifetime>),
     Update(
         Index,
         Option<Vec<&'static str>>,
-        Option<Wanted>,
+        Option<RequestedScopes>,
         Option<Lifetime>,
     ),
-    /// Gives a token the actor's own rights, for the time that it has.
-    Equal(Index),
+    /// Gives a token the actor's roles and scopes, and keeps its expiry.
+    CopyOwnPermissions(Index),
     Rename(Index),
     Rotate(Index, bool),
     RotateOwn(bool),
@@ -53,7 +54,7 @@ pub(crate) enum Operation {
     Purge,
 }
 
-/// The revision that a change names.
+/// The revision that a change is conditional on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Revision {
     Any,
@@ -61,22 +62,23 @@ pub(crate) enum Revision {
     Stale,
 }
 
-/// What an operator does to the actor's token.
+/// A change that an operator makes to the actor's token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ConcurrentChange {
     Revoke,
     Disable,
-    /// Takes all roles and scopes.
+    /// Removes all roles and scopes.
     Strip,
-    /// Takes the roles.
+    /// Removes all roles.
     Narrow,
-    /// Gives it an expiry a minute away.
+    /// Sets the expiry to one minute from now.
     Shorten,
     Rotate,
     RotateWithGrace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
+/// The time of a concurrent change.
 pub(crate) enum Moment {
     /// After the caller was authenticated.
     Authenticated,
@@ -87,12 +89,12 @@ pub(crate) enum Moment {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) actor: Index,
-    pub(crate) act: Operation,
+    pub(crate) operation: Operation,
     pub(crate) revision: Revision,
-    /// Whether ending the last administrator is confirmed.
+    /// Whether the step allows the removal of the last administrator.
     pub(crate) confirms: bool,
-    pub(crate) meanwhile: Option<(Moment, ConcurrentChange)>,
-    /// How long before it, in minutes.
+    pub(crate) interference: Option<(Moment, ConcurrentChange)>,
+    /// The time before the step, in minutes.
     pub(crate) pause: u64,
 }
 
@@ -105,21 +107,21 @@ fn lifetime() -> impl Strategy<Value = Option<Lifetime>> {
     option::of(lifetime)
 }
 
-fn act() -> impl Strategy<Value = Operation> {
+fn operation() -> impl Strategy<Value = Operation> {
     let index = any::<Index>;
     let filters = vec![
         Filter::Everything,
         Filter::Role("deployer"),
-        Filter::Holding("service-tokens:admin"),
-        Filter::Holding("a:read"),
-        Filter::OfName("made"),
+        Filter::Scope("service-tokens:admin"),
+        Filter::Scope("a:read"),
+        Filter::Name("created"),
     ];
     prop_oneof![
-        3 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Operation::Create(a, b, c)),
-        1 => (roles(), wanted(), lifetime()).prop_map(|(a, b, c)| Operation::Import(a, b, c)),
-        4 => (index(), option::of(roles()), option::of(wanted()), lifetime())
+        3 => (roles(), requested_scopes(), lifetime()).prop_map(|(a, b, c)| Operation::Create(a, b, c)),
+        1 => (roles(), requested_scopes(), lifetime()).prop_map(|(a, b, c)| Operation::Import(a, b, c)),
+        4 => (index(), option::of(roles()), option::of(requested_scopes()), lifetime())
             .prop_map(|(target, a, b, c)| Operation::Update(target, a, b, c)),
-        2 => index().prop_map(Operation::Equal),
+        2 => index().prop_map(Operation::CopyOwnPermissions),
         1 => index().prop_map(Operation::Rename),
         2 => (index(), any::<bool>()).prop_map(|(target, grace)| Operation::Rotate(target, grace)),
         2 => any::<bool>().prop_map(Operation::RotateOwn),
@@ -132,7 +134,7 @@ fn act() -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn meanwhile() -> impl Strategy<Value = Option<(Moment, ConcurrentChange)>> {
+fn interference() -> impl Strategy<Value = Option<(Moment, ConcurrentChange)>> {
     let interferences = vec![
         ConcurrentChange::Revoke,
         ConcurrentChange::Disable,
@@ -155,40 +157,42 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = (
         any::<Index>(),
-        act(),
+        operation(),
         select(revisions),
         proptest::bool::weighted(0.1),
-        meanwhile(),
+        interference(),
         prop_oneof![4 => 0..5_u64, 1 => 60..600_u64],
     );
-    let step = step.prop_map(|(actor, act, revision, confirms, meanwhile, pause)| Step {
-        actor,
-        act,
-        revision,
-        confirms,
-        meanwhile,
-        pause,
-    });
+    let step = step.prop_map(
+        |(actor, operation, revision, confirms, interference, pause)| Step {
+            actor,
+            operation,
+            revision,
+            confirms,
+            interference,
+            pause,
+        },
+    );
     vec(step, 1..40)
 }
 
-/// The expiry to ask for, of a token that expires at `known` so far.
-pub(crate) fn expiry(lifetime: Lifetime, known: Option<SystemTime>) -> Expiry {
+/// Returns the expiry to request for a token whose current expiry is `current`.
+pub(crate) fn expiry(lifetime: Lifetime, current: Option<SystemTime>) -> Expiry {
     match lifetime {
         Lifetime::Never => Expiry::NEVER,
-        Lifetime::Unchanged => known.map_or(Expiry::NEVER, Expiry::at),
+        Lifetime::Unchanged => current.map_or(Expiry::NEVER, Expiry::at),
         Lifetime::Hours(hours) => Expiry::after(Duration::from_secs(3600 * hours)),
     }
 }
 
 pub(crate) fn new_token(
     roles: &[&'static str],
-    scopes: &Wanted,
+    scopes: &RequestedScopes,
     lifetime: Option<Lifetime>,
     held: &Scopes,
 ) -> NewToken {
-    let new = NewToken::new("made").with_roles(roles.to_vec());
-    let new = new.with_scopes(scopes.of_holder(held));
+    let new = NewToken::new("created").with_roles(roles.to_vec());
+    let new = new.with_scopes(scopes.resolve(held));
     match lifetime {
         Some(lifetime) => new.with_expiry(expiry(lifetime, None)),
         None => new,
@@ -197,7 +201,7 @@ pub(crate) fn new_token(
 
 pub(crate) fn update(
     roles: Option<&Vec<&'static str>>,
-    scopes: Option<&Wanted>,
+    scopes: Option<&RequestedScopes>,
     expiry: Option<Expiry>,
     held: &Scopes,
 ) -> TokenUpdate {
@@ -206,7 +210,7 @@ pub(crate) fn update(
         update = update.with_roles(roles.clone());
     }
     if let Some(scopes) = scopes {
-        update = update.with_scopes(scopes.of_holder(held));
+        update = update.with_scopes(scopes.resolve(held));
     }
     if let Some(expiry) = expiry {
         update = update.with_expiry(expiry);
@@ -218,7 +222,7 @@ pub(crate) fn filter_of(filter: Filter) -> TokenFilter {
     match filter {
         Filter::Everything => TokenFilter::new(),
         Filter::Role(role) => TokenFilter::new().with_role(role),
-        Filter::Holding(scope) => TokenFilter::new().with_scope(scope),
-        Filter::OfName(name) => TokenFilter::new().with_name(name),
+        Filter::Scope(scope) => TokenFilter::new().with_scope(scope),
+        Filter::Name(name) => TokenFilter::new().with_name(name),
     }
 }

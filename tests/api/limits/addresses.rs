@@ -31,7 +31,7 @@ impl AuditSink for Events {
 }
 
 impl Events {
-    /// What happened since the last call, and from where.
+    /// Returns the actions since the last call, with their client addresses.
     fn take(&self) -> Vec<(AuditAction, Option<IpAddr>)> {
         let events = std::mem::take(&mut *self.0.lock().unwrap());
         let events = events.iter();
@@ -148,8 +148,8 @@ async fn audits_and_logs_rejections_with_the_client_address() {
             let bearer = format!("Bearer {}", token.expose_secret());
             let request = Request::get(path).header("authorization", bearer);
             assert_eq!(app.send(request, "").await, 401, "{path}");
-            let refused = AuditAction::Rejected(DenialKind::Revoked);
-            assert_eq!(app.events.take(), [(refused, client)], "{path}");
+            let rejected = AuditAction::Rejected(DenialKind::Revoked);
+            assert_eq!(app.events.take(), [(rejected, client)], "{path}");
         }
         let other = app
             .tokens
@@ -160,13 +160,16 @@ async fn audits_and_logs_rejections_with_the_client_address() {
         assert_eq!(app.send(request, "").await, 403);
         drop(guard);
         let text = log.text();
-        let refused = text
+        let rejected = text
             .lines()
             .filter(|line| line.contains("request rejected"));
         let client = format!("client={}", client.unwrap());
-        assert!(refused.clone().all(|line| line.contains(&client)), "{text}");
+        assert!(
+            rejected.clone().all(|line| line.contains(&client)),
+            "{text}"
+        );
         assert_eq!(
-            refused.count(),
+            rejected.count(),
             if cfg!(feature = "tracing") { 5 } else { 0 }
         );
     }
@@ -188,12 +191,15 @@ async fn audit_log_stores_the_client_address() {
     drop(acting.create(NewToken::new("b")).await.unwrap());
     drop(guard);
     let text = log.text();
-    let of = |name: &str| {
+    let line_with = |name: &str| {
         text.lines()
             .find(|line| line.contains(name))
             .unwrap()
             .to_owned()
     };
-    assert!(of("operator:alice").contains("client=192.0.2.1"), "{text}");
-    assert!(!of("operator:bob").contains("client"), "{text}");
+    assert!(
+        line_with("operator:alice").contains("client=192.0.2.1"),
+        "{text}"
+    );
+    assert!(!line_with("operator:bob").contains("client"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Every endpoint has the limit.
+//! The failure limit applies to every endpoint.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -25,7 +25,7 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::limits::{DAMAGED, SECOND, limit, slow_limit, unknown};
 
-/// The endpoints, and the status of each for an unknown token.
+/// Endpoints with their status for an unknown token.
 const CALLS: [(&str, &str, u16); 9] = [
     ("GET", "/service-tokens", 401),
     ("GET", "/service-tokens/self", 401),
@@ -39,8 +39,12 @@ const CALLS: [(&str, &str, u16); 9] = [
 ];
 
 /// Returns the status for a damaged token. `/revoke` alone distinguishes it from an unknown one.
-fn of_damaged(path: &str, of_unknown: u16) -> u16 {
-    if path == "/revoke" { 400 } else { of_unknown }
+fn status_for_damaged(path: &str, status_for_unknown: u16) -> u16 {
+    if path == "/revoke" {
+        400
+    } else {
+        status_for_unknown
+    }
 }
 
 struct App {
@@ -70,7 +74,7 @@ impl App {
         }
     }
 
-    /// Makes a call with a token, which `/revoke` takes in its form.
+    /// Sends a token: in the form to `/revoke`, in the header to other endpoints.
     fn call(&self, method: &str, path: &str, token: &str) -> BoxFuture<'static, Response> {
         let revoked = if path == "/revoke" { token } else { "" };
         self.send(method, path, token, &format!("token={revoked}"))
@@ -109,7 +113,7 @@ fn assert_limited(response: &Response, call: &str) {
 #[tokio::test(start_paused = true)]
 async fn endpoints_share_the_budget_of_their_layer() {
     for (method, path, status) in CALLS {
-        let status = of_damaged(path, status);
+        let status = status_for_damaged(path, status);
         let burst = NonZeroU32::new(2).unwrap();
         let limit = limit().with_burst(burst).with_interval(SECOND);
         let app = App::new(|layer| layer.accept_bearer().with_failure_limit(limit));
@@ -130,7 +134,7 @@ async fn endpoints_share_the_budget_of_their_layer() {
 #[tokio::test]
 async fn endpoints_have_a_failure_budget_by_default() {
     for (method, path, status) in CALLS {
-        let status = of_damaged(path, status);
+        let status = status_for_damaged(path, status);
         let app = App::new(ServiceTokenLayer::accept_bearer);
         let mut first = None;
         for number in 0..2_000 {
@@ -141,12 +145,12 @@ async fn endpoints_have_a_failure_budget_by_default() {
             }
             assert_eq!(response.status(), status, "{path}");
         }
-        // More than a hundred if it takes longer than 100 ms.
+        // The budget refills over time, so more than 100 requests may fail in a slow loop.
         assert!(first.is_some_and(|first| first >= 100), "{path}: {first:?}");
         let none = App::new(|layer| layer.accept_bearer().with_failure_limit(None));
         for _ in 0..200 {
-            let answer = none.call(method, path, DAMAGED).await;
-            assert_eq!(answer.status(), status, "{path}");
+            let response = none.call(method, path, DAMAGED).await;
+            assert_eq!(response.status(), status, "{path}");
         }
     }
 }
@@ -161,13 +165,13 @@ async fn lookups_of_every_endpoint_are_queued() {
             calls.spawn(app.call(method, path, &unknown()));
         }
         let mut statuses = Vec::new();
-        while let Some(answer) = calls.join_next().await {
+        while let Some(response) = calls.join_next().await {
             statuses.push((
-                answer.unwrap().status().as_u16(),
+                response.unwrap().status().as_u16(),
                 started.elapsed().as_secs(),
             ));
         }
-        // The third times out after 2 s, or is admitted then.
+        // The third lookup times out after 2 s, or is admitted at that moment.
         assert_eq!(statuses[..2], [(status, 0), (status, 1)], "{path}");
         assert!([429, status].contains(&statuses[2].0), "{path}");
         assert!(app.store.calls() <= 3, "{path}");
@@ -196,9 +200,9 @@ async fn unknown_tokens_of_one_service_do_not_limit_others() {
         }
         let good = app.tokens.create(NewToken::new("user")).await.unwrap();
         let started = Instant::now();
-        let answer = introspect(&services[1], good.expose_secret()).await;
-        assert_eq!(answer.status(), 200);
-        let body = axum::body::to_bytes(answer.into_body(), 4096)
+        let response = introspect(&services[1], good.expose_secret()).await;
+        assert_eq!(response.status(), 200);
+        let body = axum::body::to_bytes(response.into_body(), 4096)
             .await
             .unwrap();
         assert!(body.starts_with(br#"{"active":true"#));
@@ -206,6 +210,6 @@ async fn unknown_tokens_of_one_service_do_not_limit_others() {
         assert!(waited <= Duration::from_millis(5), "{waited:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let answers = junk.join_all().await;
-    assert!(answers.iter().any(|answer| answer.status() == 429));
+    let responses = junk.join_all().await;
+    assert!(responses.iter().any(|response| response.status() == 429));
 }

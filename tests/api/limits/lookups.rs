@@ -1,4 +1,4 @@
-//! Lookups of a layer, in paused time.
+//! Rate limits and queueing of a layer's lookups, in paused time.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -18,10 +18,12 @@ const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Sends junk from [`ADDRESS`] for a second, and first uses of 50 valid tokens from `address`.
+/// Sends unknown tokens from [`ADDRESS`] for a second, and uses 50 valid tokens for the first time
+/// from `address`.
 ///
-/// Returns how many of them succeeded, and how many junk requests were refused without a lookup.
-async fn succeeded_under_junk(per_second: usize, address: IpAddr) -> (usize, usize) {
+/// Returns the number of accepted valid tokens, and the number of unknown tokens that were rejected
+/// without a lookup.
+async fn accepted_during_flood(per_second: usize, address: IpAddr) -> (usize, usize) {
     let guarded = Guarded::new(limit());
     let (mut junk, mut good) = (JoinSet::new(), JoinSet::new());
     let started = Instant::now();
@@ -42,12 +44,15 @@ async fn succeeded_under_junk(per_second: usize, address: IpAddr) -> (usize, usi
         f64::from(lookups) <= 4_000.0 * seconds + 400.0,
         "{lookups} in {seconds} s"
     );
-    let refused = junk.iter().filter(|response| response.status() == 429);
+    let rejected = junk.iter().filter(|response| response.status() == 429);
     for response in &junk {
         assert!(response.status() == 401 || retry_after(response) == "1");
     }
-    let refused = refused.count();
-    (good.iter().filter(|it| it.status() == 200).count(), refused)
+    let rejected = rejected.count();
+    (
+        good.iter().filter(|it| it.status() == 200).count(),
+        rejected,
+    )
 }
 
 fn retry_after(response: &Response<String>) -> &str {
@@ -57,19 +62,19 @@ fn retry_after(response: &Response<String>) -> &str {
 
 #[tokio::test(start_paused = true)]
 async fn flood_of_300_per_second_does_not_limit_its_address() {
-    assert_eq!(succeeded_under_junk(300, ADDRESS).await, (50, 0));
+    assert_eq!(accepted_during_flood(300, ADDRESS).await, (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn flood_of_3000_per_second_does_not_limit_its_address() {
-    assert_eq!(succeeded_under_junk(3_000, ADDRESS).await, (50, 0));
+    assert_eq!(accepted_during_flood(3_000, ADDRESS).await, (50, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn flood_of_20000_per_second_does_not_limit_other_addresses() {
-    let (succeeded, refused) = succeeded_under_junk(20_000, OTHER).await;
-    assert_eq!(succeeded, 50);
-    assert!(refused > 10_000, "{refused}");
+    let (accepted, rejected) = accepted_during_flood(20_000, OTHER).await;
+    assert_eq!(accepted, 50);
+    assert!(rejected > 10_000, "{rejected}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +95,7 @@ async fn accepted_tokens_skip_the_queue_for_24_hours() {
     advance(SECOND * (24 * 3600 - 1)).await;
     assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
     advance(24 * 3600 * SECOND).await;
-    // Evicted, it has to wait for its turn.
+    // An evicted token waits in the queue again.
     guarded.timed(ADDRESS, &unknown()).await;
     let (status, waited) = guarded.timed(ADDRESS, &good).await;
     assert!(
@@ -120,7 +125,7 @@ async fn rejected_tokens_are_no_longer_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn remembers_a_bounded_number_of_accepted_tokens_only() {
+async fn remembers_only_accepted_tokens_and_at_most_the_maximum() {
     let guarded = Guarded::new(slow_limit().with_max_remembered_tokens(100));
     let mut good = Vec::new();
     for _ in 0..50 {
@@ -153,9 +158,9 @@ async fn accepted_tokens_do_not_refill_the_budget() {
     assert_eq!(guarded.send(ADDRESS, DAMAGED).await.status(), 401);
     for _ in 0..10 {
         assert_eq!(guarded.send(ADDRESS, &good).await.status(), 200);
-        let refused = guarded.send(ADDRESS, DAMAGED).await;
+        let rejected = guarded.send(ADDRESS, DAMAGED).await;
         assert_eq!(
-            (refused.status().as_u16(), retry_after(&refused)),
+            (rejected.status().as_u16(), retry_after(&rejected)),
             (429, "1")
         );
     }
@@ -167,20 +172,20 @@ async fn accepted_tokens_do_not_refill_the_budget() {
 #[tokio::test(start_paused = true)]
 async fn client_with_a_full_queue_gets_429_and_others_wait() {
     let guarded = Guarded::new(slow_limit());
-    // The one lookup that may run at once.
+    // Uses up the only lookup that may start immediately.
     guarded.send(OTHER, &unknown()).await;
     let mut waiting = JoinSet::new();
     for _ in 0..2_000 {
         waiting.spawn(guarded.send(ADDRESS, &unknown()));
     }
     tokio::task::yield_now().await;
-    let refused = guarded.send(ADDRESS, &guarded.token()).await;
+    let rejected = guarded.send(ADDRESS, &guarded.token()).await;
     assert_eq!(
-        (refused.status().as_u16(), retry_after(&refused)),
+        (rejected.status().as_u16(), retry_after(&rejected)),
         (429, "1")
     );
-    assert!(refused.headers().get("www-authenticate").is_none());
-    // Two turns come before all of them time out.
+    assert!(rejected.headers().get("www-authenticate").is_none());
+    // Two lookups are admitted before the queued requests time out.
     let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
     assert_eq!(status, 200);
     assert!(waited <= 2 * SECOND, "{waited:?}");
@@ -293,7 +298,7 @@ fn counts_lookups_by_outcome() {
             _ => {}
         }
     }
-    // Of five that wait two or three have their turn within 2 s.
+    // Of five queued lookups, two or three are admitted within 2 s.
     let (queued, rejected) = (counts["queued"], counts["rejected"]);
     assert!(queued >= 1 && queued + rejected == 5, "{counts:?}");
     assert_eq!((counts["immediate"], counts["remembered"]), (1, 2));

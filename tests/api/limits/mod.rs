@@ -1,4 +1,4 @@
-//! Unknown tokens cost their sender, and the client's address is the right one everywhere.
+//! Failure and lookup limits per client, and the client's address in audit events and logs.
 
 mod addresses;
 mod endpoints;
@@ -25,10 +25,10 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A well-formed unknown token, with a wrong checksum.
+/// A token with a wrong checksum.
 const DAMAGED: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0m";
 
-/// The time of the test's runtime, which is paused.
+/// A clock that follows the paused time of the test's runtime.
 struct TokioClock(Instant);
 
 impl Clock for TokioClock {
@@ -45,7 +45,7 @@ fn limit() -> FailureLimit {
     FailureLimit::new().with_clock(TokioClock(Instant::now()))
 }
 
-/// One lookup per second, and one failure.
+/// Returns a limit of one lookup per second and one failure per hour.
 fn slow_limit() -> FailureLimit {
     let limit = limit().with_max_lookups_per_second(NonZeroU32::MIN);
     limit
@@ -61,7 +61,7 @@ fn unknown() -> String {
     mint().expose_secret().to_owned()
 }
 
-/// A store without a cache, behind a layer with a limit.
+/// A store without a cache behind a layer with a failure limit.
 #[derive(Clone)]
 struct Guarded {
     memory: MemoryStore,
@@ -81,19 +81,19 @@ impl Guarded {
         }
     }
 
-    /// A new valid token.
+    /// Inserts a new valid token and returns its secret.
     fn token(&self) -> String {
         let token = mint();
         self.memory.insert(TokenRecord::from(&token)).unwrap();
         token.expose_secret().to_owned()
     }
 
-    /// The response to a request of this address with this token.
+    /// Sends a request from this address with this token.
     fn send(&self, address: IpAddr, token: &str) -> BoxFuture<'static, Response<String>> {
         send(&self.layer, address, token)
     }
 
-    /// The status, and how long it took.
+    /// Sends a request and returns its status and its duration.
     async fn timed(&self, address: IpAddr, token: &str) -> (u16, Duration) {
         let started = Instant::now();
         let response = self.send(address, token).await;

@@ -1,4 +1,4 @@
-//! Unknown tokens before a store that is slower than they are, in paused time.
+//! Floods of unknown tokens that exceed the lookup rate of the store, in paused time.
 
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -52,7 +52,7 @@ impl Fixture {
             tokens: tokens.clone(),
             connections: Semaphore::new(10),
         };
-        // Tokens that were accepted before are looked up repeatedly.
+        // With this short TTL, accepted tokens are looked up repeatedly, too.
         let store = CachedStore::new(database)
             .with_clock(TokioClock(Instant::now()))
             .with_ttl(10 * MILLISECOND);
@@ -71,27 +71,28 @@ impl Fixture {
     }
 }
 
-/// What became of requests during three seconds of 3,000 unknown tokens per second from
-/// [`ADDRESS`].
+/// The statuses of requests during a flood of 3,000 unknown tokens per second from [`ADDRESS`] for
+/// three seconds.
 struct Outcome {
+    /// The statuses for the unknown tokens.
     junk: Vec<u16>,
-    /// Of uses of a token that was accepted before, from [`ADDRESS`].
+    /// The statuses for a token that was accepted before the flood, from [`ADDRESS`].
     remembered: Vec<u16>,
     slowest_remembered: Duration,
-    /// Of first uses from `first_uses_from`.
+    /// The statuses for first uses of valid tokens, from `first_uses_from`.
     first_uses: Vec<u16>,
 }
 
-/// Runs the flood. If `resets`, the flood drops each request after 1 ms.
+/// Runs the flood. If `resets` is true, each request of the flood is dropped after 1 ms.
 async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
-    let site = Arc::new(Fixture::new());
-    let known = site.token();
-    assert_eq!(site.send(ADDRESS, &known).await.status(), 200);
+    let fixture = Arc::new(Fixture::new());
+    let known = fixture.token();
+    assert_eq!(fixture.send(ADDRESS, &known).await.status(), 200);
     let (mut junk, mut remembered, mut first_uses) =
         (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for millisecond in 0..3_000 {
         for _ in 0..3 {
-            let request = crate::limits::send(&site.layer, ADDRESS, &unknown());
+            let request = crate::limits::send(&fixture.layer, ADDRESS, &unknown());
             junk.spawn(async move {
                 let request_timeout = if resets { MILLISECOND } else { 60 * SECOND };
                 let response = tokio::time::timeout(request_timeout, request).await;
@@ -99,12 +100,12 @@ async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
             });
         }
         if millisecond % 30 == 10 {
-            let (site, known, first) = (Arc::clone(&site), known.clone(), site.token());
-            let request = crate::limits::send(&site.layer, first_uses_from, &first);
+            let (fixture, known, first) = (Arc::clone(&fixture), known.clone(), fixture.token());
+            let request = crate::limits::send(&fixture.layer, first_uses_from, &first);
             first_uses.spawn(async move { request.await.status().as_u16() });
             remembered.spawn(async move {
                 let started = Instant::now();
-                let status = site.send(ADDRESS, &known).await.status().as_u16();
+                let status = fixture.send(ADDRESS, &known).await.status().as_u16();
                 (status, started.elapsed())
             });
         }
@@ -127,13 +128,17 @@ fn count(statuses: &[u16], status: u16) -> usize {
 async fn flood_beyond_the_store_rate_does_not_limit_remembered_tokens_or_other_addresses() {
     let outcome = flood(OTHER, false).await;
     assert_eq!(outcome.remembered, [200; 100]);
-    // At most the 32 lookups of unknown tokens are before it, ten at a time.
+    // At most 32 lookups of unknown tokens are ahead of it, and the database runs ten at a time.
     let slowest = outcome.slowest_remembered;
     assert!(slowest <= 48 * MILLISECOND, "{slowest:?}");
     assert_eq!(outcome.first_uses, [200; 100]);
-    let (looked_up, refused) = (count(&outcome.junk, 401), count(&outcome.junk, 429));
-    assert_eq!(looked_up + refused, outcome.junk.len(), "a 503");
-    // Until the end of the flood, and of the queue that it left.
+    let (looked_up, rejected) = (count(&outcome.junk, 401), count(&outcome.junk, 429));
+    assert_eq!(
+        looked_up + rejected,
+        outcome.junk.len(),
+        "every status is 401 or 429"
+    );
+    // The store stays busy until the flood and its queue have ended.
     assert!(
         looked_up >= 3 * DATABASE_LOOKUPS_PER_SECOND - 300,
         "{looked_up}"
@@ -148,12 +153,12 @@ async fn flood_beyond_the_store_rate_does_not_limit_remembered_tokens_or_other_a
 async fn first_uses_from_the_flooding_address_share_its_rate() {
     let outcome = flood(ADDRESS, false).await;
     assert_eq!(outcome.remembered, [200; 100]);
-    let (accepted, refused) = (
+    let (accepted, rejected) = (
         count(&outcome.first_uses, 200),
         count(&outcome.first_uses, 429),
     );
-    assert_eq!(accepted + refused, 100, "{:?}", outcome.first_uses);
-    // The store answers 1,250 of 3,000 per second.
+    assert_eq!(accepted + rejected, 100, "{:?}", outcome.first_uses);
+    // The store serves 1,250 of 3,000 lookups per second.
     assert!(accepted >= 40, "{accepted}");
 }
 
@@ -186,7 +191,7 @@ async fn lookup_waits_for_the_previous_one_to_end() {
         let status = response.unwrap().status().as_u16();
         ends.push((status, started.elapsed().as_millis() / 10));
     }
-    // The last one does not begin within 2 s.
+    // The last lookup does not start within 2 s.
     ends.sort_unstable();
     assert_eq!(ends, [(401, 70), (401, 140), (401, 210), (429, 200)]);
     assert_eq!(guarded.store.calls(), 3);

@@ -1,14 +1,14 @@
-//! The rights that each call needs, and those that a caller may grant.
+//! The scopes that each call requires, and the roles and scopes that a caller may grant.
 
 use serde_json::{Value, json};
 use tower_service_token::lifecycle::NewToken;
 
-use crate::management::{ApiResponse, ManagementAnswer, Server};
+use crate::management::{ApiResponse, ManagementResponse, Server};
 
-/// What a call needs its caller to hold.
+/// The scope that a call requires.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Need {
-    Nothing,
+pub(crate) enum RequiredScope {
+    None,
     Read,
     Write,
 }
@@ -16,14 +16,14 @@ pub(crate) enum Need {
 /// A call with valid and invalid bodies, for each caller.
 pub(crate) struct Row {
     pub(crate) call: &'static str,
-    need: Need,
-    /// A body, and the status of the answer.
+    required: RequiredScope,
+    /// A valid body, and the status of its response.
     good: (&'static str, u16),
     /// An invalid request, with its body and its error.
     bad: &'static [(&'static str, &'static str, u16, &'static str)],
-    /// A body that grants more than the caller holds. The token of the path holds it, too.
+    /// A body that grants more than the caller holds. The token in the path holds more, too.
     foreign: &'static str,
-    /// Whether only a caller that covers the token may make the call.
+    /// Whether the caller's roles and scopes must cover those of the token.
     grants: bool,
 }
 
@@ -32,7 +32,7 @@ const UNKNOWN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 pub(crate) const TABLE: [Row; 12] = [
     Row {
         call: "POST ",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: (r#"{"name":"x"}"#, 201),
         bad: &[
             ("POST ", "{", 400, "invalid_request"),
@@ -49,7 +49,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "GET ",
-        need: Need::Read,
+        required: RequiredScope::Read,
         good: ("", 200),
         bad: &[
             ("GET ?limit=0", "", 422, "invalid_fields"),
@@ -60,7 +60,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "GET /{id}",
-        need: Need::Read,
+        required: RequiredScope::Read,
         good: ("", 200),
         bad: &[
             ("GET /0000000000", "", 404, "not_found"),
@@ -71,7 +71,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "PATCH /{id}",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: (r#"{"description":"d"}"#, 200),
         bad: &[
             ("PATCH /{id}", "[]", 400, "invalid_request"),
@@ -84,7 +84,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "POST /{id}/rotate",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: (r#"{"grace":"1h"}"#, 200),
         bad: &[
             ("POST /{id}/rotate", "5", 400, "invalid_request"),
@@ -102,7 +102,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "POST /{id}/disable",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: ("", 200),
         bad: &[
             ("POST /0000000000/disable", "", 404, "not_found"),
@@ -113,7 +113,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "POST /{id}/enable",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: ("", 200),
         bad: &[
             ("POST /0000000000/enable", "", 404, "not_found"),
@@ -124,7 +124,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "DELETE /{id}",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: ("", 204),
         bad: &[
             ("DELETE /0000000000", "", 404, "not_found"),
@@ -135,14 +135,14 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "POST /revoke",
-        need: Need::Write,
+        required: RequiredScope::Write,
         good: (r#"{"filter":{"name":"target"}}"#, 200),
         bad: &[
             ("POST /revoke", "{", 400, "invalid_request"),
             ("POST /revoke", r#"{"filter":5}"#, 422, "invalid_fields"),
             (
                 "POST /revoke",
-                r#"{"filter":{"role":"nobody"},"expect":1}"#,
+                r#"{"filter":{"role":"unknown"},"expect":1}"#,
                 409,
                 "unexpected_count",
             ),
@@ -158,7 +158,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "GET /self",
-        need: Need::Nothing,
+        required: RequiredScope::None,
         good: ("", 200),
         bad: &[],
         foreign: "",
@@ -166,7 +166,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "POST /self/rotate",
-        need: Need::Nothing,
+        required: RequiredScope::None,
         good: ("", 200),
         bad: &[
             ("POST /self/rotate", "null", 400, "invalid_request"),
@@ -177,7 +177,7 @@ pub(crate) const TABLE: [Row; 12] = [
     },
     Row {
         call: "DELETE /self",
-        need: Need::Nothing,
+        required: RequiredScope::None,
         good: ("", 204),
         bad: &[],
         foreign: "",
@@ -185,27 +185,45 @@ pub(crate) const TABLE: [Row; 12] = [
     },
 ];
 
-/// The callers, with what each of them holds.
-const CALLERS: [(&[&str], &[Need]); 7] = [
-    (&[], &[Need::Nothing]),
-    (&["other:read", "service-tokens"], &[Need::Nothing]),
-    (&["service-tokens:read"], &[Need::Nothing, Need::Read]),
-    (&["service-tokens:write"], &[Need::Nothing, Need::Write]),
+/// The scopes of each caller, and the requirements that they meet.
+const CALLERS: [(&[&str], &[RequiredScope]); 7] = [
+    (&[], &[RequiredScope::None]),
+    (&["other:read", "service-tokens"], &[RequiredScope::None]),
+    (
+        &["service-tokens:read"],
+        &[RequiredScope::None, RequiredScope::Read],
+    ),
+    (
+        &["service-tokens:write"],
+        &[RequiredScope::None, RequiredScope::Write],
+    ),
     (
         &["service-tokens:read", "service-tokens:write"],
-        &[Need::Nothing, Need::Read, Need::Write],
+        &[
+            RequiredScope::None,
+            RequiredScope::Read,
+            RequiredScope::Write,
+        ],
     ),
     (
         &["service-tokens:admin"],
-        &[Need::Nothing, Need::Read, Need::Write],
+        &[
+            RequiredScope::None,
+            RequiredScope::Read,
+            RequiredScope::Write,
+        ],
     ),
     (
         &["service-tokens:*"],
-        &[Need::Nothing, Need::Read, Need::Write],
+        &[
+            RequiredScope::None,
+            RequiredScope::Read,
+            RequiredScope::Write,
+        ],
     ),
 ];
 
-/// A server with a token to work on, which holds these scopes, and its id.
+/// Creates a server with a target token that holds these scopes. Returns the token's ID, too.
 async fn with_target(scopes: &[&str]) -> (Server, String) {
     let server = Server::new().await;
     let target = NewToken::new("target").with_scopes(scopes.to_vec());
@@ -214,29 +232,29 @@ async fn with_target(scopes: &[&str]) -> (Server, String) {
     (server, id)
 }
 
-/// All tokens as they are listed.
-async fn listed(server: &Server) -> Value {
+/// Returns the list of all tokens.
+async fn list_all(server: &Server) -> Value {
     let mut list = server.call("GET ?limit=1000", None).await.json();
     list["service_tokens"].take()
 }
 
 #[tokio::test]
-async fn every_call_needs_a_valid_token() {
+async fn every_call_requires_a_valid_token() {
     for row in &TABLE {
         let (server, id) = with_target(&[]).await;
-        let before = listed(&server).await;
+        let before = list_all(&server).await;
         let good = (row.call, row.good.0);
         let bad = row.bad.iter().map(|(call, body, ..)| (*call, *body));
         for (call, body) in [good].into_iter().chain(bad) {
             let call = call.replace("{id}", &id);
             for token in [None, Some(UNKNOWN)] {
-                let answer = server.call_text(token, &call, body).await;
+                let response = server.call_text(token, &call, body).await;
                 let code = token.map_or("missing_token", |_| "invalid_token");
-                answer.assert_refused(401, code);
-                assert!(answer.header("www-authenticate").is_some());
+                response.assert_error(401, code);
+                assert!(response.header("www-authenticate").is_some());
             }
         }
-        assert_eq!(listed(&server).await, before, "{}", row.call);
+        assert_eq!(list_all(&server).await, before, "{}", row.call);
     }
 }
 
@@ -247,26 +265,29 @@ async fn every_call_checks_its_scope_before_its_input() {
             let (server, id) = with_target(&[]).await;
             let caller = server.holder(scopes).await;
             let caller = Some(caller.expose_secret());
-            let is_allowed = holds.contains(&row.need);
-            let before = listed(&server).await;
+            let is_allowed = holds.contains(&row.required);
+            let before = list_all(&server).await;
             for (call, body, status, code) in row.bad {
                 let call = call.replace("{id}", &id);
-                let answer = server.call_text(caller, &call, body).await;
+                let response = server.call_text(caller, &call, body).await;
                 let (status, code) = if is_allowed {
                     (*status, *code)
                 } else {
                     (403, "insufficient_scope")
                 };
-                answer.assert_refused(status, code);
+                response.assert_error(status, code);
             }
-            assert_eq!(listed(&server).await, before, "{} {scopes:?}", row.call);
+            assert_eq!(list_all(&server).await, before, "{} {scopes:?}", row.call);
             let call = row.call.replace("{id}", &id);
-            let answer = server.call_text(caller, &call, row.good.0).await;
+            let response = server.call_text(caller, &call, row.good.0).await;
             if is_allowed {
-                assert_eq!(answer.status, row.good.1, "{call} {scopes:?}: {answer:?}");
+                assert_eq!(
+                    response.status, row.good.1,
+                    "{call} {scopes:?}: {response:?}"
+                );
             } else {
-                answer.assert_refused(403, "insufficient_scope");
-                assert_eq!(listed(&server).await, before, "{call} {scopes:?}");
+                response.assert_error(403, "insufficient_scope");
+                assert_eq!(list_all(&server).await, before, "{call} {scopes:?}");
             }
         }
     }
@@ -278,22 +299,22 @@ async fn rejects_changes_beyond_the_callers_rights() {
         let (server, id) = with_target(&["db:drop"]).await;
         let scopes = ["service-tokens:read", "service-tokens:write", "db:read"];
         let caller = server.holder(&scopes).await;
-        let before = listed(&server).await;
+        let before = list_all(&server).await;
         let call = row.call.replace("{id}", &id);
-        let ask = async |token: &str| -> ApiResponse {
+        let send_as = async |token: &str| -> ApiResponse {
             server.call_text(Some(token), &call, row.foreign).await
         };
-        let answer = ask(caller.expose_secret()).await;
+        let response = send_as(caller.expose_secret()).await;
         if row.grants {
-            let problem = answer.assert_refused(403, "escalation_denied");
+            let problem = response.assert_error(403, "escalation_denied");
             assert_eq!(problem["missing"], json!(["db:drop"]), "{call}");
-            assert!(!answer.body.contains("svctok-"), "{answer:?}");
-            assert_eq!(listed(&server).await, before, "{call}");
-            // The administrator grants anything.
-            let answer = ask(server.admin.expose_secret()).await;
-            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
+            assert!(!response.body.contains("svctok-"), "{response:?}");
+            assert_eq!(list_all(&server).await, before, "{call}");
+            // An administrator may grant anything.
+            let response = send_as(server.admin.expose_secret()).await;
+            assert_eq!(response.status, row.good.1, "{call}: {response:?}");
         } else {
-            assert_eq!(answer.status, row.good.1, "{call}: {answer:?}");
+            assert_eq!(response.status, row.good.1, "{call}: {response:?}");
         }
     }
 }
@@ -355,12 +376,12 @@ async fn rejects_escalation_on_every_path() {
             &["admin", "db:drop"],
         ),
     ] {
-        let answer = server.call_as(token, &call, Some(&body)).await;
-        let problem = answer.assert_refused(403, "escalation_denied");
+        let response = server.call_as(token, &call, Some(&body)).await;
+        let problem = response.assert_error(403, "escalation_denied");
         assert_eq!(problem["missing"], json!(missing), "{call} {body}");
-        assert!(!answer.body.contains("svctok-"), "{answer:?}");
+        assert!(!response.body.contains("svctok-"), "{response:?}");
     }
-    // A caller grants what it holds, and the administrator grants anything.
+    // A caller may grant what it holds, and an administrator may grant anything.
     let body = json!({ "name": "new", "scopes": ["db:read", "service-tokens:write"] });
     assert_eq!(
         server.call_as(token, "POST ", Some(&body)).await.status,
@@ -381,7 +402,7 @@ async fn rejects_escalation_on_every_path() {
 }
 
 #[tokio::test]
-async fn self_service_needs_no_scope() {
+async fn calls_on_the_own_token_require_no_scope() {
     let server = Server::new().await;
     let (id, first) = server
         .create(json!({ "name": "ci", "roles": ["deployer"] }))

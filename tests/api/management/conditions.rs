@@ -4,9 +4,9 @@ use axum::body::Body;
 use http::Request;
 use serde_json::json;
 
-use crate::management::{ApiResponse, ManagementAnswer, Server};
+use crate::management::{ApiResponse, ManagementResponse, Server};
 
-/// A change, and its status where the condition holds.
+/// Changes, with their status if the condition holds.
 const CHANGES: [(&str, &str, u16); 5] = [
     ("PATCH", "", 200),
     ("POST", "/disable", 200),
@@ -58,23 +58,23 @@ async fn if_match_protects_every_change() {
             "\"\"",
             "W/\"1\"",
             "\"1,2\"",
-            // Not what an ETag looks like, though numbers that equal the revision.
+            // Numbers that equal the revision, but not the entity tag.
             "\"+1\"",
             "\"01\"",
             "\"1.0\"",
             "\"18446744073709551617\"",
             "\"2\", \"3\"",
         ] {
-            let answer = change(&server, admin, call, stale).await;
-            answer.assert_refused(412, "precondition_failed");
+            let response = change(&server, admin, call, stale).await;
+            response.assert_error(412, "precondition_failed");
         }
         for malformed in ["", "1", "\"1", "\"1\" \"2\""] {
-            let answer = change(&server, admin, call, malformed).await;
-            answer.assert_refused(400, "invalid_request");
+            let response = change(&server, admin, call, malformed).await;
+            response.assert_error(400, "invalid_request");
         }
         assert_eq!(shown().await.json(), before.json(), "{method} {path}");
-        let answer = change(&server, admin, call, "\"x\", \"1\"").await;
-        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        let response = change(&server, admin, call, "\"x\", \"1\"").await;
+        assert_eq!(response.status, status, "{method} {path}: {response:?}");
     }
 }
 
@@ -84,15 +84,15 @@ async fn if_match_protects_changes_of_the_own_token() {
         let server = Server::new().await;
         let (_, secret) = server.create(json!({ "name": "ci" })).await;
         for stale in ["\"2\"", "\"+1\"", "\"01\"", "W/\"1\""] {
-            let answer = change(&server, &secret, call, stale).await;
-            answer.assert_refused(412, "precondition_failed");
+            let response = change(&server, &secret, call, stale).await;
+            response.assert_error(412, "precondition_failed");
         }
-        let answer = change(&server, &secret, call, "\"1\"").await;
-        assert_eq!(answer.status, status, "{call:?}: {answer:?}");
+        let response = change(&server, &secret, call, "\"1\"").await;
+        assert_eq!(response.status, status, "{call:?}: {response:?}");
     }
 }
 
-/// A list of tokens has no entity tag that a change of it could match.
+/// The list of tokens has no entity tag, so no condition on it can hold.
 #[tokio::test]
 async fn if_match_never_matches_the_list() {
     let server = Server::new().await;
@@ -108,8 +108,8 @@ async fn if_match_never_matches_the_list() {
                 .header("if-match", if_match)
                 .body(Body::from(body.to_string()))
                 .unwrap();
-            let answer = server.send(request).await;
-            assert_eq!(answer.status, status, "{path}: {answer:?}");
+            let response = server.send(request).await;
+            assert_eq!(response.status, status, "{path}: {response:?}");
         }
     }
     let shown = server.call(&format!("GET /{id}"), None).await.json();

@@ -1,4 +1,5 @@
-//! What the largest requests cost: 16 times the bytes take about 16 times as long, and not 256 times.
+//! The time to process a request is linear in its size: 16 times the bytes take about 16 times as
+//! long, not 256 times.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -8,28 +9,29 @@ use http::Request;
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::management::{ManagementAnswer, Server};
+use crate::management::{ManagementResponse, Server};
 
-/// The bytes of a small request, and of one of almost the 64 KiB that are accepted.
+/// The size in bytes of a small request, and of one just below the limit of 64 KiB.
 const SMALL: usize = 4_000;
 const LARGE: usize = 64_000;
 
-/// How often each is measured; the fastest counts.
+/// Measurements per request. The fastest one counts.
 const RUNS: usize = 10;
 
-/// How often a ratio is measured again that other processes may have spoiled. No luck makes a
-/// quadratic one linear.
+/// Attempts to measure a linear ratio. Other processes may disturb a measurement, but repeating it
+/// cannot make a quadratic cost look linear.
 const ATTEMPTS: usize = 5;
 
-/// The most that a large request may take, as a multiple of a small one: 16 is linear, 256 quadratic.
+/// The longest time that a large request may take, as a multiple of a small one. A linear cost
+/// gives 16, a quadratic cost 256.
 const MAX_RATIO: u32 = 80;
 
-/// What is too short to be compared.
+/// Times below this are too short to compare and count as this.
 const SHORTEST: Duration = Duration::from_micros(500);
 
 type Text = fn(usize) -> String;
 
-/// Bodies with a list of `bytes` bytes.
+/// Requests whose body has a list of `bytes` bytes: name, call, body, status.
 const BODIES: [(&str, &str, Text, u16); 8] = [
     (
         "distinct roles",
@@ -95,21 +97,20 @@ fn unknown_members(bytes: usize) -> String {
 }
 
 impl Server {
-    /// The shortest time in which this request is answered with this status.
+    /// Measures the shortest time in which the request gets this status.
     async fn shortest(&self, build: impl Fn() -> Request<Body>, status: u16) -> Duration {
         let mut shortest = Duration::MAX;
         for _ in 0..RUNS {
             let request = build();
-            let begun = Instant::now();
+            let start = Instant::now();
             let response = self.app.clone().oneshot(request).await.unwrap();
-            shortest = shortest.min(begun.elapsed());
+            shortest = shortest.min(start.elapsed());
             assert_eq!(response.status(), status);
         }
         shortest
     }
 
-    /// Asserts that the request of the small size and that of the large one differ by a linear
-    /// factor.
+    /// Asserts that the times of a small and a large request differ by at most a linear factor.
     async fn assert_linear(&self, name: &str, build: impl Fn(usize) -> Request<Body>, status: u16) {
         let mut times = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -138,7 +139,7 @@ impl Server {
     }
 }
 
-/// One test, so that no part disturbs another.
+/// One test, because concurrent tests would disturb each other's measurements.
 #[tokio::test]
 async fn request_cost_is_linear_in_its_size() {
     let server = Server::new().await;
@@ -167,15 +168,15 @@ async fn large_bodies_cost_linear_time(server: &Server) {
 
 async fn long_queries_cost_linear_time(server: &Server) {
     let parameters = |bytes: usize, name: fn(usize) -> String| {
-        let (mut text, mut place) = (String::new(), 0);
+        let (mut text, mut index) = (String::new(), 0);
         while text.len() < bytes {
-            write!(text, "{}=&", name(place)).unwrap();
-            place += 1;
+            write!(text, "{}=&", name(index)).unwrap();
+            index += 1;
         }
         text
     };
     let names: [(&str, Text); 2] = [
-        ("distinct parameters", |place| format!("p{place}")),
+        ("distinct parameters", |index| format!("p{index}")),
         ("last_admin", |_| "last_admin".to_owned()),
     ];
     for (name, parameter) in names {
@@ -195,15 +196,16 @@ async fn long_queries_cost_linear_time(server: &Server) {
 async fn errors_name_at_most_100_problems() {
     let server = Server::new().await;
     for body in [unknown_members(LARGE), labels(LARGE)] {
-        let answer = server.send(server.request("POST ", None, body)).await;
-        let pointers = answer.pointers();
+        let response = server.send(server.request("POST ", None, body)).await;
+        let pointers = response.pointers();
         assert!((1..=100).contains(&pointers.len()), "{}", pointers.len());
-        assert!(answer.body.len() < 16_000, "{}", answer.body.len());
+        assert!(response.body.len() < 16_000, "{}", response.body.len());
     }
-    // What is too long is not compared with what was created, nor item by item.
+    // A list that is too long gets one error, not one per item, and is not compared with an earlier
+    // creation.
     for key in [None, Some("key")] {
         let body = json!({ "name": "x", "roles": vec![""; 101], "scopes": vec![""; 100] });
-        let answer = server.send(server.request("POST ", key, body.to_string()));
-        assert_eq!(answer.await.pointers(), ["/roles"]);
+        let response = server.send(server.request("POST ", key, body.to_string()));
+        assert_eq!(response.await.pointers(), ["/roles"]);
     }
 }

@@ -11,10 +11,11 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::header::{CredentialSources, TokenHeader};
+use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::management::access::TABLE;
-use crate::management::{ApiResponse, ManagementAnswer, Server};
+use crate::management::{ApiResponse, ManagementResponse, Server};
 
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(ManagementApi::openapi()).unwrap());
@@ -23,18 +24,18 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
 /// Asserts that the document describes this response.
 #[track_caller]
-pub(crate) fn assert_documented((method, path): &(Method, String), answer: &ApiResponse) {
+pub(crate) fn assert_documented((method, path): &(Method, String), response: &ApiResponse) {
     let path = path.strip_prefix("/api").expect("below the prefix");
-    let told = operation(&method.as_str().to_lowercase(), path);
-    let told = told.unwrap_or_else(|| panic!("{method} {path} is not in the document"));
-    let problems = problems(told, answer);
+    let operation = operation(&method.as_str().to_lowercase(), path);
+    let operation = operation.unwrap_or_else(|| panic!("{method} {path} is not in the document"));
+    let problems = problems(operation, response);
     assert!(
         problems.is_empty(),
-        "{method} {path}: {problems:#?}\n{answer:?}"
+        "{method} {path}: {problems:#?}\n{response:?}"
     );
 }
 
-/// The description of a call; a path without parameters comes first.
+/// Returns the operation that describes a call. A literal path takes precedence over a template.
 fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let is_template_of = |template: &str| {
@@ -53,26 +54,30 @@ fn operation(method: &str, path: &str) -> Option<&'static Value> {
     item?.get(method)
 }
 
-fn resolved(value: &'static Value) -> &'static Value {
+fn resolve(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
-        Some(place) => DOCUMENT.pointer(place.strip_prefix('#').unwrap()).unwrap(),
+        Some(pointer) => DOCUMENT
+            .pointer(pointer.strip_prefix('#').unwrap())
+            .unwrap(),
         None => value,
     }
 }
 
-/// The differences between a response and its description.
-fn problems(told: &'static Value, answer: &ApiResponse) -> Vec<String> {
-    let Some(told) = told["responses"].get(answer.status.to_string()) else {
-        return vec![format!("no status {}", answer.status)];
+/// Returns the differences between a response and its description.
+fn problems(operation: &'static Value, response: &ApiResponse) -> Vec<String> {
+    let Some(documented) = operation["responses"].get(response.status.to_string()) else {
+        return vec![format!("no status {}", response.status)];
     };
-    let told = resolved(told);
+    let documented = resolve(documented);
     let mut problems = Vec::new();
-    for (name, header) in told["headers"].as_object().unwrap_or(&Map::new()) {
-        // Those of refusals depend on what is at fault.
-        let Some(value) = answer.header(name) else {
-            // A trial changes nothing.
-            let is_trial = answer.body.contains(r#""dry_run":true"#);
-            if answer.status < 300 && !is_trial {
+    for (name, header) in documented["headers"].as_object().unwrap_or(&Map::new()) {
+        // Error responses need not have every documented header.
+        let Some(value) = response.header(name) else {
+            // A dry run changes nothing, so it has no header about a change.
+            let is_dry_run = response.body.contains(r#""dry_run":true"#);
+            // A rotation that repeats no earlier one returns a secret.
+            let is_first = name == "Idempotency-Replayed" && response.json()["token"].is_string();
+            if response.status < 300 && !is_dry_run && !is_first {
                 problems.push(format!("no header {name}"));
             }
             continue;
@@ -83,18 +88,24 @@ fn problems(told: &'static Value, answer: &ApiResponse) -> Vec<String> {
         };
         problems.extend(mismatches(&header["schema"], &value));
     }
-    let contents = told["content"].as_object();
-    match (answer.header("content-type"), contents) {
-        (None, None) if answer.body.is_empty() => {}
+    for name in ["ETag", "Idempotency-Replayed", "Location"] {
+        let is_sent = response.status < 300 && response.header(name).is_some();
+        if is_sent && documented["headers"].get(name).is_none() {
+            problems.push(format!("undocumented header {name}"));
+        }
+    }
+    let contents = documented["content"].as_object();
+    match (response.header("content-type"), contents) {
+        (None, None) if response.body.is_empty() => {}
         (Some(kind), Some(contents)) if contents.contains_key(kind) => {
-            problems.extend(mismatches(&contents[kind]["schema"], &answer.json()));
+            problems.extend(mismatches(&contents[kind]["schema"], &response.json()));
         }
         (kind, _) => problems.push(format!("content type {kind:?}")),
     }
     problems
 }
 
-/// In what a value differs from a schema of the document.
+/// Returns the differences between a value and a schema of the document.
 fn mismatches(schema: &Value, value: &Value) -> Vec<String> {
     let schema = json!({ "components": DOCUMENT["components"], "allOf": [schema] });
     let validator = jsonschema::draft202012::options()
@@ -105,7 +116,7 @@ fn mismatches(schema: &Value, value: &Value) -> Vec<String> {
     errors.map(|error| error.to_string()).collect()
 }
 
-/// Each method and path of the document.
+/// Returns each method and path of the document.
 fn documented() -> BTreeSet<String> {
     let paths = DOCUMENT["paths"].as_object().unwrap().iter();
     let calls = paths.flat_map(|(path, item)| {
@@ -116,9 +127,9 @@ fn documented() -> BTreeSet<String> {
 }
 
 #[test]
-fn detects_responses_that_the_document_lacks() {
-    let told = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
-    let answer = |status, kind: &str, body: &Value| {
+fn detects_undocumented_responses() {
+    let operation = operation("get", "/service-tokens/7Hq2mX9bTe").unwrap();
+    let response = |status, kind: &str, body: &Value| {
         let headers = [("content-type", kind), ("etag", "\"1\"")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let (headers, body) = (headers.into_iter().collect(), body.to_string());
@@ -132,29 +143,29 @@ fn detects_responses_that_the_document_lacks() {
         "type": "about:blank", "title": "Not Found", "status": 404, "detail": "", "code": "x",
     });
     let kind = "application/problem+json";
-    assert_eq!(problems(told, &answer(404, kind, &problem)), [""; 0]);
+    assert_eq!(problems(operation, &response(404, kind, &problem)), [""; 0]);
     let without_code = json!({ "type": "about:blank", "title": "", "status": 404, "detail": "" });
     for wrong in [
-        answer(418, kind, &problem),
-        answer(404, "application/json", &problem),
-        answer(404, kind, &without_code),
-        answer(200, "application/json", &json!({ "id": "x" })),
+        response(418, kind, &problem),
+        response(404, "application/json", &problem),
+        response(404, kind, &without_code),
+        response(200, "application/json", &json!({ "id": "x" })),
     ] {
-        assert_ne!(problems(told, &wrong), [""; 0], "{wrong:?}");
+        assert_ne!(problems(operation, &wrong), [""; 0], "{wrong:?}");
     }
-    let mut headless = answer(404, kind, &problem);
-    headless.headers.clear();
-    assert_ne!(problems(told, &headless), [""; 0]);
+    let mut without_headers = response(404, kind, &problem);
+    without_headers.headers.clear();
+    assert_ne!(problems(operation, &without_headers), [""; 0]);
 }
 
 #[test]
-fn is_a_valid_openapi_3_1_document() {
+fn document_is_valid_openapi_3_1() {
     assert_eq!(DOCUMENT["openapi"], "3.1.0");
     let text = DOCUMENT.to_string();
     let mut references = 0;
     for reference in text.split("\"$ref\":\"#").skip(1) {
-        let place = reference.split('"').next().unwrap();
-        assert!(DOCUMENT.pointer(place).is_some(), "{place}");
+        let pointer = reference.split('"').next().unwrap();
+        assert!(DOCUMENT.pointer(pointer).is_some(), "{pointer}");
         references += 1;
     }
     assert!(references > 100, "{references}");
@@ -171,12 +182,12 @@ fn is_a_valid_openapi_3_1_document() {
     let mut names = BTreeSet::new();
     for call in documented() {
         let (method, path) = call.split_once(' ').unwrap();
-        let told = operation(&method.to_lowercase(), path).unwrap();
+        let operation = operation(&method.to_lowercase(), path).unwrap();
         assert!(
-            names.insert(told["operationId"].as_str().unwrap()),
+            names.insert(operation["operationId"].as_str().unwrap()),
             "{call}"
         );
-        for requirement in told["security"].as_array().unwrap() {
+        for requirement in operation["security"].as_array().unwrap() {
             for scheme in requirement.as_object().unwrap().keys() {
                 let schemes = &DOCUMENT["components"]["securitySchemes"];
                 assert!(schemes.get(scheme).is_some(), "{scheme}");
@@ -203,16 +214,16 @@ async fn documents_every_operation_and_no_others() {
                 .uri(format!("/api{}", path.replace("{id}", "7Hq2mX9bTe")))
                 .header("x-api-key", server.admin.expose_secret());
             let request = request.body(Body::empty()).unwrap();
-            let answer = server.app.clone().oneshot(request).await.unwrap();
+            let response = server.app.clone().oneshot(request).await.unwrap();
             let call = format!("{method} {path}");
-            let status = answer.status();
+            let status = response.status();
             assert_eq!(status != 405, calls.contains(&call), "{call}: {status}");
-            let is_told = answer.headers().contains_key("content-type");
-            assert!(status != 404 || is_told, "{call} leads nowhere");
+            let has_content_type = response.headers().contains_key("content-type");
+            assert!(status != 404 || has_content_type, "{call} has no route");
             if status == 405 {
-                assert!(answer.headers().contains_key("allow"), "{call}");
-                let told = &answer.headers()["content-type"];
-                assert_eq!(told, "application/problem+json", "{call}");
+                assert!(response.headers().contains_key("allow"), "{call}");
+                let content_type = &response.headers()["content-type"];
+                assert_eq!(content_type, "application/problem+json", "{call}");
             }
         }
     }
@@ -223,15 +234,15 @@ async fn documents_the_scope_of_each_operation() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
         let path = format!("/service-tokens{path}");
-        let told = operation(&method.to_lowercase(), &path).unwrap();
+        let operation = operation(&method.to_lowercase(), &path).unwrap();
         let scopes = match (method, path.contains("/self")) {
             (_, true) => json!([]),
             ("GET", _) => json!(["service-tokens:read"]),
             _ => json!(["service-tokens:write"]),
         };
-        let ways = ["serviceToken", "serviceTokenHeader", "serviceTokenBearer"];
-        let expected = ways.map(|way| json!({ way: scopes }));
-        assert_eq!(told["security"], json!(expected), "{call}");
+        let schemes = ["serviceToken", "serviceTokenHeader", "serviceTokenBearer"];
+        let expected = schemes.map(|scheme| json!({ scheme: scopes }));
+        assert_eq!(operation["security"], json!(expected), "{call}");
     }
     let open = operation("get", "/openapi.json").unwrap();
     assert_eq!(open["security"], json!([{}]));
@@ -241,24 +252,33 @@ async fn documents_the_scope_of_each_operation() {
 fn documents_the_conditions_of_changes() {
     for call in TABLE.map(|row| row.call) {
         let (method, path) = call.split_once(' ').unwrap();
-        let told = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
-        let told = told.unwrap();
-        let has_parameter = |place: &str, name: &str| {
-            let parameters = told["parameters"].as_array().into_iter().flatten();
-            let mut parameters = parameters.filter(|it| it["in"] == place && it["name"] == name);
+        let operation = operation(&method.to_lowercase(), &format!("/service-tokens{path}"));
+        let operation = operation.unwrap();
+        let has_parameter = |location: &str, name: &str| {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let mut parameters = parameters.filter(|it| it["in"] == location && it["name"] == name);
             parameters.next().is_some()
         };
-        let has_status = |status: &str| told["responses"].get(status).is_some();
-        let changes_one = method != "GET" && !["", "/revoke"].contains(&path);
-        assert_eq!(has_parameter("header", "If-Match"), changes_one, "{call}");
-        // No tag matches a list, which has none.
+        let has_status = |status: &str| operation["responses"].get(status).is_some();
+        let changes_one_token = method != "GET" && !["", "/revoke"].contains(&path);
+        assert_eq!(
+            has_parameter("header", "If-Match"),
+            changes_one_token,
+            "{call}"
+        );
+        // The list has no entity tag, so a condition on it fails.
         assert_eq!(has_status("412"), method != "GET", "{call}");
-        let issues = call == "POST " || path.ends_with("/rotate");
-        assert_eq!(has_parameter("header", "Idempotency-Key"), issues, "{call}");
-        let may_end_admin = ["PATCH", "DELETE"].contains(&method) || path.ends_with("/disable");
+        let issues_secret = call == "POST " || path.ends_with("/rotate");
+        assert_eq!(
+            has_parameter("header", "Idempotency-Key"),
+            issues_secret,
+            "{call}"
+        );
+        let may_remove_last_admin =
+            ["PATCH", "DELETE"].contains(&method) || path.ends_with("/disable");
         assert_eq!(
             has_parameter("query", "last_admin"),
-            may_end_admin,
+            may_remove_last_admin,
             "{call}"
         );
         assert_eq!(has_status("428"), path.ends_with("/rotate"), "{call}");
@@ -268,8 +288,8 @@ fn documents_the_conditions_of_changes() {
 
 #[test]
 fn dry_run_distinguishes_bulk_responses() {
-    let told = operation("post", "/service-tokens/revoke").unwrap();
-    let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
+    let operation = operation("post", "/service-tokens/revoke").unwrap();
+    let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
     let ids = json!(["7Hq2mX9bTe"]);
     let revoked = json!({ "dry_run": false, "ids": ids, "revoked": 1, "remaining": 2 });
     let preview = json!({
@@ -316,8 +336,8 @@ async fn document_responses_share_memory() {
         }
         parts.push(frames);
     }
-    let own = |frames: &[Bytes]| frames.iter().map(Bytes::len).min().unwrap();
-    assert!(own(&parts[0]) < 10);
+    let shortest_frame = |frames: &[Bytes]| frames.iter().map(Bytes::len).min().unwrap();
+    assert!(shortest_frame(&parts[0]) < 10);
     for (one, other) in parts[0].iter().zip(&parts[1]) {
         assert!(one.as_ptr() == other.as_ptr() || one.len() < 10);
     }
@@ -328,7 +348,7 @@ async fn serves_the_document_with_its_prefix_and_security_schemes() {
     let layer = || ServiceTokenLayer::new(MemoryStore::new());
     let header = TokenHeader::new("x-token".parse().unwrap()).unwrap();
     let other = CredentialSources::none().with_header(header);
-    for (layer, ways) in [
+    for (layer, expected_schemes) in [
         (layer(), &["serviceToken", "serviceTokenHeader"][..]),
         (
             layer().accept_bearer(),
@@ -346,8 +366,8 @@ async fn serves_the_document_with_its_prefix_and_security_schemes() {
                 "/a/b",
             ),
         ] {
-            let place = format!("{}/openapi.json", prefix.trim_end_matches('/'));
-            let request = Request::get(place).body(Body::empty()).unwrap();
+            let uri = format!("{}/openapi.json", prefix.trim_end_matches('/'));
+            let request = Request::get(uri).body(Body::empty()).unwrap();
             let response = app.oneshot(request).await.unwrap();
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], "application/json");
@@ -355,16 +375,116 @@ async fn serves_the_document_with_its_prefix_and_security_schemes() {
             let mut served: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(served["servers"], json!([{ "url": prefix }]));
             let schemes = served["components"]["securitySchemes"].as_object().unwrap();
-            assert!(schemes.keys().eq(ways), "{schemes:?}");
-            let asked = &served["paths"]["/service-tokens"]["get"]["security"];
-            assert_eq!(asked.as_array().unwrap().len(), ways.len());
-            // The rest equals the document without a router.
+            assert!(schemes.keys().eq(expected_schemes), "{schemes:?}");
+            let security = &served["paths"]["/service-tokens"]["get"]["security"];
+            assert_eq!(security.as_array().unwrap().len(), expected_schemes.len());
+            // Everything else equals the document without a router.
             let served = served.as_object_mut().unwrap();
             assert_eq!(
                 served["components"]["schemas"],
                 DOCUMENT["components"]["schemas"]
             );
             assert_eq!(served["info"], DOCUMENT["info"]);
+        }
+    }
+}
+
+fn schema_of(name: &str, field: &str) -> Value {
+    let schema = &DOCUMENT["components"]["schemas"][name]["properties"][field];
+    assert!(schema.is_object(), "{name} {field}");
+    schema.clone()
+}
+
+#[test]
+fn starts_and_filters_are_times_or_dates() {
+    let parameters = &operation("get", "/service-tokens").unwrap()["parameters"];
+    let parameter = |name: &str| {
+        let mut parameters = parameters.as_array().unwrap().iter();
+        let found = parameters.find(|it| it["name"] == name);
+        found.unwrap()["schema"].clone()
+    };
+    let times = ["2027-01-31", "2027-01-31T12:00:00Z"];
+    for (schema, is_nullable) in [
+        (schema_of("ServiceTokenCreateRequest", "not_before"), true),
+        (schema_of("ServiceTokenUpdateRequest", "not_before"), true),
+        (schema_of("ServiceTokenFilter", "expires_before"), true),
+        (schema_of("ServiceTokenFilter", "last_used_before"), true),
+        (parameter("expires_before"), false),
+        (parameter("last_used_before"), false),
+    ] {
+        for time in times {
+            assert_eq!(mismatches(&schema, &json!(time)), [""; 0], "{schema}");
+        }
+        assert_eq!(mismatches(&schema, &json!(null)).is_empty(), is_nullable);
+        for other in [json!("30d"), json!("2027-01"), json!(1)] {
+            assert_ne!(mismatches(&schema, &other), [""; 0], "{schema} {other}");
+        }
+    }
+    let number = parameter("number");
+    assert_eq!(number["type"], "integer");
+}
+
+#[tokio::test]
+async fn filter_numbers_are_integers_or_texts() {
+    let server = Server::new().await;
+    let (id, _) = server.create(json!({ "name": "ci" })).await;
+    let number = id.parse::<TokenId>().unwrap().number();
+    let schema = schema_of("ServiceTokenFilter", "number");
+    for (number, count) in [
+        (json!(number), 1),
+        (json!(number.to_string()), 1),
+        (json!(9_999_999_999_999_u64), 0),
+    ] {
+        assert_eq!(mismatches(&schema, &number), [""; 0], "{number}");
+        let body = json!({ "dry_run": true, "filter": { "number": number } });
+        let preview = server.call("POST /revoke", body).await;
+        assert_eq!(
+            (preview.status, &preview.json()["count"]),
+            (200, &json!(count))
+        );
+    }
+    for number in [
+        json!(-1),
+        json!(10_000_000_000_000_u64),
+        json!("-1"),
+        json!("1x"),
+        json!(1.5),
+    ] {
+        assert_ne!(mismatches(&schema, &number), [""; 0], "{number}");
+        let body = json!({ "dry_run": true, "filter": { "number": number } });
+        let refused = server.call("POST /revoke", body).await;
+        assert_eq!(refused.pointers(), ["/filter/number"], "{number}");
+        let detail = refused.json()["errors"][0]["detail"].clone();
+        assert_eq!(detail, "not a number of at most 13 digits", "{number}");
+    }
+}
+
+#[test]
+fn documents_the_headers_of_replays() {
+    for (method, path, status, names) in [
+        (
+            "post",
+            "/service-tokens",
+            "200",
+            &["ETag", "Idempotency-Replayed", "Location"][..],
+        ),
+        ("post", "/service-tokens", "201", &["ETag", "Location"]),
+        (
+            "post",
+            "/service-tokens/{id}/rotate",
+            "200",
+            &["ETag", "Idempotency-Replayed"],
+        ),
+        (
+            "post",
+            "/service-tokens/self/rotate",
+            "200",
+            &["ETag", "Idempotency-Replayed"],
+        ),
+    ] {
+        let headers = &operation(method, path).unwrap()["responses"][status]["headers"];
+        for name in names {
+            assert_eq!(headers[*name]["schema"]["type"], "string", "{path} {name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log of failures: one event for each, with its cause and its request.
+//! Every failure is logged as one event with its cause and its request ID.
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -76,7 +76,7 @@ async fn assert_each_failure_is_logged(server: &Server, id: &str, error: &str, s
 #[tokio::test]
 async fn logs_each_failure_once() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     store.inject(Fault::Error);
     assert_each_failure_is_logged(&server, &id, "a fault was injected", 503).await;
@@ -92,7 +92,7 @@ async fn logs_each_sqlite_failure_once() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("tokens.db");
     let store = SqliteStore::open(&path).await.unwrap();
-    let server = Server::over(MemoryStore::new(), store).await;
+    let server = Server::with_stores(MemoryStore::new(), store).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let mut connection = sqlx::SqliteConnection::connect(path.to_str().unwrap())
         .await

@@ -1,10 +1,10 @@
-//! Bad input gets a clear error, and changes nothing.
+//! Invalid input gets an error that names the field, and changes nothing.
 
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::management::{ApiResponse, ManagementAnswer, Server};
+use crate::management::{ApiResponse, ManagementResponse, Server};
 
 async fn post(server: &Server, content_type: Option<&str>, body: impl Into<Body>) -> ApiResponse {
     let mut request = Request::post("/api/service-tokens");
@@ -31,8 +31,8 @@ async fn rejects_other_media_types_and_large_bodies() {
         Some("application/x-www-form-urlencoded"),
         Some(""),
     ] {
-        let answer = post(&server, bad, good).await;
-        answer.assert_refused(415, "unsupported_media_type");
+        let response = post(&server, bad, good).await;
+        response.assert_error(415, "unsupported_media_type");
     }
     for bad in [
         "",
@@ -42,16 +42,16 @@ async fn rejects_other_media_types_and_large_bodies() {
         r#"{"name":hush}"#,
         r#"{"name":"x"} {}"#,
     ] {
-        let answer = post(&server, Some("application/json"), bad).await;
-        answer.assert_refused(400, "invalid_request");
-        assert!(!answer.body.contains("hush"), "{answer:?}");
+        let response = post(&server, Some("application/json"), bad).await;
+        response.assert_error(400, "invalid_request");
+        assert!(!response.body.contains("hush"), "{response:?}");
     }
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(64 * 1024));
-    let answer = post(&server, Some("application/json"), large).await;
-    answer.assert_refused(413, "too_large");
+    let response = post(&server, Some("application/json"), large).await;
+    response.assert_error(413, "too_large");
     assert_eq!(count(&server).await, before);
-    let answer = post(&server, Some("Application/JSON; charset=utf-8"), good).await;
-    assert_eq!(answer.status, 201);
+    let response = post(&server, Some("Application/JSON; charset=utf-8"), good).await;
+    assert_eq!(response.status, 201);
 }
 
 #[tokio::test]
@@ -87,18 +87,20 @@ async fn names_each_field_that_breaks_a_rule() {
         body[field] = bad;
         cases.push((body, vec![]));
     }
-    for (body, pointers) in cases {
-        let answer = server.call("POST ", body.clone()).await;
-        let told = answer.pointers();
+    for (body, expected) in cases {
+        let response = server.call("POST ", body.clone()).await;
+        let reported = response.pointers();
         let field = body.as_object().unwrap().keys().find(|key| *key != "name");
         let field = field.map_or("/name".to_owned(), |field| format!("/{field}"));
-        let is_named = told.iter().any(|it| it.starts_with(&field));
-        assert!(is_named, "{body}: {told:?}");
+        let is_named = reported.iter().any(|it| it.starts_with(&field));
+        assert!(is_named, "{body}: {reported:?}");
         assert!(
-            pointers.iter().all(|it| told.contains(&(*it).to_owned())),
+            expected
+                .iter()
+                .all(|it| reported.contains(&(*it).to_owned())),
             "{body}"
         );
-        assert!(!answer.body.contains("svctok-mine"), "{answer:?}");
+        assert!(!response.body.contains("svctok-mine"), "{response:?}");
     }
     assert_eq!(count(&server).await, before);
 }
@@ -132,7 +134,7 @@ async fn points_to_every_broken_rule() {
     }
 }
 
-/// `"scopes"` given twice must not mint an administrator by its second value.
+/// A second member `"scopes"` must not create an administrator.
 #[tokio::test]
 async fn rejects_repeated_members() {
     let server = Server::new().await;
@@ -178,12 +180,12 @@ async fn rejects_repeated_members() {
         ),
     ] {
         let call = call.replace("{id}", &id);
-        let answer = server.call_text(Some(admin), &call, body).await;
-        let problem = answer.assert_refused(400, "invalid_request");
+        let response = server.call_text(Some(admin), &call, body).await;
+        let problem = response.assert_error(400, "invalid_request");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
     let listed = server.call("GET ?name=x&name=y", None).await;
-    listed.assert_refused(400, "invalid_request");
+    listed.assert_error(400, "invalid_request");
     assert_eq!(count(&server).await, before);
     let token = server.call(&format!("GET /{id}"), None).await.json();
     assert_eq!(
@@ -192,10 +194,10 @@ async fn rejects_repeated_members() {
     );
 }
 
-/// The response calls an expiry differently in some dialects. An ignored member would create a
-/// token that never expires.
+/// Other APIs use other names for an expiry. If the member were ignored, the token would never
+/// expire.
 #[tokio::test]
-async fn rejects_the_names_that_other_apis_give_an_expiry() {
+async fn rejects_expiry_names_of_other_apis() {
     let server = Server::new().await;
     for name in [
         "expiration",
@@ -211,7 +213,7 @@ async fn rejects_the_names_that_other_apis_give_an_expiry() {
 }
 
 #[tokio::test]
-async fn updates_and_rotations_are_as_strict() {
+async fn updates_and_rotations_reject_invalid_fields() {
     let server = Server::new().await;
     let (id, secret) = server.create(json!({ "name": "ci" })).await;
     for (call, bad, pointer) in [
@@ -260,8 +262,8 @@ async fn updates_and_rotations_are_as_strict() {
         ),
     ] {
         let before = server.call(&format!("GET /{id}"), None).await.json();
-        let answer = server.call(&call.replace("{id}", &id), bad.clone()).await;
-        assert_eq!(answer.pointers(), [pointer], "{call} {bad}");
+        let response = server.call(&call.replace("{id}", &id), bad.clone()).await;
+        assert_eq!(response.pointers(), [pointer], "{call} {bad}");
         let after: Value = server.call(&format!("GET /{id}"), None).await.json();
         assert_eq!(before, after);
     }

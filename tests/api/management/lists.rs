@@ -1,8 +1,8 @@
-//! Listing tokens, and revoking many.
+//! Listing and bulk revocation.
 
 use serde_json::{Value, json};
 
-use crate::management::{ManagementAnswer, Server};
+use crate::management::{ManagementResponse, Server};
 
 fn names(list: &Value) -> Vec<String> {
     let tokens = list["service_tokens"].as_array().unwrap().iter();
@@ -36,11 +36,11 @@ async fn filters_lists_by_query() {
         ("?state=active&role=r", &["a", "b"]),
         ("?state=revoked", &[]),
         ("?expires_before=2027-01-20T00:00:00Z", &["b"]),
-        ("?name=nobody", &[]),
+        ("?name=unknown", &[]),
     ] {
-        let answer = server.call(&format!("GET {query}"), None).await;
-        assert_eq!(answer.status, 200, "{query}: {answer:?}");
-        let mut found = names(&answer.json());
+        let response = server.call(&format!("GET {query}"), None).await;
+        assert_eq!(response.status, 200, "{query}: {response:?}");
+        let mut found = names(&response.json());
         found.sort();
         let mut expected = expected.to_vec();
         expected.sort_unstable();
@@ -82,11 +82,11 @@ async fn rejects_invalid_queries() {
         ("?expires_before=soon", "/expires_before"),
         ("?colour=red", "/colour"),
     ] {
-        let answer = server.call(&format!("GET {query}"), None).await;
-        assert_eq!(answer.pointers(), [pointer], "{query}");
+        let response = server.call(&format!("GET {query}"), None).await;
+        assert_eq!(response.pointers(), [pointer], "{query}");
     }
     let twice = server.call("GET ?name=a&name=b", None).await;
-    twice.assert_refused(400, "invalid_request");
+    twice.assert_error(400, "invalid_request");
 }
 
 #[tokio::test]
@@ -95,22 +95,22 @@ async fn bulk_revocation_checks_the_expected_number() {
     let states = async || {
         let list = server.call("GET ?state=revoked", None).await.json();
         let mut names = names(&list);
-        // Of one moment, they come in the order of their ids, which are random.
+        // Tokens that are created at the same time are ordered by their random IDs.
         names.sort();
         names
     };
     let by_role = json!({ "role": "r" });
-    let trial = json!({ "filter": by_role, "dry_run": true, "expect": 2.0 });
-    let answer = server.call("POST /revoke", trial).await.json();
-    assert_eq!(answer["dry_run"], true);
-    assert_eq!(answer["count"], 2);
-    assert_eq!(answer["sample"].as_array().unwrap().len(), 2);
-    assert_eq!(answer["ends_administration"], false);
+    let dry_run = json!({ "filter": by_role, "dry_run": true, "expect": 2.0 });
+    let response = server.call("POST /revoke", dry_run).await.json();
+    assert_eq!(response["dry_run"], true);
+    assert_eq!(response["count"], 2);
+    assert_eq!(response["sample"].as_array().unwrap().len(), 2);
+    assert_eq!(response["ends_administration"], false);
     let all = server
         .call("POST /revoke", json!({ "dry_run": true }))
         .await;
     assert_eq!(all.json()["ends_administration"], true);
-    for (refused, expected, found) in [
+    for (body, expected, found) in [
         (json!({ "filter": by_role, "expect": 3 }), json!(3), 2),
         (
             json!({ "filter": by_role, "expect": 3, "dry_run": true }),
@@ -120,17 +120,17 @@ async fn bulk_revocation_checks_the_expected_number() {
         (json!({ "filter": {} }), Value::Null, 4),
         (json!({}), Value::Null, 4),
     ] {
-        let answer = server.call("POST /revoke", refused).await;
-        let problem = answer.assert_refused(409, "unexpected_count");
+        let response = server.call("POST /revoke", body).await;
+        let problem = response.assert_error(409, "unexpected_count");
         let counts = (problem.get("expected"), &problem["found"]);
         assert_eq!(counts, (Some(&expected), &json!(found)));
     }
     assert!(states().await.is_empty());
-    let answer = server
+    let response = server
         .call("POST /revoke", json!({ "filter": by_role, "expect": 2 }))
         .await;
-    assert_eq!(answer.header("service-token-effective-within"), Some("0"));
-    let body = answer.json();
+    assert_eq!(response.header("service-token-effective-within"), Some("0"));
+    let body = response.json();
     assert_eq!(body["dry_run"], false);
     assert_eq!(
         (&body["revoked"], &body["remaining"]),

@@ -34,25 +34,25 @@ struct Server {
     app: Router,
 }
 
-trait ManagementAnswer {
+trait ManagementResponse {
     fn header(&self, name: &str) -> Option<&str>;
 
-    /// Asserts an error response with this status and code.
+    /// Asserts that the response is an error with this status and code.
     #[track_caller]
-    fn assert_refused(&self, status: u16, code: &str) -> Value;
+    fn assert_error(&self, status: u16, code: &str) -> Value;
 
-    /// The places of the fields that break rules.
+    /// Returns the JSON pointers to the invalid fields.
     #[track_caller]
     fn pointers(&self) -> Vec<String>;
 }
 
-impl ManagementAnswer for ApiResponse {
+impl ManagementResponse for ApiResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     #[track_caller]
-    fn assert_refused(&self, status: u16, code: &str) -> Value {
+    fn assert_error(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(
             self.header("content-type"),
@@ -69,7 +69,7 @@ impl ManagementAnswer for ApiResponse {
 
     #[track_caller]
     fn pointers(&self) -> Vec<String> {
-        let problem = self.assert_refused(422, "invalid_fields");
+        let problem = self.assert_error(422, "invalid_fields");
         let errors = problem["errors"].as_array().unwrap().iter();
         let pointer = |error: &Value| error["pointer"].as_str().unwrap().to_owned();
         errors.map(pointer).collect()
@@ -79,11 +79,11 @@ impl ManagementAnswer for ApiResponse {
 impl Server {
     async fn new() -> Self {
         let store = MemoryStore::new();
-        Self::over(store.clone(), store).await
+        Self::with_stores(store.clone(), store).await
     }
 
-    /// Callers are found in `callers`, tokens are managed in `store`.
-    async fn over(callers: MemoryStore, store: impl TokenRegistry) -> Self {
+    /// Looks callers up in `callers` and manages the tokens in `store`.
+    async fn with_stores(callers: MemoryStore, store: impl TokenRegistry) -> Self {
         let managed = ApiFixture::new(callers, store).await;
         let api = ManagementApi::new(managed.tokens.clone(), managed.layer.clone());
         Self {
@@ -94,12 +94,12 @@ impl Server {
 
     async fn send(&self, request: Request<Body>) -> ApiResponse {
         let call = (request.method().clone(), request.uri().path().to_owned());
-        let answer = ApiResponse::send_request(&self.app, request).await;
-        document::assert_documented(&call, &answer);
-        answer
+        let response = ApiResponse::send_request(&self.app, request).await;
+        document::assert_documented(&call, &response);
+        response
     }
 
-    /// A call with a body of JSON, if it is not empty.
+    /// Sends a call with a JSON body, if the body is not empty.
     async fn call_text(&self, token: Option<&str>, call: &str, body: &str) -> ApiResponse {
         let (method, path) = call.split_once(' ').unwrap();
         let mut request = Request::builder()
@@ -120,18 +120,18 @@ impl Server {
         self.call_text(token, call, &body).await
     }
 
-    /// A call by the administrator, such as `GET /self`.
+    /// Sends a call such as `GET /self` as the administrator.
     async fn call(&self, call: &str, body: impl Into<Option<Value>>) -> ApiResponse {
         let body = body.into();
         let token = self.admin.expose_secret();
         self.call_as(Some(token), call, body.as_ref()).await
     }
 
-    /// The id and the secret of a token created by the administrator.
+    /// Creates a token as the administrator. Returns its ID and its secret.
     async fn create(&self, body: Value) -> (String, String) {
-        let answer = self.call("POST ", body).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let body = answer.json();
+        let response = self.call("POST ", body).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        let body = response.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&body["service_token"]["id"]), text(&body["token"]))
     }

@@ -1,4 +1,4 @@
-//! What each call does.
+//! The effect and the response of each call.
 
 use axum::body::Body;
 use http::Request;
@@ -7,7 +7,7 @@ use tests::api_fixture::ApiResponse;
 use tower_service_token::MemoryStore;
 use tower_service_token::testing::{Fault, FaultyStore};
 
-use crate::management::{DAY, ManagementAnswer, SECOND, Server};
+use crate::management::{DAY, ManagementResponse, SECOND, Server};
 
 #[tokio::test]
 async fn creation_returns_a_working_secret_once() {
@@ -17,18 +17,18 @@ async fn creation_returns_a_working_secret_once() {
         "scopes": ["a:b"], "labels": { "team": "x" }, "expires_at": "2027-01-31",
         "not_before": "2027-01-15T00:00:00Z",
     });
-    let answer = server.call("POST ", body).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert_eq!(answer.header("service-token-effective-within"), Some("0"));
-    let created = answer.json();
+    let response = server.call("POST ", body).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(response.header("service-token-effective-within"), Some("0"));
+    let created = response.json();
     let (secret, shown) = (
         created["token"].as_str().unwrap(),
         &created["service_token"],
     );
     let id = shown["id"].as_str().unwrap();
     assert_eq!(
-        answer.header("location"),
+        response.header("location"),
         Some(&*format!("/api/service-tokens/{id}"))
     );
     let expected = json!({
@@ -46,10 +46,10 @@ async fn creation_returns_a_working_secret_once() {
         expected
     );
     for call in [format!("GET /{id}"), "GET ".to_owned()] {
-        let answer = server.call(&call, None).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        assert!(!answer.body.contains(secret) && !answer.body.contains("\"token\""));
+        let response = server.call(&call, None).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(!response.body.contains(secret) && !response.body.contains("\"token\""));
     }
 }
 
@@ -97,9 +97,9 @@ async fn merge_patches_change_only_named_members() {
         ),
         (json!({ "expires_at": null }), json!({ "expires_at": null })),
     ] {
-        let answer = server.call(&call, patch.clone()).await;
-        assert_eq!(answer.status, 200, "{patch}: {answer:?}");
-        let shown = answer.json();
+        let response = server.call(&call, patch.clone()).await;
+        assert_eq!(response.status, 200, "{patch}: {response:?}");
+        let shown = response.json();
         expected["updated_at"] = shown["updated_at"].clone();
         let changed = changed.as_object().unwrap().clone();
         expected.as_object_mut().unwrap().extend(changed);
@@ -112,8 +112,8 @@ async fn if_match_protects_changes() {
     let server = Server::new().await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let tag = async || {
-        let answer = server.call(&format!("GET /{id}"), None).await;
-        answer.header("etag").unwrap().to_owned()
+        let response = server.call(&format!("GET /{id}"), None).await;
+        response.header("etag").unwrap().to_owned()
     };
     let patch = async |if_match: &str| {
         let request = Request::patch(format!("/api/service-tokens/{id}"))
@@ -131,12 +131,10 @@ async fn if_match_protects_changes() {
     assert_ne!(first, second);
     assert_eq!(changed.header("etag"), Some(&*second));
     for stale in [&*first, "\"x\"", &*format!("W/{second}"), "\"\"", "\"1,2\""] {
-        patch(stale)
-            .await
-            .assert_refused(412, "precondition_failed");
+        patch(stale).await.assert_error(412, "precondition_failed");
     }
     for garbage in ["x", "", second.trim_matches('"')] {
-        patch(garbage).await.assert_refused(400, "invalid_request");
+        patch(garbage).await.assert_error(400, "invalid_request");
     }
     assert_eq!(patch(&format!("\"x\", {second}")).await.status, 200);
     assert_eq!(patch("*").await.status, 200);
@@ -148,11 +146,11 @@ async fn rotation_keeps_the_old_secret_for_the_grace_period() {
     let (id, first) = server.create(json!({ "name": "ci" })).await;
     let works =
         async |secret: &str| server.call_as(Some(secret), "GET /self", None).await.status == 200;
-    let answer = server
+    let response = server
         .call(&format!("POST /{id}/rotate"), json!({ "grace": "1d" }))
         .await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let rotated = answer.json();
+    assert_eq!(response.status, 200, "{response:?}");
+    let rotated = response.json();
     assert_eq!(rotated["grace_ends_at"], "2027-01-16T08:00:00Z");
     assert_eq!(
         rotated["service_token"]["grace_ends_at"],
@@ -184,25 +182,25 @@ async fn disables_enables_and_revokes_tokens() {
         ("disable", "disabled", 401),
         ("enable", "active", 200),
     ] {
-        let answer = server.call(&format!("POST /{id}/{call}"), None).await;
-        assert_eq!(answer.json()["state"], state);
-        assert_eq!(answer.header("service-token-effective-within"), Some("0"));
+        let response = server.call(&format!("POST /{id}/{call}"), None).await;
+        assert_eq!(response.json()["state"], state);
+        assert_eq!(response.header("service-token-effective-within"), Some("0"));
         assert_eq!(status().await, works);
     }
     for _ in 0..2 {
-        let answer = server.call(&format!("DELETE /{id}"), None).await;
-        assert_eq!((answer.status, &*answer.body), (204, ""));
-        assert_eq!(answer.header("service-token-effective-within"), Some("0"));
+        let response = server.call(&format!("DELETE /{id}"), None).await;
+        assert_eq!((response.status, &*response.body), (204, ""));
+        assert_eq!(response.header("service-token-effective-within"), Some("0"));
     }
     assert_eq!(status().await, 401);
     for call in ["enable", "disable", "rotate"] {
-        let answer = server.call(&format!("POST /{id}/{call}"), None).await;
-        answer.assert_refused(409, "token_revoked");
+        let response = server.call(&format!("POST /{id}/{call}"), None).await;
+        response.assert_error(409, "token_revoked");
     }
     let patched = server
         .call(&format!("PATCH /{id}"), json!({ "name": "x" }))
         .await;
-    patched.assert_refused(409, "token_revoked");
+    patched.assert_error(409, "token_revoked");
 }
 
 #[tokio::test]
@@ -212,8 +210,8 @@ async fn rejects_rotation_of_expired_tokens() {
         .create(json!({ "name": "ci", "expires_in": "1s" }))
         .await;
     server.clock.advance(SECOND);
-    let answer = server.call(&format!("POST /{id}/rotate"), None).await;
-    answer.assert_refused(409, "token_expired");
+    let response = server.call(&format!("POST /{id}/rotate"), None).await;
+    response.assert_error(409, "token_expired");
     assert_eq!(
         server.call(&format!("GET /{id}"), None).await.json()["state"],
         "expired"
@@ -234,13 +232,13 @@ async fn unknown_ids_are_not_found() {
             server
                 .call(&call, body)
                 .await
-                .assert_refused(404, "not_found");
+                .assert_error(404, "not_found");
         }
     }
 }
 
 #[tokio::test]
-async fn other_methods_are_problem_json() {
+async fn method_not_allowed_errors_are_problem_json() {
     let server = Server::new().await;
     for (method, path) in [
         ("PUT", "service-tokens"),
@@ -250,16 +248,16 @@ async fn other_methods_are_problem_json() {
     ] {
         let request = Request::builder().method(method);
         let request = request.uri(format!("/api/{path}")).body(Body::empty());
-        let answer = ApiResponse::send_request(&server.app, request.unwrap()).await;
-        answer.assert_refused(405, "method_not_allowed");
-        assert!(answer.header("allow").is_some(), "{method} {path}");
+        let response = ApiResponse::send_request(&server.app, request.unwrap()).await;
+        response.assert_error(405, "method_not_allowed");
+        assert!(response.header("allow").is_some(), "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn store_failures_are_outages() {
+async fn store_failures_are_503() {
     let store = FaultyStore::new(MemoryStore::new());
-    let server = Server::over(MemoryStore::new(), store.clone()).await;
+    let server = Server::with_stores(MemoryStore::new(), store.clone()).await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     store.inject(Fault::Error);
     for (call, body) in [
@@ -274,13 +272,13 @@ async fn store_failures_are_outages() {
             Some(json!({ "filter": { "name": "x" } })),
         ),
     ] {
-        let answer = server.call(&call, body).await;
+        let response = server.call(&call, body).await;
         let code = if call.starts_with("GET") {
             "auth_unavailable"
         } else {
             "change_failed"
         };
-        let problem: Value = answer.assert_refused(503, code);
-        assert!(answer.header("retry-after").is_some(), "{problem}");
+        let problem: Value = response.assert_error(503, code);
+        assert!(response.header("retry-after").is_some(), "{problem}");
     }
 }

@@ -1,15 +1,15 @@
-//! Rotations that are sent again with their `Idempotency-Key`.
+//! Repeated rotations with an `Idempotency-Key`.
 
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 use tower_service_token::MemoryStore;
 
-use crate::management::{ApiResponse, DAY, ManagementAnswer, Server};
+use crate::management::{ApiResponse, DAY, ManagementResponse, Server};
 
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
-/// Rotates by a call such as `/self`, with these headers.
+/// Rotates the token at a path such as `/self`, with these headers.
 async fn rotate(
     server: &Server,
     caller: &str,
@@ -37,21 +37,22 @@ async fn works(server: &Server, secret: &str) -> bool {
     server.call_as(Some(secret), "GET /self", None).await.status == 200
 }
 
-fn secret(answer: &ApiResponse) -> String {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("idempotency-replayed"), None);
-    answer.json()["token"].as_str().unwrap().to_owned()
+fn secret(response: &ApiResponse) -> String {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("idempotency-replayed"), None);
+    response.json()["token"].as_str().unwrap().to_owned()
 }
 
-/// The answer to a repeated rotation: the record as `GET` shows it, and no secret.
-async fn assert_replayed(server: &Server, id: &str, answer: &ApiResponse) {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("idempotency-replayed"), Some("true"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
+/// Asserts that the response repeats an earlier rotation: it has the record as `GET` shows it, and
+/// no secret.
+async fn assert_replayed(server: &Server, id: &str, response: &ApiResponse) {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("idempotency-replayed"), Some("true"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
     let shown = server.call(&format!("GET /{id}"), None).await;
-    assert_eq!(answer.header("etag"), shown.header("etag"));
+    assert_eq!(response.header("etag"), shown.header("etag"));
     let expected = json!({ "token": null, "service_token": shown.json() });
-    assert_eq!(answer.json(), expected);
+    assert_eq!(response.json(), expected);
 }
 
 #[tokio::test]
@@ -62,8 +63,8 @@ async fn repeated_rotations_keep_the_first_secret() {
         let new = secret(&rotate_by_admin(&server, &id, KEY, grace).await);
         for key in [KEY, &format!("\"{KEY}\"")] {
             server.clock.advance(crate::management::SECOND);
-            let again = rotate_by_admin(&server, &id, key, grace).await;
-            assert_replayed(&server, &id, &again).await;
+            let repeated = rotate_by_admin(&server, &id, key, grace).await;
+            assert_replayed(&server, &id, &repeated).await;
         }
         assert!(works(&server, &new).await);
         assert_eq!(works(&server, &old).await, grace == "1d");
@@ -76,7 +77,7 @@ async fn repeated_rotations_keep_the_first_secret() {
 }
 
 #[tokio::test]
-async fn rotations_without_a_key_are_not_compared() {
+async fn rotations_without_a_key_always_create_a_secret() {
     let server = Server::new().await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let first = secret(&rotate_by_admin(&server, &id, KEY, "PT0S").await);
@@ -96,8 +97,8 @@ async fn later_changes_keep_the_rotation_key() {
     let patch = json!({ "description": "changed", "roles": ["r"] });
     let changed = server.call(&format!("PATCH /{id}"), patch).await;
     assert_eq!(changed.status, 200, "{changed:?}");
-    let again = rotate_by_admin(&server, &id, KEY, "PT0S").await;
-    assert_replayed(&server, &id, &again).await;
+    let repeated = rotate_by_admin(&server, &id, KEY, "PT0S").await;
+    assert_replayed(&server, &id, &repeated).await;
     assert!(works(&server, &new).await);
 }
 
@@ -107,19 +108,19 @@ async fn reused_and_malformed_keys_rotate_nothing() {
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let new = secret(&rotate_by_admin(&server, &id, KEY, "1d").await);
     let other = rotate_by_admin(&server, &id, KEY, "PT0S").await;
-    other.assert_refused(422, "idempotency_key_reused");
-    // The same length in other words.
-    let again = rotate_by_admin(&server, &id, KEY, "24h").await;
-    assert_replayed(&server, &id, &again).await;
+    other.assert_error(422, "idempotency_key_reused");
+    // The same grace period in another notation.
+    let repeated = rotate_by_admin(&server, &id, KEY, "24h").await;
+    assert_replayed(&server, &id, &repeated).await;
     let long = "a".repeat(256);
     for bad in ["", "a b", "\"a", "\"\"", &*long] {
-        let refused = rotate_by_admin(&server, &id, bad, "1d").await;
-        refused.assert_refused(400, "invalid_request");
+        let rejected = rotate_by_admin(&server, &id, bad, "1d").await;
+        rejected.assert_error(400, "invalid_request");
     }
     let admin = server.admin.expose_secret();
     let twice = [("idempotency-key", KEY), ("idempotency-key", KEY)];
-    let refused = rotate(&server, admin, &format!("/{id}"), &twice, "1d").await;
-    refused.assert_refused(400, "invalid_request");
+    let rejected = rotate(&server, admin, &format!("/{id}"), &twice, "1d").await;
+    rejected.assert_error(400, "invalid_request");
     assert!(works(&server, &new).await);
 }
 
@@ -134,17 +135,17 @@ async fn keys_of_other_callers_and_tokens_are_independent() {
     let writer = server.holder(&["service-tokens:write"]).await;
     let headers = [("idempotency-key", KEY)];
     let path = format!("/{id}");
-    let theirs = rotate(&server, writer.expose_secret(), &path, &headers, "PT0S").await;
-    let theirs = secret(&theirs);
-    assert!(!works(&server, &first).await && works(&server, &theirs).await);
-    // Nothing is shown to a caller who may not rotate.
+    let of_writer = rotate(&server, writer.expose_secret(), &path, &headers, "PT0S").await;
+    let of_writer = secret(&of_writer);
+    assert!(!works(&server, &first).await && works(&server, &of_writer).await);
+    // A caller that may not rotate the token gets no information about it.
     let reader = server.holder(&["service-tokens:read"]).await;
-    let refused = rotate(&server, reader.expose_secret(), &path, &headers, "PT0S").await;
-    refused.assert_refused(403, "insufficient_scope");
+    let rejected = rotate(&server, reader.expose_secret(), &path, &headers, "PT0S").await;
+    rejected.assert_error(403, "insufficient_scope");
 }
 
 #[tokio::test]
-async fn replays_outrank_a_stale_revision() {
+async fn repeated_rotation_ignores_a_stale_revision() {
     let server = Server::new().await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     let admin = server.admin.expose_secret();
@@ -156,11 +157,11 @@ async fn replays_outrank_a_stale_revision() {
         let if_match = if_match.replace("\"1\"", &current);
         let headers = [("idempotency-key", &*key), ("if-match", &*if_match)];
         let new = secret(&rotate(&server, admin, &path, &headers, "1d").await);
-        let again = rotate(&server, admin, &path, &headers, "1d").await;
-        assert_replayed(&server, &id, &again).await;
+        let repeated = rotate(&server, admin, &path, &headers, "1d").await;
+        assert_replayed(&server, &id, &repeated).await;
         let stale = [("idempotency-key", "another"), ("if-match", &*if_match)];
-        let refused = rotate(&server, admin, &path, &stale, "1d").await;
-        refused.assert_refused(412, "precondition_failed");
+        let rejected = rotate(&server, admin, &path, &stale, "1d").await;
+        rejected.assert_error(412, "precondition_failed");
         assert!(works(&server, &new).await);
     }
 }
@@ -172,9 +173,9 @@ async fn holders_recover_from_a_lost_rotation_of_their_own() {
     let (id, old) = server.create(json!({ "name": "ci" })).await;
     let headers = [("idempotency-key", KEY)];
     let lost = secret(&rotate(&server, &old, "/self", &headers, "1d").await);
-    let again = rotate(&server, &old, "/self", &headers, "1d").await;
-    assert_replayed(&server, &id, &again).await;
-    let etag = again.header("etag").unwrap();
+    let repeated = rotate(&server, &old, "/self", &headers, "1d").await;
+    assert_replayed(&server, &id, &repeated).await;
+    let etag = repeated.header("etag").unwrap();
     let headers = [("idempotency-key", "another"), ("if-match", etag)];
     let new = secret(&rotate(&server, &old, "/self", &headers, "1d").await);
     assert!(works(&server, &old).await && works(&server, &new).await);
@@ -184,20 +185,20 @@ async fn holders_recover_from_a_lost_rotation_of_their_own() {
 }
 
 #[tokio::test]
-async fn concurrent_rotations_with_one_key_make_one_secret() {
+async fn concurrent_rotations_with_one_key_create_one_secret() {
     let store = MemoryStore::new();
-    let one = Server::over(store.clone(), store.clone()).await;
-    let other = Server::over(store.clone(), store).await;
+    let one = Server::with_stores(store.clone(), store.clone()).await;
+    let other = Server::with_stores(store.clone(), store).await;
     let (id, _) = one.create(json!({ "name": "ci" })).await;
-    let by = async |server: &Server| {
+    let rotate_on = async |server: &Server| {
         let headers = [("idempotency-key", KEY)];
         let admin = one.admin.expose_secret();
         rotate(server, admin, &format!("/{id}"), &headers, "PT0S").await
     };
-    let (first, second) = tokio::join!(by(&one), by(&other));
+    let (first, second) = tokio::join!(rotate_on(&one), rotate_on(&other));
     assert_eq!((first.status, second.status), (200, 200));
-    let tokens = [&first, &second].map(|answer| answer.json()["token"].clone());
+    let tokens = [&first, &second].map(|response| response.json()["token"].clone());
     assert_eq!(tokens.iter().filter(|token| token.is_null()).count(), 1);
-    let made = tokens.iter().find_map(Value::as_str).unwrap();
-    assert!(works(&one, made).await);
+    let created = tokens.iter().find_map(Value::as_str).unwrap();
+    assert!(works(&one, created).await);
 }

@@ -1,4 +1,4 @@
-//! Which characters the texts of a token may have.
+//! The characters that are allowed in names, roles, scopes, labels and descriptions.
 
 use serde_json::{Value, json};
 use tower_service_token::MemoryStore;
@@ -6,7 +6,7 @@ use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
 
-use crate::management::{ManagementAnswer, Server};
+use crate::management::{ManagementResponse, Server};
 
 /// Control characters, direction controls, and characters that are not visible.
 const INVISIBLE: [char; 35] = [
@@ -16,10 +16,10 @@ const INVISIBLE: [char; 35] = [
     '\u{fffb}', '\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}',
 ];
 
-/// Words of Persian and an emoji have joiners within.
+/// A Persian word and an emoji that contain joiners.
 const JOINED: [&str; 2] = ["می\u{200c}خواهم", "👩\u{200d}💻"];
 
-/// Bodies with this text in each place that takes a line, and the pointer to it.
+/// Returns bodies with this text in each single-line field, with the pointer to the field.
 fn with_line(text: &str) -> Vec<(Value, &'static str)> {
     vec![
         (json!({ "name": text }), "/name"),
@@ -30,30 +30,30 @@ fn with_line(text: &str) -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn lines_have_no_invisible_characters() {
+async fn single_line_fields_reject_invisible_characters() {
     let server = Server::new().await;
     for char in INVISIBLE {
         let text = format!("a{char}b");
         for (body, pointer) in with_line(&text) {
-            let answer = server.call("POST ", body.clone()).await;
-            assert_eq!(answer.pointers(), [pointer], "{body}");
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.pointers(), [pointer], "{body}");
         }
         let label = json!({ "name": "x", "labels": { &*text: "v" } });
-        let answer = server.call("POST ", label).await;
-        assert_eq!(answer.pointers(), [format!("/labels/{text}")]);
+        let response = server.call("POST ", label).await;
+        assert_eq!(response.pointers(), [format!("/labels/{text}")]);
         let scope = json!({ "name": "x", "scopes": [text] });
         assert_eq!(server.call("POST ", scope).await.pointers(), ["/scopes/0"]);
     }
     for text in JOINED {
         for (body, _) in with_line(text) {
-            let answer = server.call("POST ", body.clone()).await;
-            assert_eq!(answer.status, 201, "{body}: {answer:?}");
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.status, 201, "{body}: {response:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn updates_have_the_same_rules() {
+async fn updates_reject_invisible_characters() {
     let server = Server::new().await;
     let (id, _) = server.create(json!({ "name": "ci" })).await;
     for char in ['\0', '\u{202e}', '\u{200b}'] {
@@ -62,14 +62,14 @@ async fn updates_have_the_same_rules() {
                 "/name" => body["name"].take(),
                 _ => json!("x"),
             };
-            let answer = server.call(&format!("PATCH /{id}"), body).await;
-            assert_eq!(answer.pointers(), [pointer]);
+            let response = server.call(&format!("PATCH /{id}"), body).await;
+            assert_eq!(response.pointers(), [pointer]);
         }
         let body = json!({ "description": format!("a{char}b") });
-        let answer = server.call(&format!("PATCH /{id}"), body).await;
+        let response = server.call(&format!("PATCH /{id}"), body).await;
         let is_control = char == '\0';
         assert_eq!(
-            answer.status,
+            response.status,
             if is_control { 422 } else { 200 },
             "{char:?}"
         );
@@ -77,7 +77,7 @@ async fn updates_have_the_same_rules() {
 }
 
 #[tokio::test]
-async fn descriptions_have_lines_and_tabs_but_no_other_control_characters() {
+async fn descriptions_allow_line_breaks_and_tabs_but_no_other_control_characters() {
     let server = Server::new().await;
     for text in [
         "two\nlines",
@@ -87,9 +87,9 @@ async fn descriptions_have_lines_and_tabs_but_no_other_control_characters() {
         JOINED[0],
     ] {
         let body = json!({ "name": "x", "description": text });
-        let answer = server.call("POST ", body).await;
-        assert_eq!(answer.status, 201, "{text:?}: {answer:?}");
-        assert_eq!(answer.json()["service_token"]["description"], text);
+        let response = server.call("POST ", body).await;
+        assert_eq!(response.status, 201, "{text:?}: {response:?}");
+        assert_eq!(response.json()["service_token"]["description"], text);
     }
     for text in [
         "\0",
@@ -101,19 +101,19 @@ async fn descriptions_have_lines_and_tabs_but_no_other_control_characters() {
         "\u{9b}31m",
     ] {
         let body = json!({ "name": "x", "description": text });
-        let answer = server.call("POST ", body).await;
-        assert_eq!(answer.pointers(), ["/description"], "{text:?}");
+        let response = server.call("POST ", body).await;
+        assert_eq!(response.pointers(), ["/description"], "{text:?}");
     }
 }
 
 #[tokio::test]
-async fn names_of_spaces_alone_are_empty() {
+async fn names_of_only_white_space_are_rejected_as_empty() {
     let server = Server::new().await;
     let empty = server.call("POST ", json!({ "name": "" })).await.json();
     for blank in [" ", "   ", "\u{a0}", "\u{3000} "] {
-        let answer = server.call("POST ", json!({ "name": blank })).await;
-        assert_eq!(answer.pointers(), ["/name"], "{blank:?}");
-        assert_eq!(answer.json()["errors"], empty["errors"], "{blank:?}");
+        let response = server.call("POST ", json!({ "name": blank })).await;
+        assert_eq!(response.pointers(), ["/name"], "{blank:?}");
+        assert_eq!(response.json()["errors"], empty["errors"], "{blank:?}");
     }
     let body = json!({ "name": "x", "subject": "  " });
     assert_eq!(server.call("POST ", body).await.pointers(), ["/subject"]);
@@ -121,6 +121,86 @@ async fn names_of_spaces_alone_are_empty() {
     let mut pointers = server.call("POST ", body).await.pointers();
     pointers.sort();
     assert_eq!(pointers, ["/roles/0", "/scopes/0"]);
+}
+
+/// Characters above U+FFFF and others that are not shown: tags, musical controls, number signs.
+const MORE_INVISIBLE: [char; 14] = [
+    '\u{600}',
+    '\u{6dd}',
+    '\u{70f}',
+    '\u{890}',
+    '\u{8e2}',
+    '\u{fe00}',
+    '\u{110bd}',
+    '\u{13430}',
+    '\u{1bca0}',
+    '\u{1d173}',
+    '\u{1d17a}',
+    '\u{e0001}',
+    '\u{e0041}',
+    '\u{e0100}',
+];
+
+/// The flag of Scotland: a black flag, `gbsct` and an end in tag characters.
+const SCOTLAND: &str = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
+
+#[tokio::test]
+async fn lines_have_no_format_characters_of_any_plane() {
+    let server = Server::new().await;
+    let texts = MORE_INVISIBLE.map(|char| format!("a{char}b"));
+    for text in texts.iter().map(String::as_str).chain([SCOTLAND]) {
+        for (body, pointer) in with_line(text) {
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.pointers(), [pointer], "{body}");
+        }
+    }
+    for emoji in [
+        "\u{2764}\u{fe0f}",
+        "\u{1f3f4}",
+        "\u{1f1e9}\u{1f1ea}",
+        "\u{1f44d}\u{1f3fd}",
+    ] {
+        for (body, _) in with_line(emoji) {
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.status, 201, "{body}: {response:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_without_a_visible_character_are_empty() {
+    let server = Server::new().await;
+    let empty = server.call("POST ", json!({ "name": "" })).await.json();
+    for blank in [
+        "\u{200d}",
+        "\u{200c}\u{200d}",
+        " \u{200d} ",
+        "\u{fe0f}",
+        "\u{200b}",
+        "\u{3164}",
+        "\u{e0041}\u{e007f}",
+    ] {
+        let response = server.call("POST ", json!({ "name": blank })).await;
+        assert_eq!(response.pointers(), ["/name"], "{blank:?}");
+        assert_eq!(response.json()["errors"], empty["errors"], "{blank:?}");
+        for (body, pointer) in [
+            (
+                json!({ "name": "x", "subject": blank }),
+                "/subject".to_owned(),
+            ),
+            (
+                json!({ "name": "x", "roles": [blank] }),
+                "/roles/0".to_owned(),
+            ),
+            (
+                json!({ "name": "x", "labels": { blank: "v" } }),
+                format!("/labels/{blank}"),
+            ),
+        ] {
+            let response = server.call("POST ", body.clone()).await;
+            assert_eq!(response.pointers(), [pointer], "{body}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -141,7 +221,7 @@ async fn roles_and_scopes_are_trimmed() {
     assert_eq!(changed["scopes"], json!(["e:f"]));
 }
 
-/// A record from before the rules.
+/// Returns a record that an earlier release stored without these rules.
 fn old_record() -> TokenRecord {
     let token = TokenFormat::default().mint().unwrap();
     TokenRecord::new(token.id(), TokenDigest::of(token.expose_secret()))
@@ -158,7 +238,7 @@ async fn old_records_stay_editable() {
     let store = MemoryStore::new();
     let record = old_record();
     store.insert(record.clone()).unwrap();
-    let server = Server::over(store.clone(), store).await;
+    let server = Server::with_stores(store.clone(), store).await;
     let id = record.id();
     let shown = server.call(&format!("GET /{id}"), None).await.json();
     let patch = async |patch: Value| server.call(&format!("PATCH /{id}"), patch).await;
@@ -166,8 +246,8 @@ async fn old_records_stay_editable() {
     let changed = patch(json!({ "labels": { "team": "x" } })).await;
     assert_eq!(changed.status, 200, "{changed:?}");
     assert_eq!(changed.json()["name"], shown["name"]);
-    // What a client sends that read the token and changes one field.
-    let mut whole = json!({});
+    // A client may read a token, change one field and send all of them.
+    let mut full_patch = json!({});
     for field in [
         "name",
         "subject",
@@ -177,10 +257,13 @@ async fn old_records_stay_editable() {
         "labels",
         "expires_at",
     ] {
-        whole[field] = shown[field].clone();
+        full_patch[field] = shown[field].clone();
     }
-    whole["roles"].as_array_mut().unwrap().push(json!(" new "));
-    let changed = patch(whole.clone()).await;
+    full_patch["roles"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!(" new "));
+    let changed = patch(full_patch.clone()).await;
     assert_eq!(changed.status, 200, "{changed:?}");
     let changed = changed.json();
     let roles = json!([" admin", "admin", "r\u{200b}", "new"]);
@@ -194,14 +277,14 @@ async fn old_records_stay_editable() {
     for field in ["name", "subject", "description", "expires_at"] {
         assert_eq!(changed[field], shown[field]);
     }
-    whole["name"] = json!("of\u{202e}new");
-    assert_eq!(patch(whole).await.pointers(), ["/name"]);
-    let valued = json!({ "labels": { "k\u{202e}": "w" } });
-    assert_eq!(patch(valued).await.pointers(), ["/labels/k\u{202e}"]);
+    full_patch["name"] = json!("of\u{202e}new");
+    assert_eq!(patch(full_patch).await.pointers(), ["/name"]);
+    let invalid_label = json!({ "labels": { "k\u{202e}": "w" } });
+    assert_eq!(patch(invalid_label).await.pointers(), ["/labels/k\u{202e}"]);
     for call in ["POST /{id}/disable", "POST /{id}/enable", "DELETE /{id}"] {
-        let answer = server
+        let response = server
             .call(&call.replace("{id}", &id.to_string()), None)
             .await;
-        assert!(answer.status < 300, "{answer:?}");
+        assert!(response.status < 300, "{response:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A server with real sockets in front of the API, with scripted failures.
+//! A TCP server in front of the API that fails as scripted.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,23 +13,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-/// What the server does with a request.
+/// The server's reaction to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Processes it and responds.
+    /// Processes the request and responds.
     Pass,
-    /// Processes it and closes the connection before the response.
+    /// Processes the request and closes the connection before the response.
     DropResponse,
-    /// Processes it and closes the connection in the middle of the response.
+    /// Processes the request and closes the connection in the middle of the response.
     TruncateResponse,
-    /// Does not process it, and responds with these bytes.
+    /// Responds with these bytes without processing the request.
     Respond(Vec<u8>),
 }
 
-/// Runs until it is dropped. Each connection accepts one request.
+/// Serves until it is dropped. Each connection accepts one request.
 pub(crate) struct FaultyServer {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<RecordedRequest>>>,
+    received: Arc<Mutex<Vec<RecordedRequest>>>,
     task: JoinHandle<()>,
 }
 
@@ -45,8 +45,8 @@ impl FaultyServer {
     pub(crate) async fn start(app: Router, steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Vec<RecordedRequest>>>::default();
-        let log = Arc::clone(&seen);
+        let received = Arc::<Mutex<Vec<RecordedRequest>>>::default();
+        let log = Arc::clone(&received);
         let mut steps: VecDeque<_> = steps.into_iter().collect();
         let task = tokio::spawn(async move {
             loop {
@@ -59,7 +59,7 @@ impl FaultyServer {
                     headers: request.headers().clone(),
                 });
                 let step = steps.pop_front().unwrap_or(Step::Pass);
-                let bytes = play(&app, request, step).await;
+                let bytes = execute(&app, request, step).await;
                 // Fails if the client has closed the connection.
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
@@ -67,7 +67,7 @@ impl FaultyServer {
         });
         Self {
             address,
-            seen,
+            received,
             task,
         }
     }
@@ -78,12 +78,15 @@ impl FaultyServer {
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
-        self.seen.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     /// Returns the methods and paths of the received requests.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.requests().into_iter().map(|seen| seen.line).collect()
+        self.requests()
+            .into_iter()
+            .map(|received| received.line)
+            .collect()
     }
 }
 
@@ -94,9 +97,9 @@ impl Drop for FaultyServer {
 }
 
 /// Returns the bytes of a response.
-pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+pub(crate) fn response_bytes(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut head = format!(
-        "HTTP/1.1 {status} Told\r\ncontent-length: {}\r\n",
+        "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n",
         body.len()
     );
     for (name, value) in headers {
@@ -107,14 +110,14 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u
 
 /// Returns the bytes of a response with problem JSON.
 pub(crate) fn problem(status: u16, body: &str) -> Vec<u8> {
-    answer(
+    response_bytes(
         status,
         &[("content-type", "application/problem+json")],
         body,
     )
 }
 
-async fn play(app: &Router, request: Request<Body>, step: Step) -> Vec<u8> {
+async fn execute(app: &Router, request: Request<Body>, step: Step) -> Vec<u8> {
     if let Step::Respond(bytes) = step {
         return bytes;
     }
@@ -127,7 +130,7 @@ async fn play(app: &Router, request: Request<Body>, step: Step) -> Vec<u8> {
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
     let body = str::from_utf8(&body).unwrap();
-    let mut bytes = answer(parts.status.as_u16(), &headers, body);
+    let mut bytes = response_bytes(parts.status.as_u16(), &headers, body);
     match step {
         Step::DropResponse => bytes.clear(),
         Step::TruncateResponse => bytes.truncate(bytes.len() - body.len() / 2 - 1),

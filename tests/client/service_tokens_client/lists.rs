@@ -1,4 +1,4 @@
-//! Pages and bulk revocations match those of the store for the same filters.
+//! Pages and bulk revocations select the same tokens as the store does for the same filter.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use super::{HOUR, SECOND, TestServer, start};
 
 /// Starts a server with tokens of many kinds, created one second apart.
 async fn with_many_tokens() -> (TestServer, ServiceTokensClient) {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let named = |name: &str| NewToken::new(name);
     for new in [
         named("plain"),
@@ -28,23 +28,23 @@ async fn with_many_tokens() -> (TestServer, ServiceTokensClient) {
         named("labelled").with_label("env", "a=b&c"),
         named("short").with_expiry(Expiry::after(HOUR)),
         named("expired").with_expiry(Expiry::after(10 * SECOND)),
-        named("off"),
-        named("gone"),
+        named("disabled"),
+        named("revoked"),
     ] {
-        world.clock.advance(SECOND);
-        let _ = world.tokens.create(new).await.unwrap();
+        server.clock.advance(SECOND);
+        let _ = server.tokens.create(new).await.unwrap();
     }
-    for (name, is_revoked) in [("off", false), ("gone", true)] {
-        let id = world.named(name).await[0].id();
+    for (name, is_revoked) in [("disabled", false), ("revoked", true)] {
+        let id = server.find_by_name(name).await[0].id();
         if is_revoked {
-            world.tokens.revoke(id).await.unwrap();
+            server.tokens.revoke(id).await.unwrap();
         } else {
-            world.tokens.disable(id).await.unwrap();
+            server.tokens.disable(id).await.unwrap();
         }
     }
-    world.clock.advance(60 * SECOND);
-    let client = world.client().await;
-    (world, client)
+    server.clock.advance(60 * SECOND);
+    let client = server.client().await;
+    (server, client)
 }
 
 fn filters() -> Vec<TokenFilter> {
@@ -68,14 +68,14 @@ fn filters() -> Vec<TokenFilter> {
 
 #[tokio::test]
 async fn pages_match_those_of_the_store() {
-    let (world, client) = with_many_tokens().await;
+    let (server, client) = with_many_tokens().await;
     for filter in filters() {
-        let (mut page, mut seen) = (Page::with_limit(3), 0);
+        let (mut page, mut received) = (Page::with_limit(3), 0);
         loop {
-            let direct = world.tokens.list(filter.clone(), page).await.unwrap();
+            let direct = server.tokens.list(filter.clone(), page).await.unwrap();
             let remote = client.list(filter.clone(), page).await.unwrap();
             let direct_tokens = direct.records.iter().map(|record| {
-                let mut token = world.as_shown(record);
+                let mut token = server.info_of(record);
                 token.revision = None;
                 token
             });
@@ -85,14 +85,14 @@ async fn pages_match_those_of_the_store() {
                 "{filter:?}"
             );
             assert_eq!(remote.next, direct.next);
-            seen += remote.tokens.len();
+            received += remote.tokens.len();
             match remote.next {
                 Some(next) => page = page.after(next),
                 None => break,
             }
         }
         assert!(
-            seen > 0 || filter.name.as_deref() == Some("plain"),
+            received > 0 || filter.name.as_deref() == Some("plain"),
             "{filter:?}"
         );
     }
@@ -100,78 +100,81 @@ async fn pages_match_those_of_the_store() {
 
 #[tokio::test]
 async fn rejects_invalid_pages() {
-    let (_world, client) = with_many_tokens().await;
+    let (_server, client) = with_many_tokens().await;
     for limit in [0, 1_001, usize::MAX] {
-        let refused = client
+        let error = client
             .list(TokenFilter::new(), Page::with_limit(limit))
             .await;
-        let refused = refused.unwrap_err();
-        assert_eq!(refused.kind(), ClientErrorKind::Invalid, "{limit}");
-        assert_eq!(refused.problems()[0].pointer, "/limit");
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::Invalid, "{limit}");
+        assert_eq!(error.problems()[0].pointer, "/limit");
     }
     let first = client
         .list(TokenFilter::new(), Page::with_limit(1))
         .await
         .unwrap();
     let other = TokenFilter::new().with_expires_before(start());
-    let refused = client
+    let error = client
         .list(other, Page::with_limit(1).after(first.next))
         .await;
-    assert_eq!(refused.unwrap_err().problems()[0].pointer, "/cursor");
+    assert_eq!(error.unwrap_err().problems()[0].pointer, "/cursor");
 }
 
 #[tokio::test]
 async fn rejects_unsupported_filters() {
-    let (world, client) = with_many_tokens().await;
-    let trap = NewToken::new("trap").with_label("a", "b=c");
-    let _ = world.tokens.create(trap).await.unwrap();
+    let (server, client) = with_many_tokens().await;
+    let similar = NewToken::new("similar").with_label("a", "b=c");
+    let _ = server.tokens.create(similar).await.unwrap();
     let filter = TokenFilter::new().with_label("a=b", "c");
-    let refused = client.revoke_where(filter.clone(), None).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::Invalid);
-    assert_eq!(refused.problems()[0].pointer, "/filter/label");
+    let error = client.revoke_where(filter.clone(), None).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Invalid);
+    assert_eq!(error.problems()[0].pointer, "/filter/label");
     assert!(client.preview_revocation(filter.clone()).await.is_err());
     assert!(client.list(filter, Page::default()).await.is_err());
-    let status = world.named("trap").await[0].status(start());
+    let status = server.find_by_name("similar").await[0].status(start());
     assert_eq!(status, TokenStatus::Active);
     let long = TokenFilter::new().with_name("x".repeat(100_000));
-    let refused = client.list(long, Page::default()).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::Invalid);
+    let error = client.list(long, Page::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Invalid);
 }
 
 #[tokio::test]
 async fn bulk_revocation_returns_the_revoked_ids() {
-    let (world, client) = with_many_tokens().await;
+    let (server, client) = with_many_tokens().await;
     for filter in filters().into_iter().filter(|filter| !filter.is_empty()) {
-        let meant = world
+        let expected = server
             .tokens
             .preview_revocation(filter.clone())
             .await
             .unwrap();
-        let told = client.preview_revocation(filter.clone()).await.unwrap();
-        assert_eq!(told.count, meant.count, "{filter:?}");
-        assert_eq!(told.sample, meant.sample, "{filter:?}");
-        assert_eq!(told.forbidden, meant.forbidden, "{filter:?}");
-        assert_eq!(told.needs_expect, meant.needs_expect, "{filter:?}");
-        let ends = (told.ends_administration, meant.ends_administration);
-        assert_eq!(ends.0, ends.1, "{filter:?}");
+        let preview = client.preview_revocation(filter.clone()).await.unwrap();
+        assert_eq!(preview.count, expected.count, "{filter:?}");
+        assert_eq!(preview.sample, expected.sample, "{filter:?}");
+        assert_eq!(preview.forbidden, expected.forbidden, "{filter:?}");
+        assert_eq!(preview.needs_expect, expected.needs_expect, "{filter:?}");
+        let ends_administration = (preview.ends_administration, expected.ends_administration);
+        assert_eq!(ends_administration.0, ends_administration.1, "{filter:?}");
     }
     let filter = TokenFilter::new().with_role("deployer");
-    let meant = world
+    let expected = server
         .tokens
         .preview_revocation(filter.clone())
         .await
         .unwrap();
-    let meant = meant.sample;
-    let refused = client.revoke_where(filter.clone(), 2).await.unwrap_err();
-    assert_eq!(refused.code(), Some("unexpected_count"));
-    assert_eq!(refused.to_string(), "filter matches 1 token, expected 2");
+    let expected = expected.sample;
+    let error = client.revoke_where(filter.clone(), 2).await.unwrap_err();
+    assert_eq!(error.code(), Some("unexpected_count"));
+    assert_eq!(error.to_string(), "filter matches 1 token, expected 2");
     let revoked = client.revoke_where(filter.clone(), 1).await.unwrap();
-    assert_eq!(revoked.ids, meant);
-    assert_eq!(world.shown(meant[0]).await.state, TokenStatus::Revoked);
-    let again = client.revoke_where(filter, None).await.unwrap();
-    assert!(again.ids.is_empty());
-    let refused = client.revoke_where(TokenFilter::new(), None).await;
-    assert_eq!(refused.unwrap_err().code(), Some("unexpected_count"));
+    assert_eq!(revoked.ids, expected);
+    assert_eq!(
+        server.token_info(expected[0]).await.state,
+        TokenStatus::Revoked
+    );
+    let repeated = client.revoke_where(filter, None).await.unwrap();
+    assert!(repeated.ids.is_empty());
+    let error = client.revoke_where(TokenFilter::new(), None).await;
+    assert_eq!(error.unwrap_err().code(), Some("unexpected_count"));
 }
 
 /// A clock that advances by 16 s with each read.
@@ -189,14 +192,15 @@ impl Clock for RacingClock {
 
 #[tokio::test]
 async fn bulk_revocation_repeats_with_the_remaining_number() {
-    let world = TestServer::new().await;
-    let tokens = ServiceTokens::new(world.store.clone()).with_clock(RacingClock(AtomicU32::new(0)));
-    let layer = ServiceTokenLayer::new(world.store.clone()).with_clock(world.clock.clone());
+    let server = TestServer::new().await;
+    let tokens =
+        ServiceTokens::new(server.store.clone()).with_clock(RacingClock(AtomicU32::new(0)));
+    let layer = ServiceTokenLayer::new(server.store.clone()).with_clock(server.clock.clone());
     let api = ManagementApi::new(tokens, layer).into_router();
     let faulty_server = FaultyServer::start(Router::new().nest("/tokens", api), []).await;
-    let client = world.builder(faulty_server.address).build().unwrap();
+    let client = server.builder(faulty_server.address).build().unwrap();
     for _ in 0..1_100 {
-        let _ = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let _ = server.tokens.create(NewToken::new("ci")).await.unwrap();
     }
     let filter = TokenFilter::new().with_name("ci");
     let mut expect = 1_100;
@@ -211,7 +215,7 @@ async fn bulk_revocation_repeats_with_the_remaining_number() {
 
 #[tokio::test]
 async fn bulk_revocation_skips_revoked_tokens() {
-    let (_world, client) = with_many_tokens().await;
+    let (_server, client) = with_many_tokens().await;
     let filter = TokenFilter::new().with_name("plain").without_revoked();
     let count = async |filter: &TokenFilter| {
         let page = client.list(filter.clone(), Page::default()).await;
@@ -233,9 +237,9 @@ async fn bulk_revocation_skips_revoked_tokens() {
 }
 
 #[tokio::test]
-async fn previews_report_the_end_of_administration() {
-    let world = TestServer::new().await;
-    let client = world.client().await;
+async fn previews_report_whether_the_last_admin_is_removed() {
+    let server = TestServer::new().await;
+    let client = server.client().await;
     let filter = TokenFilter::new().with_name("admin");
     assert!(
         client
@@ -244,10 +248,10 @@ async fn previews_report_the_end_of_administration() {
             .unwrap()
             .ends_administration
     );
-    let refused = client.revoke_where(filter.clone(), 1).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
+    let error = client.revoke_where(filter.clone(), 1).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::LastAdmin);
     let spare = NewToken::new("spare").with_scopes(["service-tokens:admin"]);
-    let _ = world.tokens.create(spare).await.unwrap();
+    let _ = server.tokens.create(spare).await.unwrap();
     assert!(
         !client
             .preview_revocation(filter)
@@ -259,34 +263,34 @@ async fn previews_report_the_end_of_administration() {
 
 #[tokio::test]
 async fn previews_count_forbidden_tokens() {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
-    let writer = world.tokens.create(writer).await.unwrap();
+    let writer = server.tokens.create(writer).await.unwrap();
     for roles in [vec![], vec!["root"]] {
         let new = NewToken::new("ci").with_roles(roles);
-        let _ = world.tokens.create(new).await.unwrap();
+        let _ = server.tokens.create(new).await.unwrap();
     }
-    let client = world.client_as(writer.expose_secret()).await;
+    let client = server.client_as(writer.expose_secret()).await;
     let filter = TokenFilter::new().with_name("ci");
     let preview = client.preview_revocation(filter.clone()).await.unwrap();
     assert_eq!((preview.count, preview.forbidden), (2, 1));
-    let refused = client.revoke_where(filter, 2).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::EscalationDenied);
+    let error = client.revoke_where(filter, 2).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::EscalationDenied);
     let message = "the caller may not revoke 1 of 2 matching tokens";
-    assert_eq!(refused.to_string(), message);
-    assert_eq!(refused.forbidden(), Some(1));
-    assert!(refused.missing().is_empty());
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.forbidden(), Some(1));
+    assert!(error.missing().is_empty());
 }
 
 #[tokio::test]
 async fn reads_full_pages_of_the_largest_tokens() {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let wide = |text: &str| text.repeat(200);
     let names = |count: usize, text: &'static str| {
-        (0..count).map(move |place| format!("{place:03}{}", text.repeat(197)))
+        (0..count).map(move |index| format!("{index:03}{}", text.repeat(197)))
     };
-    let longest = (0..50).fold(NewToken::new(wide("\u{1F512}")), |new, place| {
-        let key = format!("{place:02}{}", "\u{1F512}".repeat(98));
+    let longest = (0..50).fold(NewToken::new(wide("\u{1F512}")), |new, index| {
+        let key = format!("{index:02}{}", "\u{1F512}".repeat(98));
         new.with_label(key, wide("\u{1F512}"))
     });
     let longest = longest
@@ -295,9 +299,9 @@ async fn reads_full_pages_of_the_largest_tokens() {
         .with_roles(names(100, "\u{1F512}"))
         .with_scopes(names(100, "s"));
     for _ in 0..8 {
-        let _ = world.tokens.create(longest.clone()).await.unwrap();
+        let _ = server.tokens.create(longest.clone()).await.unwrap();
     }
-    let client = world.client().await;
+    let client = server.client().await;
     let filter = TokenFilter::new().with_name(wide("\u{1F512}"));
     let page = client.list(filter, Page::with_limit(8)).await.unwrap();
     assert_eq!(page.tokens.len(), 8);

@@ -20,10 +20,10 @@ use Step::{DropResponse, Pass, TruncateResponse};
 async fn with_faults(
     steps: impl IntoIterator<Item = Step>,
 ) -> (TestServer, FaultyServer, ServiceTokensClient) {
-    let world = TestServer::new().await;
-    let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
-    let client = world.builder(faulty_server.address).build().unwrap();
-    (world, faulty_server, client)
+    let server = TestServer::new().await;
+    let faulty_server = FaultyServer::start(server.app.clone(), steps).await;
+    let client = server.builder(faulty_server.address).build().unwrap();
+    (server, faulty_server, client)
 }
 
 fn unavailable() -> Step {
@@ -31,7 +31,7 @@ fn unavailable() -> Step {
 }
 
 #[tokio::test]
-async fn lost_creations_make_one_working_token() {
+async fn lost_creations_create_one_valid_token() {
     for steps in [
         vec![DropResponse],
         vec![TruncateResponse],
@@ -42,17 +42,17 @@ async fn lost_creations_make_one_working_token() {
         vec![unavailable()],
     ] {
         let shown = format!("{steps:?}");
-        let (world, faulty_server, client) = with_faults(steps).await;
+        let (server, faulty_server, client) = with_faults(steps).await;
         let issued = client.create(NewToken::new("ci")).await.expect(&shown);
-        let found = world.named("ci").await;
+        let found = server.find_by_name("ci").await;
         assert_eq!(found.len(), 1, "{shown}");
         assert_eq!(issued.token().id, found[0].id());
-        assert!(world.accepts(issued.expose_secret()).await, "{shown}");
+        assert!(server.accepts(issued.expose_secret()).await, "{shown}");
         assert_eq!(issued.effective_within(), Duration::ZERO);
         let creations = faulty_server.requests().into_iter();
         let mut keys: Vec<_> = creations
-            .filter(|seen| seen.line == "POST /tokens/service-tokens")
-            .map(|seen| seen.headers["idempotency-key"].clone())
+            .filter(|received| received.line == "POST /tokens/service-tokens")
+            .map(|received| received.headers["idempotency-key"].clone())
             .collect();
         keys.dedup();
         assert_eq!(keys.len(), 1, "{shown}");
@@ -61,33 +61,38 @@ async fn lost_creations_make_one_working_token() {
 
 #[tokio::test]
 async fn each_creation_has_its_own_key() {
-    let (world, faulty_server, client) = with_faults([]).await;
+    let (server, faulty_server, client) = with_faults([]).await;
     for _ in 0..3 {
         let _ = client.create(NewToken::new("ci")).await.unwrap();
     }
-    assert_eq!(world.named("ci").await.len(), 3);
+    assert_eq!(server.find_by_name("ci").await.len(), 3);
     let keys: std::collections::HashSet<_> = faulty_server
         .requests()
         .iter()
-        .map(|seen| seen.headers["idempotency-key"].to_str().unwrap().to_owned())
+        .map(|received| {
+            received.headers["idempotency-key"]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     assert_eq!(keys.len(), 3);
 }
 
 #[tokio::test]
 async fn creations_with_the_callers_key_are_not_rotated() {
-    let (world, faulty_server, client) = with_faults([Pass, Pass, DropResponse]).await;
-    let wanted = |key: &str| NewToken::new("ci").with_idempotency_key(key);
-    let issued = client.create(wanted("one")).await.unwrap();
+    let (server, faulty_server, client) = with_faults([Pass, Pass, DropResponse]).await;
+    let new_token = |key: &str| NewToken::new("ci").with_idempotency_key(key);
+    let issued = client.create(new_token("one")).await.unwrap();
     for key in ["one", "two"] {
-        let error = client.create(wanted(key)).await.unwrap_err();
+        let error = client.create(new_token(key)).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::AlreadyCreated);
         let token = error.token().expect("the token");
         assert_eq!(token.name, "ci");
         assert_eq!(token.rotated_at, None);
     }
-    assert!(world.accepts(issued.expose_secret()).await);
-    assert_eq!(world.named("ci").await.len(), 2);
+    assert!(server.accepts(issued.expose_secret()).await);
+    assert_eq!(server.find_by_name("ci").await.len(), 2);
     let other = NewToken::new("cd").with_idempotency_key("one");
     let error = client.create(other).await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::Conflict);
@@ -99,7 +104,7 @@ async fn creations_with_the_callers_key_are_not_rotated() {
 }
 
 #[tokio::test]
-async fn lost_rotations_without_grace_make_one_working_secret() {
+async fn lost_rotations_without_grace_create_one_valid_secret() {
     for steps in [
         vec![DropResponse],
         vec![TruncateResponse],
@@ -107,48 +112,53 @@ async fn lost_rotations_without_grace_make_one_working_secret() {
         vec![DropResponse, Pass, DropResponse],
     ] {
         let shown = format!("{steps:?}");
-        let (world, faulty_server, client) = with_faults(steps).await;
-        let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let (server, faulty_server, client) = with_faults(steps).await;
+        let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
         let id = token.record().id();
         let rotated = client.rotate(id, Duration::ZERO).await.expect(&shown);
-        assert!(world.accepts(rotated.expose_secret()).await, "{shown}");
-        assert!(!world.accepts(token.expose_secret()).await, "{shown}");
+        assert!(server.accepts(rotated.expose_secret()).await, "{shown}");
+        assert!(!server.accepts(token.expose_secret()).await, "{shown}");
         assert!(faulty_server.lines().len() > 1, "{shown}");
     }
 }
 
-/// Another rotation would end the secret that is in use.
+/// A second rotation would invalidate the secret that is in use.
 #[tokio::test]
 async fn lost_rotations_with_grace_keep_the_secret_in_use() {
     for step in [DropResponse, TruncateResponse] {
-        let (world, faulty_server, client) = with_faults([step]).await;
-        let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+        let (server, faulty_server, client) = with_faults([step]).await;
+        let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
         let id = token.record().id();
         let error = client.rotate(id, HOUR).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::Unreachable);
-        assert!(world.shown(id).await.grace_ends_at.is_some());
-        assert!(world.accepts(token.expose_secret()).await);
+        assert!(server.token_info(id).await.grace_ends_at.is_some());
+        assert!(server.accepts(token.expose_secret()).await);
         assert_eq!(faulty_server.requests().len(), 1);
     }
-    // The caller's own key is a promise that the server knows it.
-    let (world, faulty_server, client) = with_faults([DropResponse]).await;
-    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    // The client retries with the caller's own key, because the caller asserts that the server
+    // supports it.
+    let (server, faulty_server, client) = with_faults([DropResponse]).await;
+    let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
     let error = client.rotate_once(id, HOUR, "one").await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::AlreadyRotated);
-    assert_eq!(error.token(), Some(&world.shown(id).await));
-    assert!(world.accepts(token.expose_secret()).await);
-    let seen = faulty_server.requests();
-    assert_eq!(seen.len(), 2);
-    assert!(seen.iter().all(|it| it.headers["idempotency-key"] == "one"));
-    let (world, _faulty_server, client) = with_faults([unavailable()]).await;
-    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    assert_eq!(error.token(), Some(&server.token_info(id).await));
+    assert!(server.accepts(token.expose_secret()).await);
+    let received = faulty_server.requests();
+    assert_eq!(received.len(), 2);
+    assert!(
+        received
+            .iter()
+            .all(|it| it.headers["idempotency-key"] == "one")
+    );
+    let (server, _faulty_server, client) = with_faults([unavailable()]).await;
+    let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let rotated = client
         .rotate_once(token.record().id(), HOUR, "one")
         .await
         .unwrap();
-    assert!(world.accepts(rotated.expose_secret()).await);
-    assert!(world.accepts(token.expose_secret()).await);
+    assert!(server.accepts(rotated.expose_secret()).await);
+    assert!(server.accepts(token.expose_secret()).await);
 }
 
 #[tokio::test]
@@ -157,21 +167,21 @@ async fn lost_rotations_of_the_own_token_are_recovered() {
         vec![DropResponse],
         vec![DropResponse, Pass, TruncateResponse],
     ] {
-        let world = TestServer::new().await;
-        let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
-        let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
-        let builder = world.builder(faulty_server.address);
+        let server = TestServer::new().await;
+        let holder = server.tokens.create(NewToken::new("ci")).await.unwrap();
+        let faulty_server = FaultyServer::start(server.app.clone(), steps).await;
+        let builder = server.builder(faulty_server.address);
         let client = builder.with_token(holder.expose_secret()).build().unwrap();
         let rotated = client.rotate_own(HOUR).await.unwrap();
-        assert!(world.accepts(rotated.expose_secret()).await);
-        assert!(world.accepts(holder.expose_secret()).await);
+        assert!(server.accepts(rotated.expose_secret()).await);
+        assert!(server.accepts(holder.expose_secret()).await);
     }
 }
 
 #[tokio::test]
-async fn rotations_with_the_callers_key_are_made_once() {
-    let (world, _faulty_server, client) = with_faults([DropResponse]).await;
-    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+async fn rotations_with_the_callers_key_happen_once() {
+    let (server, _faulty_server, client) = with_faults([DropResponse]).await;
+    let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
     for _ in 0..2 {
         let error = client.rotate_once(id, Duration::ZERO, "one").await;
@@ -184,20 +194,20 @@ async fn rotations_with_the_callers_key_are_made_once() {
     let error = client.rotate_once(id, HOUR, "a b").await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::Invalid);
     let rotated = client.rotate_once(id, HOUR, "two").await.unwrap();
-    assert!(world.accepts(rotated.expose_secret()).await);
+    assert!(server.accepts(rotated.expose_secret()).await);
 }
 
 #[tokio::test]
 async fn retries_idempotent_calls() {
-    let world = TestServer::new().await;
-    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let server = TestServer::new().await;
+    let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
     let filter = || TokenFilter::new().with_name("ci");
     for step in [DropResponse, TruncateResponse, unavailable()] {
         let each = || vec![step.clone(), Pass];
         let steps: Vec<_> = (0..6).flat_map(|_| each()).collect();
-        let faulty_server = FaultyServer::start(world.app.clone(), steps).await;
-        let client = world.builder(faulty_server.address).build().unwrap();
+        let faulty_server = FaultyServer::start(server.app.clone(), steps).await;
+        let client = server.builder(faulty_server.address).build().unwrap();
         assert_eq!(client.get(id).await.unwrap().id, id);
         assert_eq!(
             client.preview_revocation(filter()).await.unwrap().sample,
@@ -206,14 +216,14 @@ async fn retries_idempotent_calls() {
         let update = TokenUpdate::new().with_name("ci").with_description("why");
         let changed = client.update(id, update).await.unwrap();
         assert_eq!(changed.token.description.as_deref(), Some("why"));
-        let off = client.disable(id).await.unwrap();
-        assert_eq!(off.token.state, TokenStatus::Disabled);
-        let on = client.enable(id).await.unwrap();
-        assert_eq!(on.token.state, TokenStatus::Active);
-        let own = world.tokens.create(NewToken::new("own")).await.unwrap();
+        let disabled = client.disable(id).await.unwrap();
+        assert_eq!(disabled.token.state, TokenStatus::Disabled);
+        let enabled = client.enable(id).await.unwrap();
+        assert_eq!(enabled.token.state, TokenStatus::Active);
+        let own = server.tokens.create(NewToken::new("own")).await.unwrap();
         client.revoke(own.record().id()).await.unwrap();
         assert_eq!(
-            world.shown(own.record().id()).await.state,
+            server.token_info(own.record().id()).await.state,
             TokenStatus::Revoked
         );
         assert_eq!(faulty_server.lines().len(), 12, "{step:?}");
@@ -222,8 +232,8 @@ async fn retries_idempotent_calls() {
 
 #[tokio::test]
 async fn does_not_retry_other_calls() {
-    let world = TestServer::new().await;
-    let token = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let server = TestServer::new().await;
+    let token = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = token.record().id();
     let filter = || TokenFilter::new().with_name("none");
     let update = |revision| TokenUpdate::new().with_name("ci").if_revision(revision);
@@ -232,11 +242,11 @@ async fn does_not_retry_other_calls() {
         (TruncateResponse, ClientErrorKind::Unreachable),
         (unavailable(), ClientErrorKind::Server),
     ] {
-        let faulty_server = FaultyServer::start(world.app.clone(), vec![step; 10]).await;
-        let client = world.builder(faulty_server.address).build().unwrap();
-        let revision = world.tokens.get(id).await.unwrap().revision();
+        let faulty_server = FaultyServer::start(server.app.clone(), vec![step; 10]).await;
+        let client = server.builder(faulty_server.address).build().unwrap();
+        let revision = server.tokens.get(id).await.unwrap().revision();
         let conditional = |revision| client.clone().if_revision(revision);
-        let refused = [
+        let results = [
             client.rotate_own(Duration::ZERO).await.map(drop),
             client.revoke_where(filter(), 0).await.map(drop),
             client.revoke_where(filter(), None).await.map(drop),
@@ -246,8 +256,8 @@ async fn does_not_retry_other_calls() {
             conditional(revision + 1).revoke(id).await.map(drop),
             conditional(1).revoke_own().await.map(drop),
         ];
-        for refused in refused {
-            assert_eq!(refused.unwrap_err().kind(), kind);
+        for result in results {
+            assert_eq!(result.unwrap_err().kind(), kind);
         }
         assert_eq!(faulty_server.lines().len(), 8, "{kind:?}");
     }
@@ -255,8 +265,8 @@ async fn does_not_retry_other_calls() {
 
 #[tokio::test]
 async fn other_calls_use_new_connections() {
-    let world = TestServer::new().await;
-    let id = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let server = TestServer::new().await;
+    let id = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = id.record().id();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -265,12 +275,12 @@ async fn other_calls_use_new_connections() {
     let listener = listener.tap_io(move |_| {
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let app = world.app.clone();
+    let app = server.app.clone();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let client = world.builder(address).build().unwrap();
+    let client = server.builder(address).build().unwrap();
     for _ in 0..3 {
         client.get(id).await.unwrap();
-        // Time for the connection to return to the pool.
+        // Lets the connection return to the pool.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -283,32 +293,32 @@ async fn other_calls_use_new_connections() {
 
 #[tokio::test]
 async fn lost_self_revocations_succeed() {
-    let world = TestServer::new().await;
-    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
-    let faulty_server = FaultyServer::start(world.app.clone(), [DropResponse]).await;
-    let builder = world.builder(faulty_server.address);
+    let server = TestServer::new().await;
+    let holder = server.tokens.create(NewToken::new("ci")).await.unwrap();
+    let faulty_server = FaultyServer::start(server.app.clone(), [DropResponse]).await;
+    let builder = server.builder(faulty_server.address);
     let client = builder.with_token(holder.expose_secret()).build().unwrap();
     let revocation = client.revoke_own().await.unwrap();
     assert_eq!(revocation.effective_within, Duration::MAX);
     assert_eq!(faulty_server.lines().len(), 2);
-    let refused = client.revoke_own().await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
+    let error = client.revoke_own().await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Unauthenticated);
 }
 
 #[tokio::test]
 async fn replaces_labels_despite_concurrent_changes() {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let new = NewToken::new("ci").with_label("a", "1");
-    let token = world.tokens.create(new).await.unwrap();
+    let token = server.tokens.create(new).await.unwrap();
     let id = token.record().id();
     // The first read returns the token before the concurrent change.
-    let before = serde_json::to_string(&world.shown(id).await).unwrap();
+    let before = serde_json::to_string(&server.token_info(id).await).unwrap();
     let headers = [("content-type", "application/json"), ("etag", "\"1\"")];
-    let before = Step::Respond(super::faulty_server::answer(200, &headers, &before));
+    let before = Step::Respond(super::faulty_server::response_bytes(200, &headers, &before));
     let update = TokenUpdate::new().with_label("b", "2");
-    world.tokens.update(id, update).await.unwrap();
-    let faulty_server = FaultyServer::start(world.app.clone(), [before]).await;
-    let client = world.builder(faulty_server.address).build().unwrap();
+    server.tokens.update(id, update).await.unwrap();
+    let faulty_server = FaultyServer::start(server.app.clone(), [before]).await;
+    let client = server.builder(faulty_server.address).build().unwrap();
     let replaced = TokenUpdate::new().without_labels().with_label("c", "3");
     let changed = client.update(id, replaced).await.unwrap();
     let labels: Vec<_> = changed.token.labels.into_iter().collect();
@@ -324,9 +334,9 @@ async fn replaces_labels_despite_concurrent_changes() {
 #[tokio::test]
 async fn limits_retries() {
     for (retries, sent) in [(0, 1), (1, 2), (3, 4)] {
-        let world = TestServer::new().await;
-        let faulty_server = FaultyServer::start(world.app.clone(), vec![unavailable(); 10]).await;
-        let builder = world
+        let server = TestServer::new().await;
+        let faulty_server = FaultyServer::start(server.app.clone(), vec![unavailable(); 10]).await;
+        let builder = server
             .builder(faulty_server.address)
             .with_max_retries(retries);
         let error = builder.build().unwrap().create(NewToken::new("ci")).await;

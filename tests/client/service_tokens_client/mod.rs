@@ -2,10 +2,10 @@
 //!
 //! 1. [Operations](operations) have the results and errors of `ServiceTokens`.
 //! 2. [Lists](lists) and bulk revocations select the same tokens as the store.
-//! 3. [Lost responses](lost_responses): a creation makes one token, and its secret is valid.
-//! 4. [Untrusted responses](untrusted_responses) are rejected, and errors do not show them.
-//! 5. [Retries](retries): which calls are retried, when, and the timeout of a call.
-//! 6. [Settings](settings): which URLs and tokens are accepted.
+//! 3. [Lost responses](lost_responses): a creation creates one token, and its secret is valid.
+//! 4. [Untrusted responses](untrusted_responses) are rejected, and errors do not contain them.
+//! 5. [Retries](retries), delays and timeouts.
+//! 6. [Settings](settings): accepted and rejected URLs and tokens.
 //! 7. [TLS](tls): certificates.
 
 mod faulty_server;
@@ -43,7 +43,7 @@ const TOKEN: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 const TOKEN_JSON: &str =
     r#"{"id":"7Hq2mX9bTe","name":"ci","roles":[],"scopes":[],"state":"active"}"#;
 
-/// Returns the id in [`TOKEN_JSON`].
+/// Returns the ID in [`TOKEN_JSON`].
 fn id() -> TokenId {
     "7Hq2mX9bTe".parse().unwrap()
 }
@@ -57,7 +57,7 @@ fn start() -> SystemTime {
 struct TestServer {
     clock: ManualClock,
     store: MemoryStore,
-    /// The store, used as the administrator.
+    /// The lifecycle of the store, with the administrator as the actor.
     tokens: ServiceTokens,
     admin: IssuedToken,
     app: Router,
@@ -107,12 +107,12 @@ impl TestServer {
     }
 
     /// Returns the info of a token in the store.
-    async fn shown(&self, id: TokenId) -> TokenInfo {
-        self.as_shown(&self.tokens.get(id).await.unwrap())
+    async fn token_info(&self, id: TokenId) -> TokenInfo {
+        self.info_of(&self.tokens.get(id).await.unwrap())
     }
 
     /// Returns the info of a record.
-    fn as_shown(&self, record: &TokenRecord) -> TokenInfo {
+    fn info_of(&self, record: &TokenRecord) -> TokenInfo {
         TokenInfo::new(record, self.clock.now())
     }
 
@@ -124,7 +124,7 @@ impl TestServer {
     }
 
     /// Returns the tokens with this name.
-    async fn named(&self, name: &str) -> Vec<TokenRecord> {
+    async fn find_by_name(&self, name: &str) -> Vec<TokenRecord> {
         let filter = TokenFilter::new().with_name(name);
         let page = self.tokens.list(filter, Page::with_limit(1_000)).await;
         page.unwrap().records

@@ -12,7 +12,7 @@ use tower_service_token::wire::TokenInfo;
 
 use super::{HOUR, SECOND, TOKEN, TestServer, start};
 
-/// A call about a token.
+/// A call on a token.
 #[derive(Clone, Debug)]
 enum Call {
     Get,
@@ -63,7 +63,7 @@ impl Pair {
             }
             _ => None,
         };
-        let direct = direct.map(|issued| Some(self.direct.as_shown(issued.record())));
+        let direct = direct.map(|issued| Some(self.direct.info_of(issued.record())));
         let remote = remote.map(|issued| Some(issued.token().clone()));
         assert_same(
             direct_result(direct),
@@ -71,14 +71,14 @@ impl Pair {
             &format!("{new:?}"),
         );
         let Some((direct, remote)) = ids else {
-            assert!(calls.is_empty(), "{new:?} is no token");
+            assert!(calls.is_empty(), "{new:?} was not created");
             return;
         };
         for (step, call) in calls.iter().enumerate() {
             let expected = self.direct(direct, call).await;
             let found = self.remote(remote, call).await;
             assert_same(expected, &found, &format!("step {step} of {calls:?}"));
-            let stored = self.remote.shown(remote).await;
+            let stored = self.remote.token_info(remote).await;
             if let Ok(Some(mut found)) = found {
                 found.revision = found.revision.or(stored.revision);
                 assert_eq!(found, stored);
@@ -103,7 +103,7 @@ impl Pair {
                 return Ok(None);
             }
         };
-        direct_result(changed.map(|record| Some(self.direct.as_shown(&record))))
+        direct_result(changed.map(|record| Some(self.direct.info_of(&record))))
     }
 
     async fn remote(&self, id: TokenId, call: &Call) -> CallResult {
@@ -135,11 +135,11 @@ impl Pair {
     }
 }
 
-/// Ignores ids and what depends on them, and the revision of responses with a secret, which have
-/// none.
+/// Asserts that two results are equal. Ignores IDs, values that contain an ID, and revisions, which
+/// responses with a secret do not have.
 #[track_caller]
-fn assert_same(expected: CallResult, found: &CallResult, what: &str) {
-    let without_drawn = |result: CallResult| {
+fn assert_same(expected: CallResult, found: &CallResult, context: &str) {
+    let without_random_values = |result: CallResult| {
         result.map(|token| {
             token.map(|mut token| {
                 token.id = TokenId::from_i64(0).unwrap();
@@ -149,9 +149,9 @@ fn assert_same(expected: CallResult, found: &CallResult, what: &str) {
         })
     };
     assert_eq!(
-        without_drawn(found.clone()),
-        without_drawn(expected),
-        "{what}"
+        without_random_values(found.clone()),
+        without_random_values(expected),
+        "{context}"
     );
 }
 
@@ -184,7 +184,7 @@ fn remote_result(remote: Result<Option<TokenInfo>, ClientError>) -> CallResult {
         if problems.is_empty() {
             return (error.kind(), error.to_string(), problems);
         }
-        // The client sends a relative expiry as `expires_in`, and the server names what was sent.
+        // The client sends a relative expiry as `expires_in`, and the server names that member.
         for problem in &mut problems {
             if problem.pointer == "/expires_in" {
                 problem.pointer = "/expires_at".into();
@@ -195,7 +195,7 @@ fn remote_result(remote: Result<Option<TokenInfo>, ClientError>) -> CallResult {
     })
 }
 
-fn full(name: &str) -> NewToken {
+fn full_token(name: &str) -> NewToken {
     NewToken::new(name)
         .with_description("line\nand \"quotes\" \u{e9}\u{1F512}")
         .with_subject("team-a")
@@ -212,7 +212,7 @@ fn update() -> TokenUpdate {
 }
 
 /// Returns the call for this update.
-fn to(update: TokenUpdate) -> Call {
+fn change(update: TokenUpdate) -> Call {
     Call::Update(Box::new(update))
 }
 
@@ -222,7 +222,7 @@ async fn sends_every_field_of_a_new_token() {
     let bare = || NewToken::new("bare");
     for new in [
         bare(),
-        full("full"),
+        full_token("full"),
         bare().with_expiry(Expiry::NEVER),
         bare().with_expiry(Expiry::after(Duration::from_millis(1_500))),
         bare().with_expiry(Expiry::after(90 * SECOND)),
@@ -270,14 +270,14 @@ async fn returns_the_problems_of_the_store() {
 }
 
 #[tokio::test]
-async fn rejects_times_without_a_format_before_sending() {
-    let world = TestServer::new().await;
-    let client = world.client().await;
-    // Before the year 0.
+async fn rejects_unrepresentable_times_before_sending() {
+    let server = TestServer::new().await;
+    let client = server.client().await;
+    // The time is before the year 0, so RFC 3339 cannot represent it.
     let early = SystemTime::UNIX_EPOCH - Duration::from_secs(62_200_000_000);
-    let id = world.admin.record().id();
+    let id = server.admin.record().id();
     let filter = || TokenFilter::new().with_expires_before(early);
-    let refused = [
+    let results = [
         (
             "/expires_at",
             client
@@ -315,66 +315,68 @@ async fn rejects_times_without_a_format_before_sending() {
             client.revoke_where(filter(), None).await.map(drop),
         ),
     ];
-    for (pointer, refused) in refused {
-        let error = refused.unwrap_err();
+    for (pointer, result) in results {
+        let error = result.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::Invalid);
         assert_eq!(error.problems()[0].pointer, pointer);
         assert_eq!(error.status(), None);
     }
-    assert_eq!(world.shown(id).await.revision, Some(1));
+    assert_eq!(server.token_info(id).await.revision, Some(1));
 }
 
 #[tokio::test]
 async fn sends_every_change_of_every_field() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let changes = [
-        to(update()),
-        to(update().with_name("another")),
-        to(update().with_description("why")),
-        to(update().without_description()),
-        to(update().with_subject("team-b")),
-        to(update().without_subject()),
-        to(update().with_roles(["auditor"])),
-        to(update().with_roles(Vec::<String>::new())),
-        to(update().with_scopes(["projects:read"])),
-        to(update().with_scopes(Vec::<String>::new())),
-        to(update().with_label("b", "2").without_label("workspace")),
-        to(update().without_label("none")),
-        to(update()
-            .without_labels()
-            .with_label("c", "3")
-            .without_label("b")),
-        to(update().without_labels().without_label("c")),
-        to(update().with_label("d", "4")),
-        to(update().without_labels()),
-        to(update().with_not_before(start() + HOUR)),
-        to(update().without_not_before()),
-        to(update().with_expiry(Expiry::NEVER)),
+        change(update()),
+        change(update().with_name("another")),
+        change(update().with_description("why")),
+        change(update().without_description()),
+        change(update().with_subject("team-b")),
+        change(update().without_subject()),
+        change(update().with_roles(["auditor"])),
+        change(update().with_roles(Vec::<String>::new())),
+        change(update().with_scopes(["projects:read"])),
+        change(update().with_scopes(Vec::<String>::new())),
+        change(update().with_label("b", "2").without_label("workspace")),
+        change(update().without_label("none")),
+        change(
+            update()
+                .without_labels()
+                .with_label("c", "3")
+                .without_label("b"),
+        ),
+        change(update().without_labels().without_label("c")),
+        change(update().with_label("d", "4")),
+        change(update().without_labels()),
+        change(update().with_not_before(start() + HOUR)),
+        change(update().without_not_before()),
+        change(update().with_expiry(Expiry::NEVER)),
         Wait(HOUR),
-        to(update().with_expiry("30d".parse().unwrap())),
-        to(update().with_expiry("2027-03-01".parse().unwrap())),
-        to(update().with_expiry(Expiry::at(start()))),
-        to(update().with_name("").with_roles([""])),
+        change(update().with_expiry("30d".parse().unwrap())),
+        change(update().with_expiry("2027-03-01".parse().unwrap())),
+        change(update().with_expiry(Expiry::at(start()))),
+        change(update().with_name("").with_roles([""])),
         Get,
     ];
-    for new in [full("full"), NewToken::new("bare")] {
+    for new in [full_token("full"), NewToken::new("bare")] {
         pair.compare(&new, &changes).await;
     }
 }
 
 #[tokio::test]
-async fn rejects_changes_of_another_revision() {
+async fn rejects_changes_at_another_revision() {
     let pair = Pair::new(TokenPolicy::new()).await;
     let replaced = || update().without_labels().with_label("a", "1");
     let calls = [
-        to(update().with_name("second").if_revision(1)),
-        to(update().with_name("third").if_revision(1)),
-        to(replaced().if_revision(1)),
-        to(replaced().if_revision(2)),
-        to(replaced().with_label("a", "2")),
+        change(update().with_name("second").if_revision(1)),
+        change(update().with_name("third").if_revision(1)),
+        change(replaced().if_revision(1)),
+        change(replaced().if_revision(2)),
+        change(replaced().with_label("a", "2")),
         Get,
     ];
-    pair.compare(&full("first"), &calls).await;
+    pair.compare(&full_token("first"), &calls).await;
 }
 
 #[tokio::test]
@@ -392,12 +394,12 @@ async fn rotates_disables_and_revokes_like_the_store() {
         Enable,
         Wait(3 * HOUR),
         Rotate(HOUR),
-        to(update().with_expiry(Expiry::after(HOUR))),
+        change(update().with_expiry(Expiry::after(HOUR))),
         Rotate(HOUR),
         Revoke,
         Revoke,
         Get,
-        to(update().with_name("again")),
+        change(update().with_name("renamed")),
         Rotate(HOUR),
         Disable,
         Enable,
@@ -413,7 +415,7 @@ async fn returns_the_kind_of_each_conflict() {
     let pair = Pair::new(policy).await;
     pair.compare(&NewToken::new("one"), &[]).await;
     pair.compare(&NewToken::new("one"), &[]).await;
-    pair.compare(&NewToken::new("two"), &[to(update().with_name("one"))])
+    pair.compare(&NewToken::new("two"), &[change(update().with_name("one"))])
         .await;
     pair.compare(&NewToken::new("three"), &[]).await;
     let error = pair.client.create(NewToken::new("one")).await.unwrap_err();
@@ -423,10 +425,10 @@ async fn returns_the_kind_of_each_conflict() {
 
 #[tokio::test]
 async fn distinguishes_missing_scopes_and_escalation() {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
-    let writer = world.tokens.create(writer).await.unwrap();
-    let client = world.client_as(writer.expose_secret()).await;
+    let writer = server.tokens.create(writer).await.unwrap();
+    let client = server.client_as(writer.expose_secret()).await;
     let kind = |error: ClientError| error.kind();
     let denied = client
         .create(NewToken::new("root").with_roles(["root"]))
@@ -439,7 +441,7 @@ async fn distinguishes_missing_scopes_and_escalation() {
     );
     assert_eq!(denied.missing(), ["root"]);
     assert_eq!(denied.forbidden(), None);
-    let id = world.admin.record().id();
+    let id = server.admin.record().id();
     assert_eq!(
         client.get(id).await.map_err(kind),
         Err(ClientErrorKind::Forbidden)
@@ -447,59 +449,59 @@ async fn distinguishes_missing_scopes_and_escalation() {
     let unknown = TokenId::from_i64(1).unwrap();
     let unknown = client.disable(unknown).await.map_err(kind);
     assert_eq!(unknown.unwrap_err(), ClientErrorKind::NotFound);
-    let stranger = world.client_as(TOKEN).await;
-    let refused = stranger.get_own().await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
-    assert_eq!(refused.code(), Some("invalid_token"));
+    let unknown_client = server.client_as(TOKEN).await;
+    let error = unknown_client.get_own().await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Unauthenticated);
+    assert_eq!(error.code(), Some("invalid_token"));
 }
 
 #[tokio::test]
 async fn holders_manage_their_own_tokens() {
-    let world = TestServer::new().await;
-    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
+    let server = TestServer::new().await;
+    let holder = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = holder.record().id();
-    let client = world.client_as(holder.expose_secret()).await;
-    assert_eq!(client.get_own().await.unwrap(), world.shown(id).await);
+    let client = server.client_as(holder.expose_secret()).await;
+    assert_eq!(client.get_own().await.unwrap(), server.token_info(id).await);
     let rotated = client.rotate_own(HOUR).await.unwrap();
     assert_eq!(rotated.token().grace_ends_at, Some(start() + HOUR));
-    // The client still sends the old one.
-    assert_eq!(client.get_own().await.unwrap(), world.shown(id).await);
-    let client = world.client_as(rotated.expose_secret()).await;
+    // The client still sends the previous secret.
+    assert_eq!(client.get_own().await.unwrap(), server.token_info(id).await);
+    let client = server.client_as(rotated.expose_secret()).await;
     client.revoke_own().await.unwrap();
-    assert!(!world.accepts(rotated.expose_secret()).await);
-    let refused = client.get_own().await.unwrap_err();
-    assert_eq!(refused.code(), Some("token_revoked"));
+    assert!(!server.accepts(rotated.expose_secret()).await);
+    let error = client.get_own().await.unwrap_err();
+    assert_eq!(error.code(), Some("token_revoked"));
 }
 
 #[tokio::test]
 async fn revokes_the_last_admin_only_if_allowed() {
     let narrowed = || update().with_scopes(["projects:read"]);
     for change in 0..4 {
-        let world = TestServer::new().await;
-        let (client, id) = (world.client().await, world.admin.record().id());
+        let server = TestServer::new().await;
+        let (client, id) = (server.client().await, server.admin.record().id());
         let call = async |client: ServiceTokensClient| match change {
             0 => client.update(id, narrowed()).await.map(drop),
             1 => client.disable(id).await.map(drop),
             2 => client.revoke(id).await.map(drop),
             _ => client.revoke_own().await.map(drop),
         };
-        let refused = call(client.clone()).await.unwrap_err();
-        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin, "{change}");
-        assert_eq!(refused.code(), Some("last_admin"));
-        assert_eq!(world.shown(id).await.revision, Some(1));
+        let error = call(client.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::LastAdmin, "{change}");
+        assert_eq!(error.code(), Some("last_admin"));
+        assert_eq!(server.token_info(id).await.revision, Some(1));
         let confirmed = client.allow_last_admin_removal();
         let filter = TokenFilter::new().with_name("admin");
-        let refused = confirmed.revoke_where(filter, 1).await.unwrap_err();
-        assert_eq!(refused.kind(), ClientErrorKind::LastAdmin);
+        let error = confirmed.revoke_where(filter, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ClientErrorKind::LastAdmin);
         call(confirmed).await.unwrap();
-        assert_eq!(world.shown(id).await.revision, Some(2), "{change}");
+        assert_eq!(server.token_info(id).await.revision, Some(2), "{change}");
     }
 }
 
 #[tokio::test]
 async fn sends_the_revision_with_every_change() {
-    let world = TestServer::new().await;
-    let client = world.client().await;
+    let server = TestServer::new().await;
+    let client = server.client().await;
     let issued = client.create(NewToken::new("ci")).await.unwrap();
     let id = issued.token().id;
     let replaced = || update().without_labels().with_label("a", "1");
@@ -521,12 +523,8 @@ async fn sends_the_revision_with_every_change() {
         };
         let revision = client.get(id).await.unwrap().revision.unwrap();
         for other in [revision - 1, revision + 1] {
-            let refused = call(other).await.unwrap_err();
-            assert_eq!(
-                refused.kind(),
-                ClientErrorKind::RevisionMismatch,
-                "{change}"
-            );
+            let error = call(other).await.unwrap_err();
+            assert_eq!(error.kind(), ClientErrorKind::RevisionMismatch, "{change}");
         }
         call(revision).await.unwrap();
         let changed = client.get(id).await.unwrap().revision;
@@ -536,20 +534,20 @@ async fn sends_the_revision_with_every_change() {
 
 #[tokio::test]
 async fn recovers_from_lost_rotations_by_the_revision() {
-    let world = TestServer::new().await;
-    let holder = world.tokens.create(NewToken::new("ci")).await.unwrap();
-    let client = world.client_as(holder.expose_secret()).await;
+    let server = TestServer::new().await;
+    let holder = server.tokens.create(NewToken::new("ci")).await.unwrap();
+    let client = server.client_as(holder.expose_secret()).await;
     // The response is lost.
     let _ = client.rotate_own(HOUR).await.unwrap();
-    let refused = client.rotate_own(HOUR).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::RevisionRequired);
-    assert_eq!(refused.code(), Some("precondition_required"));
+    let error = client.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::RevisionRequired);
+    assert_eq!(error.code(), Some("precondition_required"));
     let revision = client.get_own().await.unwrap().revision.unwrap();
     let stale = client.clone().if_revision(revision - 1);
-    let refused = stale.rotate_own(HOUR).await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::RevisionMismatch);
+    let error = stale.rotate_own(HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::RevisionMismatch);
     let current = client.if_revision(revision);
     let recovered = current.rotate_own(Duration::ZERO).await.unwrap();
-    assert!(world.accepts(recovered.expose_secret()).await);
-    assert!(!world.accepts(holder.expose_secret()).await);
+    assert!(server.accepts(recovered.expose_secret()).await);
+    assert!(!server.accepts(holder.expose_secret()).await);
 }

@@ -1,4 +1,4 @@
-//! Which calls are retried, and when, with paused time.
+//! Retries, delays and timeouts of calls, in paused time.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tower_service_token::registry::TokenFilter;
 
 use super::{SECOND, TOKEN, TOKEN_JSON, id};
 
-/// A response, or the end of the connection.
+/// A response or a connection error.
 #[derive(Clone, Debug)]
 enum Step {
     Status(u16, Option<&'static str>),
@@ -25,8 +25,8 @@ enum Step {
 
 use Step::{Fail, Status};
 
-/// Returns the result of a call, its duration, and how often it was sent. Attempts after the steps
-/// succeed.
+/// Makes a call. Returns its result, its duration and the number of attempts. Attempts after the
+/// last step succeed.
 async fn get(steps: &[Step]) -> (Result<(), ClientError>, Duration, usize) {
     call(steps, 30 * SECOND, async |client| {
         client.get(id()).await.map(drop)
@@ -51,14 +51,14 @@ async fn call(
                 Status(status, retry_after) => (status, retry_after),
                 Fail(kind) => return Err(io::Error::from(kind)),
             };
-            let mut answer = Response::builder()
+            let mut response = Response::builder()
                 .status(status)
                 .header("content-type", "application/json");
             if let Some(text) = retry_after {
                 let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-                answer = answer.header("retry-after", text).header("date", date);
+                response = response.header("retry-after", text).header("date", date);
             }
-            Ok(answer.body(Full::new(Bytes::from(TOKEN_JSON))).unwrap())
+            Ok(response.body(Full::new(Bytes::from(TOKEN_JSON))).unwrap())
         }
     });
     let client = ServiceTokensClient::builder("https://tokens.example")
@@ -68,39 +68,40 @@ async fn call(
         .build()
         .unwrap();
     let started = Instant::now();
-    let done = call(client).await;
-    let sent = steps.lock().unwrap().1;
-    (done, started.elapsed(), sent)
+    let result = call(client).await;
+    let attempts = steps.lock().unwrap().1;
+    (result, started.elapsed(), attempts)
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_grow_up_to_the_last_retry() {
-    let (done, took, sent) = get(&[Status(503, None), Fail(io::ErrorKind::ConnectionReset)]).await;
-    assert!(done.is_ok());
-    assert_eq!(sent, 3);
+async fn delays_grow_until_the_last_retry() {
+    let (result, elapsed, attempts) =
+        get(&[Status(503, None), Fail(io::ErrorKind::ConnectionReset)]).await;
+    assert!(result.is_ok());
+    assert_eq!(attempts, 3);
     let bounds = Duration::from_millis(300)..Duration::from_millis(603);
-    assert!(bounds.contains(&took), "{took:?}");
-    let (done, _, sent) = get(&vec![Status(503, None); 9]).await;
-    assert_eq!(done.unwrap_err().kind(), ClientErrorKind::Server);
-    assert_eq!(sent, 3);
+    assert!(bounds.contains(&elapsed), "{elapsed:?}");
+    let (result, _, attempts) = get(&vec![Status(503, None); 9]).await;
+    assert_eq!(result.unwrap_err().kind(), ClientErrorKind::Server);
+    assert_eq!(attempts, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn waits_for_retry_after() {
     for status in [429, 502, 503, 504] {
         for text in ["7", "Sun, 06 Nov 1994 08:49:44 GMT"] {
-            let (done, took, sent) = get(&[Status(status, Some(text))]).await;
-            assert!(done.is_ok(), "{status}");
-            assert_eq!((took.as_secs(), sent), (7, 2), "{status} {text}");
+            let (result, elapsed, attempts) = get(&[Status(status, Some(text))]).await;
+            assert!(result.is_ok(), "{status}");
+            assert_eq!((elapsed.as_secs(), attempts), (7, 2), "{status} {text}");
         }
     }
-    // It can lengthen the pause, but not shorten it.
-    let (_, took, _) = get(&[Status(503, Some("0"))]).await;
-    assert!(took >= Duration::from_millis(100), "{took:?}");
+    // `Retry-After` can lengthen the delay, but not shorten it.
+    let (_, elapsed, _) = get(&[Status(503, Some("0"))]).await;
+    assert!(elapsed >= Duration::from_millis(100), "{elapsed:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn fails_at_once_if_the_wait_exceeds_the_timeout() {
+async fn fails_immediately_if_retry_after_exceeds_the_timeout() {
     for (status, kind) in [
         (429, ClientErrorKind::RateLimited),
         (503, ClientErrorKind::Server),
@@ -110,9 +111,9 @@ async fn fails_at_once_if_the_wait_exceeds_the_timeout() {
             "99999999999999999999",
             "Sat, 06 Nov 2094 08:49:44 GMT",
         ] {
-            let (done, took, sent) = get(&[Status(status, Some(text))]).await;
-            assert_eq!(done.unwrap_err().kind(), kind);
-            assert_eq!((took, sent), (Duration::ZERO, 1), "{text}");
+            let (result, elapsed, attempts) = get(&[Status(status, Some(text))]).await;
+            assert_eq!(result.unwrap_err().kind(), kind);
+            assert_eq!((elapsed, attempts), (Duration::ZERO, 1), "{text}");
         }
     }
 }
@@ -120,18 +121,18 @@ async fn fails_at_once_if_the_wait_exceeds_the_timeout() {
 #[tokio::test(start_paused = true)]
 async fn does_not_retry_other_errors() {
     for status in [400, 401, 403, 404, 409, 412, 422, 500, 501, 302, 204] {
-        let (done, _, sent) = get(&[Status(status, None)]).await;
-        assert!(done.is_err());
-        assert_eq!(sent, 1, "{status}");
+        let (result, _, attempts) = get(&[Status(status, None)]).await;
+        assert!(result.is_err());
+        assert_eq!(attempts, 1, "{status}");
     }
-    let (done, _, sent) = get(&[Fail(io::ErrorKind::InvalidData)]).await;
-    assert!(done.is_ok());
-    assert_eq!(sent, 2);
+    let (result, _, attempts) = get(&[Fail(io::ErrorKind::InvalidData)]).await;
+    assert!(result.is_ok());
+    assert_eq!(attempts, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_unrepeatable_calls_only_without_a_connection() {
-    // The secret that a retry would present ended with the first attempt.
+async fn retries_non_idempotent_calls_only_if_the_connection_failed() {
+    // A retry would present a secret that the first attempt may have invalidated.
     let rotate =
         async |client: ServiceTokensClient| client.rotate_own(Duration::ZERO).await.map(drop);
     for (step, expected) in [
@@ -141,16 +142,16 @@ async fn retries_unrepeatable_calls_only_without_a_connection() {
         (Status(503, None), 1),
         (Status(429, Some("1")), 1),
     ] {
-        // The last response is not one of a rotation.
+        // The last response is not a rotation response, so the call fails in every case.
         let steps = [step.clone(), Status(200, None)];
-        let (done, _, sent) = call(&steps, 30 * SECOND, rotate).await;
-        assert!(done.is_err());
-        assert_eq!(sent, expected, "{step:?}");
+        let (result, _, attempts) = call(&steps, 30 * SECOND, rotate).await;
+        assert!(result.is_err());
+        assert_eq!(attempts, expected, "{step:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_out() {
+async fn calls_time_out() {
     for timeout in [SECOND, 30 * SECOND, Duration::ZERO] {
         let silent = service_fn(|_: Request<Full<Bytes>>| {
             std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
@@ -187,16 +188,16 @@ async fn bulk_revocation_may_take_40_s() {
         assert_eq!(error.kind(), ClientErrorKind::TimedOut);
         let message = format!("no response within {limit:?}");
         assert_eq!(error.to_string(), message);
-        let took = started.elapsed();
-        assert!((limit..limit + Duration::from_millis(3)).contains(&took));
+        let elapsed = started.elapsed();
+        assert!((limit..limit + Duration::from_millis(3)).contains(&elapsed));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn accepts_timeouts_beyond_all_clocks() {
+async fn accepts_the_longest_duration_as_timeout() {
     let get = async |client: ServiceTokensClient| client.get(id()).await.map(drop);
-    let (done, _, _) = call(&[Status(503, None)], Duration::MAX, get).await;
-    assert!(done.is_ok());
+    let (result, _, _) = call(&[Status(503, None)], Duration::MAX, get).await;
+    assert!(result.is_ok());
 }
 
 #[test]

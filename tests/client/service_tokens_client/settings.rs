@@ -12,7 +12,7 @@ use tower_service_token::registry::TokenFilter;
 use super::faulty_server::FaultyServer;
 use super::{TOKEN, TestServer};
 
-fn built(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
+fn build(url: &str) -> Result<ServiceTokensClient, ClientConfigError> {
     ServiceTokensClient::builder(url).with_token(TOKEN).build()
 }
 
@@ -23,14 +23,14 @@ fn allows_http_only_to_loopback_by_default() {
         "http://localhost/a",
         "http://[::1]",
     ] {
-        assert!(built(url).is_ok(), "{url}");
+        assert!(build(url).is_ok(), "{url}");
     }
-    let https = built("https://tokens.example/a/");
+    let https = build("https://tokens.example/a/");
     assert_eq!(https.is_ok(), cfg!(feature = "rustls"));
-    let far = "http://tokens.example";
-    let refused = built(far).unwrap_err();
-    assert!(matches!(refused, ClientConfigError::Insecure));
-    let builder = ServiceTokensClient::builder(far).with_token(TOKEN);
+    let remote_url = "http://tokens.example";
+    let error = build(remote_url).unwrap_err();
+    assert!(matches!(error, ClientConfigError::Insecure));
+    let builder = ServiceTokensClient::builder(remote_url).with_token(TOKEN);
     assert!(builder.dangerous_allow_http().build().is_ok());
 }
 
@@ -44,7 +44,7 @@ fn rejects_invalid_urls() {
         ("https://tokens.example/?key=hush", "Query"),
         ("https://tokens.example/#hush", "Fragment"),
     ] {
-        let error = built(url).unwrap_err();
+        let error = build(url).unwrap_err();
         assert_eq!(format!("{error:?}"), name, "{url}");
         assert!(!error.to_string().contains("hush"));
     }
@@ -53,8 +53,8 @@ fn rejects_invalid_urls() {
 #[test]
 fn rejects_missing_and_malformed_tokens() {
     let builder = || ServiceTokensClient::builder("http://127.0.0.1");
-    let none = builder().build().unwrap_err();
-    assert!(matches!(none, ClientConfigError::NoToken));
+    let error = builder().build().unwrap_err();
+    assert!(matches!(error, ClientConfigError::NoToken));
     for builder in [
         builder().with_token(""),
         builder().with_token("hush hush"),
@@ -72,13 +72,13 @@ fn rejects_missing_and_malformed_tokens() {
 
 #[tokio::test]
 async fn sends_calls_below_the_path_of_the_url() {
-    let world = TestServer::new().await;
-    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
-    let id = world.admin.record().id();
+    let server = TestServer::new().await;
+    let faulty_server = FaultyServer::start(server.app.clone(), []).await;
+    let id = server.admin.record().id();
     for path in ["/tokens", "/tokens/"] {
         let url = format!("http://{}{path}", faulty_server.address);
         let client = ServiceTokensClient::builder(url);
-        let client = client.with_token(world.admin.expose_secret());
+        let client = client.with_token(server.admin.expose_secret());
         let client = client.build().unwrap();
         client.get_own().await.unwrap();
         client.get(id).await.unwrap();
@@ -95,7 +95,7 @@ async fn sends_calls_below_the_path_of_the_url() {
     assert_eq!(faulty_server.lines(), [once.clone(), once].concat());
     // A wrong path is not reported as a missing token.
     let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));
-    let client = client.with_token(world.admin.expose_secret());
+    let client = client.with_token(server.admin.expose_secret());
     let error = client.build().unwrap().get(id).await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::UnexpectedResponse);
     assert_eq!(error.status().unwrap(), 404);
@@ -115,21 +115,21 @@ async fn missing_servers_are_unreachable() {
 
 #[tokio::test]
 async fn reloads_rotated_token_files() {
-    let world = TestServer::new().await;
+    let server = TestServer::new().await;
     let name = format!("svctok-client-token-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
-    fs::write(&path, world.admin.expose_secret()).unwrap();
-    let faulty_server = FaultyServer::start(world.app.clone(), []).await;
-    let builder = world.builder(faulty_server.address).with_token_file(&path);
+    fs::write(&path, server.admin.expose_secret()).unwrap();
+    let faulty_server = FaultyServer::start(server.app.clone(), []).await;
+    let builder = server.builder(faulty_server.address).with_token_file(&path);
     let client = builder.build().unwrap();
     let id = client.get_own().await.unwrap().id;
     let rotated = client.rotate_own(Duration::ZERO).await.unwrap();
-    let refused = client.get_own().await.unwrap_err();
-    assert_eq!(refused.kind(), ClientErrorKind::Unauthenticated);
+    let error = client.get_own().await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::Unauthenticated);
     fs::write(&path, rotated.expose_secret()).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     while client.get_own().await.is_err() {
-        assert!(Instant::now() < end, "the new token is not sent");
+        assert!(Instant::now() < end, "the new token is not used");
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(client.get_own().await.unwrap().id, id);
@@ -138,12 +138,12 @@ async fn reloads_rotated_token_files() {
 
 #[tokio::test]
 async fn calls_are_send_and_clients_shareable() {
-    let world = TestServer::new().await;
-    let client = world.client().await;
-    let calls = (0..8).map(|place| {
+    let server = TestServer::new().await;
+    let client = server.client().await;
+    let calls = (0..8).map(|index| {
         let client = client.clone();
         tokio::spawn(async move {
-            let issued = client.create(NewToken::new(format!("ci-{place}"))).await?;
+            let issued = client.create(NewToken::new(format!("ci-{index}"))).await?;
             client.revoke(issued.token().id).await
         })
     });

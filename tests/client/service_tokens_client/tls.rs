@@ -1,4 +1,4 @@
-//! Certificates of a test authority.
+//! Server certificates of a test authority.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use test_support::certificates::{Authority, Certificate};
 use tower_service_token::client::{ClientConfigError, ClientErrorKind, ServiceTokensClient};
 
-use super::faulty_server::answer;
+use super::faulty_server::response_bytes;
 use super::{TOKEN, TOKEN_JSON};
 
 /// Starts a server that responds to one request over TLS. Its thread returns whether it read one.
@@ -33,7 +33,7 @@ fn server(certificate: &Certificate) -> (SocketAddr, std::thread::JoinHandle<boo
         let mut request = [0; 4_096];
         let is_read = stream.read(&mut request).is_ok_and(|read| read > 0);
         let headers = [("content-type", "application/json")];
-        let _ = stream.write_all(&answer(200, &headers, TOKEN_JSON));
+        let _ = stream.write_all(&response_bytes(200, &headers, TOKEN_JSON));
         is_read
     });
     (address, served)
@@ -48,8 +48,8 @@ async fn call_over_tls(
     let mut builder = ServiceTokensClient::builder(format!("https://{address}"))
         .with_token(TOKEN)
         .with_max_retries(0);
-    if let Some(authority) = trusted {
-        builder = builder.with_root_certificates(authority.pem());
+    if let Some(trusted) = trusted {
+        builder = builder.with_root_certificates(trusted.pem());
     }
     let called = builder.build().unwrap().get_own().await;
     let has_received = tokio::task::spawn_blocking(|| thread.join().unwrap()).await;
@@ -61,16 +61,16 @@ async fn call_over_tls(
 
 #[tokio::test]
 async fn verifies_certificates() {
-    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
-    let good = ours.certificate(&["127.0.0.1"]);
-    let refused = (Some(ClientErrorKind::Certificate), false);
-    assert_eq!(call_over_tls(&good, Some(&ours)).await, (None, true));
-    assert_eq!(call_over_tls(&good, Some(&other)).await, refused);
-    assert_eq!(call_over_tls(&good, None).await, refused);
-    let misnamed = ours.certificate(&["127.0.0.2"]);
-    assert_eq!(call_over_tls(&misnamed, Some(&ours)).await, refused);
-    let expired = ours.expired_certificate(&["127.0.0.1"]);
-    assert_eq!(call_over_tls(&expired, Some(&ours)).await, refused);
+    let (authority, other) = (Authority::new("authority"), Authority::new("other"));
+    let valid = authority.certificate(&["127.0.0.1"]);
+    let rejected = (Some(ClientErrorKind::Certificate), false);
+    assert_eq!(call_over_tls(&valid, Some(&authority)).await, (None, true));
+    assert_eq!(call_over_tls(&valid, Some(&other)).await, rejected);
+    assert_eq!(call_over_tls(&valid, None).await, rejected);
+    let wrong_name = authority.certificate(&["127.0.0.2"]);
+    assert_eq!(call_over_tls(&wrong_name, Some(&authority)).await, rejected);
+    let expired = authority.expired_certificate(&["127.0.0.1"]);
+    assert_eq!(call_over_tls(&expired, Some(&authority)).await, rejected);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Responses that are rejected, and texts that no error shows.
+//! Rejected responses, and text that errors do not contain.
 
 use http::StatusCode;
 use tower_service_token::client::{ClientError, ClientErrorKind, ServiceTokensClient};
@@ -6,7 +6,7 @@ use tower_service_token::lifecycle::{NewToken, Page};
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::token::TokenId;
 
-use super::faulty_server::{FaultyServer, answer, problem};
+use super::faulty_server::{FaultyServer, problem, response_bytes};
 use super::{HOUR, TOKEN, TOKEN_JSON, id};
 
 use ClientErrorKind::UnexpectedResponse;
@@ -14,7 +14,7 @@ use ClientErrorKind::UnexpectedResponse;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Returns a client of a server that always responds with these bytes.
-async fn client_of(bytes: Vec<u8>) -> (FaultyServer, ServiceTokensClient) {
+async fn client_for(bytes: Vec<u8>) -> (FaultyServer, ServiceTokensClient) {
     let faulty_server = FaultyServer::responding(bytes).await;
     let client = ServiceTokensClient::builder(format!("http://{}", faulty_server.address));
     let client = client.with_token(TOKEN).with_max_retries(0).build();
@@ -22,33 +22,33 @@ async fn client_of(bytes: Vec<u8>) -> (FaultyServer, ServiceTokensClient) {
 }
 
 async fn get(bytes: Vec<u8>) -> Result<(), ClientError> {
-    let (_faulty_server, client) = client_of(bytes).await;
+    let (_faulty_server, client) = client_for(bytes).await;
     client.get(id()).await.map(drop)
 }
 
 fn json(body: &str) -> Vec<u8> {
-    answer(200, &[JSON], body)
+    response_bytes(200, &[JSON], body)
 }
 
 #[tokio::test]
-async fn rejects_responses_of_another_format() {
+async fn rejects_responses_with_an_unexpected_format() {
     assert!(get(json(TOKEN_JSON)).await.is_ok());
     let html = "<html>please log in</html>";
     let twice = TOKEN_JSON.replacen('{', r#"{"state":"revoked","#, 1);
     let other = TOKEN_JSON.replace("7Hq2mX9bTe", "0000000000");
     let long = format!("{TOKEN_JSON}{}", " ".repeat(1024 * 1024));
     for bytes in [
-        answer(200, &[("content-type", "text/html")], html),
-        answer(200, &[("content-type", "text/html")], TOKEN_JSON),
-        answer(
+        response_bytes(200, &[("content-type", "text/html")], html),
+        response_bytes(200, &[("content-type", "text/html")], TOKEN_JSON),
+        response_bytes(
             200,
             &[("content-type", "application/problem+json")],
             TOKEN_JSON,
         ),
-        answer(200, &[JSON, ("content-type", "text/html")], TOKEN_JSON),
-        answer(200, &[], TOKEN_JSON),
-        answer(201, &[JSON], TOKEN_JSON),
-        answer(204, &[JSON], ""),
+        response_bytes(200, &[JSON, ("content-type", "text/html")], TOKEN_JSON),
+        response_bytes(200, &[], TOKEN_JSON),
+        response_bytes(201, &[JSON], TOKEN_JSON),
+        response_bytes(204, &[JSON], ""),
         json(""),
         json(html),
         json("[]"),
@@ -70,34 +70,34 @@ async fn rejects_responses_of_another_format() {
 #[tokio::test]
 async fn does_not_follow_redirects() {
     for status in [301, 302, 303, 307, 308] {
-        let (goal, _) = client_of(json(TOKEN_JSON)).await;
-        let to = format!("http://{}/service-tokens/7Hq2mX9bTe", goal.address);
-        let error = get(answer(status, &[("location", &to)], ""))
+        let (target, _) = client_for(json(TOKEN_JSON)).await;
+        let to = format!("http://{}/service-tokens/7Hq2mX9bTe", target.address);
+        let error = get(response_bytes(status, &[("location", &to)], ""))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), UnexpectedResponse);
         assert_eq!(error.status().unwrap().as_u16(), status);
-        assert!(goal.lines().is_empty());
+        assert!(target.lines().is_empty());
     }
 }
 
 #[tokio::test]
 async fn rejects_responses_about_another_token() {
     let issued = format!(r#"{{"token":"{TOKEN}","service_token":{TOKEN_JSON}}}"#);
-    let unsaid = issued.replace(&format!("\"{TOKEN}\""), "null");
-    let two = issued.replace(TOKEN, "two words");
-    for (bytes, is_taken) in [
-        (answer(201, &[JSON], &issued), true),
-        (answer(200, &[JSON], &issued), false),
-        (answer(201, &[JSON], &unsaid), false),
-        (answer(201, &[JSON], &two), false),
-        (answer(201, &[JSON], TOKEN_JSON), false),
+    let without_secret = issued.replace(&format!("\"{TOKEN}\""), "null");
+    let two_words = issued.replace(TOKEN, "two words");
+    for (bytes, is_accepted) in [
+        (response_bytes(201, &[JSON], &issued), true),
+        (response_bytes(200, &[JSON], &issued), false),
+        (response_bytes(201, &[JSON], &without_secret), false),
+        (response_bytes(201, &[JSON], &two_words), false),
+        (response_bytes(201, &[JSON], TOKEN_JSON), false),
     ] {
-        let (_faulty_server, client) = client_of(bytes).await;
+        let (_faulty_server, client) = client_for(bytes).await;
         let created = client.create(NewToken::new("ci")).await;
-        assert_eq!(created.is_ok(), is_taken, "{created:?}");
+        assert_eq!(created.is_ok(), is_accepted, "{created:?}");
     }
-    let (_faulty_server, client) = client_of(json(&issued)).await;
+    let (_faulty_server, client) = client_for(json(&issued)).await;
     assert!(client.rotate(id(), HOUR).await.is_ok());
     let other = TokenId::from_i64(7).unwrap();
     let error = client.rotate(other, HOUR).await.unwrap_err();
@@ -120,13 +120,13 @@ async fn rejects_responses_about_another_token() {
         ),
         (r#"{"ids":["x"],"remaining":0,"dry_run":false}"#, false),
     ] {
-        let (_faulty_server, client) = client_of(json(body)).await;
+        let (_faulty_server, client) = client_for(json(body)).await;
         let filter = TokenFilter::new().with_name("ci");
         let revoked = client.revoke_where(filter, None).await;
         assert_eq!(revoked.is_ok(), is_revoked, "{body}");
     }
     let cursor = r#"{"service_tokens":[],"next_cursor":"!"}"#;
-    let (_faulty_server, client) = client_of(json(cursor)).await;
+    let (_faulty_server, client) = client_for(json(cursor)).await;
     let listed = client.list(TokenFilter::new(), Page::default()).await;
     assert_eq!(listed.unwrap_err().kind(), UnexpectedResponse);
     assert!(client.revoke(id()).await.is_err());
@@ -135,7 +135,7 @@ async fn rejects_responses_about_another_token() {
 #[tokio::test]
 async fn trusts_errors_only_as_problem_json() {
     use ClientErrorKind as Kind;
-    for (status, code, kind, bare) in [
+    for (status, code, kind, kind_without_code) in [
         (400, "invalid_request", Kind::Invalid, UnexpectedResponse),
         (
             401,
@@ -188,15 +188,21 @@ async fn trusts_errors_only_as_problem_json() {
         (503, "auth_unavailable", Kind::Server, Kind::Server),
         (503, "change_failed", Kind::Server, Kind::Server),
     ] {
-        let body = format!(r#"{{"code":"{code}","detail":"what"}}"#);
+        let body = format!(r#"{{"code":"{code}","detail":"reason"}}"#);
         let error = get(problem(status, &body)).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{status} {code}");
         assert_eq!(error.status(), StatusCode::from_u16(status).ok());
         assert_eq!(error.code(), Some(code));
         let text = error.to_string();
-        assert_eq!(text == "what", kind != UnexpectedResponse, "{text}");
-        let error = get(answer(status, &[JSON], &body)).await.unwrap_err();
-        assert_eq!((error.kind(), error.code()), (bare, None), "{status}");
+        assert_eq!(text == "reason", kind != UnexpectedResponse, "{text}");
+        let error = get(response_bytes(status, &[JSON], &body))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (kind_without_code, None),
+            "{status}"
+        );
     }
 }
 
@@ -238,7 +244,7 @@ async fn malformed_responses_do_not_leak_secrets() {
         format!(r#"{{"token":"{TOKEN}","service_token":"{TOKEN}"}}"#),
         format!(r#"{{"token":"{TOKEN}","service_token":{{"id":"{TOKEN}"}}}}"#),
     ] {
-        let (_faulty_server, client) = client_of(answer(201, &[JSON], &body)).await;
+        let (_faulty_server, client) = client_for(response_bytes(201, &[JSON], &body)).await;
         let error = client.create(NewToken::new("ci")).await.unwrap_err();
         assert_eq!(error.kind(), UnexpectedResponse);
         let shown = format!("{error} {error:?} {error:#?}");
@@ -248,12 +254,12 @@ async fn malformed_responses_do_not_leak_secrets() {
 
 #[tokio::test]
 async fn sends_the_token_in_one_header() {
-    let (faulty_server, client) = client_of(json(TOKEN_JSON)).await;
+    let (faulty_server, client) = client_for(json(TOKEN_JSON)).await;
     client.get(id()).await.unwrap();
-    let seen = faulty_server.requests().remove(0);
-    assert_eq!(seen.line, "GET /service-tokens/7Hq2mX9bTe");
-    assert_eq!(seen.headers["authorization"], format!("ApiKey {TOKEN}"));
-    let accepted = &seen.headers["accept"];
+    let received = faulty_server.requests().remove(0);
+    assert_eq!(received.line, "GET /service-tokens/7Hq2mX9bTe");
+    assert_eq!(received.headers["authorization"], format!("ApiKey {TOKEN}"));
+    let accepted = &received.headers["accept"];
     assert_eq!(accepted, "application/json, application/problem+json");
-    assert_eq!(seen.headers.len(), 4, "{:?}", seen.headers);
+    assert_eq!(received.headers.len(), 4, "{:?}", received.headers);
 }

@@ -21,8 +21,10 @@ async fn name(principal: Principal) -> String {
     principal.name().to_owned()
 }
 
-async fn name_if_any(principal: Option<Principal>) -> String {
-    principal.map_or("nobody".to_owned(), |principal| principal.name().to_owned())
+async fn name_or_anonymous(principal: Option<Principal>) -> String {
+    principal.map_or("anonymous".to_owned(), |principal| {
+        principal.name().to_owned()
+    })
 }
 
 async fn send_get(app: &Router, path: &str, token: Option<&MintedToken>) -> Response {
@@ -113,21 +115,21 @@ async fn nested_router_layer_protects_only_that_router() {
 
 #[tokio::test]
 async fn nested_routers_use_separate_stores() {
-    let (ours, our_token) = store_with_token();
-    let (theirs, their_token) = store_with_token();
-    let guarded = |store: MemoryStore| {
+    let (first_store, first_token) = store_with_token();
+    let (second_store, second_token) = store_with_token();
+    let protected = |store: MemoryStore| {
         Router::new()
             .route("/name", get(name))
             .route_layer(ServiceTokenLayer::new(store))
     };
     let app = Router::new()
-        .nest("/ours", guarded(ours))
-        .nest("/theirs", guarded(theirs));
+        .nest("/first", protected(first_store))
+        .nest("/second", protected(second_store));
 
-    assert_eq!(status(&app, "/ours/name", Some(&our_token)).await, 200);
-    assert_eq!(status(&app, "/ours/name", Some(&their_token)).await, 401);
-    assert_eq!(status(&app, "/theirs/name", Some(&our_token)).await, 401);
-    assert_eq!(status(&app, "/theirs/name", Some(&their_token)).await, 200);
+    assert_eq!(status(&app, "/first/name", Some(&first_token)).await, 200);
+    assert_eq!(status(&app, "/first/name", Some(&second_token)).await, 401);
+    assert_eq!(status(&app, "/second/name", Some(&first_token)).await, 401);
+    assert_eq!(status(&app, "/second/name", Some(&second_token)).await, 200);
 }
 
 #[tokio::test]
@@ -168,10 +170,10 @@ async fn outage_is_503_with_retry_after_and_no_store_details() {
 async fn optional_layer_rejects_invalid_tokens() {
     let (store, token) = store_with_token();
     let app = Router::new()
-        .route("/", get(name_if_any))
+        .route("/", get(name_or_anonymous))
         .layer(ServiceTokenLayer::new(store).optional());
 
-    assert_eq!(text(send_get(&app, "/", None).await).await, "nobody");
+    assert_eq!(text(send_get(&app, "/", None).await).await, "anonymous");
     assert_eq!(text(send_get(&app, "/", Some(&token)).await).await, "ci");
     assert_eq!(status(&app, "/", Some(&mint())).await, 401);
 }
@@ -225,7 +227,7 @@ async fn deploy(principal: Authorized<Deploy>) -> String {
 }
 
 #[tokio::test]
-async fn authorized_enforces_its_policy_and_names_what_is_missing() {
+async fn authorized_enforces_its_policy_and_names_the_requirement() {
     let (store, token) = store_with_token();
     let app = Router::new()
         .route("/build", get(build))
@@ -316,7 +318,7 @@ async fn requirement_from_the_path_is_escaped_in_the_challenge() {
 async fn missing_layer_is_500_and_logged() {
     let app = Router::new()
         .route("/principal", get(name))
-        .route("/option", get(name_if_any))
+        .route("/option", get(name_or_anonymous))
         .route("/authorized", get(build))
         .route(
             "/guard",

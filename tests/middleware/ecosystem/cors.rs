@@ -32,7 +32,7 @@ fn preflight() -> Request<String> {
         .unwrap()
 }
 
-/// A handler that counts its calls.
+/// Returns a handler that counts its calls.
 fn handler(
     calls: &Arc<AtomicUsize>,
 ) -> impl Service<Request<String>, Response = Response<String>, Error = Infallible, Future: Send> + Clone
@@ -45,7 +45,7 @@ fn handler(
 }
 
 #[tokio::test]
-async fn outer_cors_answers_preflights_without_a_token() {
+async fn outer_cors_responds_to_preflights_without_a_token() {
     let (store, _) = store_with_token();
     let calls = Arc::default();
     let service = ServiceBuilder::new()

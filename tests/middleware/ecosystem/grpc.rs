@@ -21,11 +21,11 @@ use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore}
 
 use crate::ecosystem::{UnavailableStore, UncachedStore, mint, store_with_token};
 
-/// Answers with the caller's name as metadata.
-struct NameOfCaller;
+/// Responds with the caller's name as metadata.
+struct CallerNameService;
 
 #[tonic::async_trait]
-impl Health for NameOfCaller {
+impl Health for CallerNameService {
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,
@@ -57,29 +57,29 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 async fn connect(address: SocketAddr) -> HealthClient<Channel> {
-    let patience = Duration::from_secs(30);
+    let timeout = Duration::from_secs(30);
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .unwrap()
-        .connect_timeout(patience)
-        .timeout(patience);
+        .connect_timeout(timeout)
+        .timeout(timeout);
     HealthClient::new(endpoint.connect().await.unwrap())
 }
 
-/// A client of a tonic server that wants a token with the scope `health:check`.
+/// Starts a tonic server that requires the scope `health:check`, and connects a client to it.
 async fn tonic_server(store: impl TokenStore) -> HealthClient<Channel> {
     let (listener, address) = listen().await;
     let scopes = RequireScopesLayer::all_of(["health:check"]);
     let server = Server::builder()
         .layer(ServiceTokenLayer::new(store).with_rejection_response(GrpcStatus))
         .layer(scopes.with_rejection_response(GrpcStatus))
-        .add_service(HealthServer::new(NameOfCaller))
+        .add_service(HealthServer::new(CallerNameService))
         .serve_with_incoming(TcpIncoming::from(listener));
     tokio::spawn(server);
     connect(address).await
 }
 
 fn axum_router(store: impl TokenStore) -> axum::Router {
-    Routes::new(HealthServer::new(NameOfCaller))
+    Routes::new(HealthServer::new(CallerNameService))
         .into_axum_router()
         .layer(ServiceTokenLayer::new(store).with_rejection_response(GrpcStatus))
 }
@@ -254,10 +254,10 @@ async fn rejection_format_follows_the_request_protocol() {
     assert!(!response.headers().contains_key("grpc-status"));
 }
 
-/// A client cannot turn the rejection of a JSON service into a 200.
+/// A gRPC content type in the request must not turn the rejection of a JSON service into a 200.
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn services_that_do_not_choose_grpc_respond_by_http_status() {
+async fn services_without_grpc_status_respond_with_an_http_status() {
     let (store, token) = store_with_token();
     let guard = RequireScopesLayer::all_of(["users:write"]);
     let router = axum::Router::new()

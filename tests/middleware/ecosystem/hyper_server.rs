@@ -20,7 +20,7 @@ async fn name(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     Ok(Response::new(Full::from(principal.name().to_owned())))
 }
 
-/// Sends all requests at once over one connection and reads until the server closes it.
+/// Sends all requests at once over one connection, and reads responses until the server closes it.
 async fn pipeline(store: impl TokenStore, requests: &str) -> Vec<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -34,14 +34,14 @@ async fn pipeline(store: impl TokenStore, requests: &str) -> Vec<String> {
         let connection = server.serve_connection(TokioIo::new(stream), service);
         connection.await.unwrap();
     };
-    let ask = async {
+    let send = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(requests.as_bytes()).await.unwrap();
         let mut responses = String::new();
         stream.read_to_string(&mut responses).await.unwrap();
         responses
     };
-    let both = async { tokio::join!(serve, ask) };
+    let both = async { tokio::join!(serve, send) };
     let ((), responses) = timeout(Duration::from_secs(30), both).await.unwrap();
     let responses = responses.split("HTTP/1.1 ").skip(1);
     responses.map(str::to_owned).collect()
@@ -49,33 +49,33 @@ async fn pipeline(store: impl TokenStore, requests: &str) -> Vec<String> {
 
 const WITHOUT_TOKEN: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-fn accepted(token: &str, connection: &str) -> String {
+fn request_with_token(token: &str, connection: &str) -> String {
     format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\nconnection: {connection}\r\n\r\n")
 }
 
 #[tokio::test]
 async fn connection_survives_a_rejection() {
     let (store, token) = store_with_token();
-    let last = accepted(token.expose_secret(), "close");
+    let last = request_with_token(token.expose_secret(), "close");
     let responses = pipeline(store, &format!("{WITHOUT_TOKEN}{last}")).await;
-    let [refused, accepted] = responses.as_slice() else {
+    let [rejected, accepted] = responses.as_slice() else {
         panic!("two responses expected: {responses:?}");
     };
-    assert!(refused.starts_with("401 "), "{refused}");
+    assert!(rejected.starts_with("401 "), "{rejected}");
     assert!(
-        refused.contains(r#"www-authenticate: ApiKey realm="api""#),
-        "{refused}"
+        rejected.contains(r#"www-authenticate: ApiKey realm="api""#),
+        "{rejected}"
     );
-    assert!(!refused.contains("connection: close"), "{refused}");
-    assert!(refused.ends_with('}'), "{refused}");
+    assert!(!rejected.contains("connection: close"), "{rejected}");
+    assert!(rejected.ends_with('}'), "{rejected}");
     assert!(accepted.starts_with("200 "), "{accepted}");
     assert!(accepted.ends_with("\r\n\r\nci"), "{accepted}");
 }
 
 #[tokio::test]
-async fn principal_is_not_kept_across_requests() {
+async fn principal_does_not_leak_into_the_next_request() {
     let (store, token) = store_with_token();
-    let first = accepted(token.expose_secret(), "keep-alive");
+    let first = request_with_token(token.expose_secret(), "keep-alive");
     let last = WITHOUT_TOKEN.replace("host", "connection: close\r\nhost");
     let responses = pipeline(UncachedStore(store), &format!("{first}{last}")).await;
     assert_eq!(responses.len(), 2, "{responses:?}");
@@ -85,7 +85,7 @@ async fn principal_is_not_kept_across_requests() {
 
 #[tokio::test]
 async fn store_outage_is_503_over_http1() {
-    let request = accepted(mint().expose_secret(), "close");
+    let request = request_with_token(mint().expose_secret(), "close");
     let responses = pipeline(UnavailableStore, &request).await;
     assert_eq!(responses.len(), 1, "{responses:?}");
     assert!(responses[0].starts_with("503 "), "{responses:?}");

@@ -1,4 +1,4 @@
-//! The layer in the company it is meant for: axum, hyper, tonic and tower-http.
+//! The layer together with axum, hyper, tonic and tower-http.
 
 #[cfg(feature = "axum")]
 mod axum_router;
@@ -22,7 +22,8 @@ fn mint() -> MintedToken {
     TokenFormat::default().mint().unwrap()
 }
 
-/// A store with one token, named `ci`, with role `builder` and scope `health:check`.
+/// Returns a store with one token, which is named `ci` and has the role `builder` and the scope
+/// `health:check`.
 fn store_with_token() -> (MemoryStore, MintedToken) {
     let (store, token) = (MemoryStore::new(), mint());
     let record = TokenRecord::from(&token)
@@ -33,7 +34,7 @@ fn store_with_token() -> (MemoryStore, MintedToken) {
     (store, token)
 }
 
-/// Cannot answer from memory, so that each request must wait for it.
+/// A store without a cache, so that every request waits for a lookup.
 struct UncachedStore(MemoryStore);
 
 #[async_trait]
@@ -66,7 +67,7 @@ impl Write for LogBuffer {
     }
 }
 
-/// What this thread logs, at every level, while this lives.
+/// The log of the current thread at every level, captured until it is dropped.
 struct Log {
     lines: LogBuffer,
     _guard: tracing::subscriber::DefaultGuard,

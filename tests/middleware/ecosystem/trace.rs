@@ -16,8 +16,9 @@ async fn handler(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::from("handled")))
 }
 
-/// Refusals need a body that can be made from text; tower-http's own cannot.
-fn body_of_trace<B>(response: Response<B>) -> Response<Body>
+/// Converts the response body of `TraceLayer`. The layer builds rejections from text, which
+/// requires a body type that implements `From<String>`.
+fn box_body<B>(response: Response<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
 {
@@ -32,13 +33,13 @@ fn sensitive_headers() -> SetSensitiveRequestHeadersLayer {
     SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, X_API_KEY])
 }
 
-/// What is logged while a service is asked with tokens good, unknown, repeated and malformed.
-struct Traced {
+/// The log of a service that receives valid, unknown, repeated and malformed tokens.
+struct TracedRequests {
     log: String,
     secrets: [String; 2],
 }
 
-impl Traced {
+impl TracedRequests {
     async fn run<S, B>(protect: impl FnOnce(MemoryStore) -> S) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
@@ -78,7 +79,7 @@ impl Traced {
     }
 
     fn has_no_secret(&self) -> bool {
-        // A token's last 30 digits are secret and checksum.
+        // The last 30 characters of a token are its secret and its checksum.
         let secret = |token: &String| self.log.contains(&token[token.len() - 30..]);
         !self.secrets.iter().any(secret)
     }
@@ -90,7 +91,7 @@ impl Traced {
 
 #[tokio::test]
 async fn outer_trace_omits_tokens_if_headers_are_sensitive() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(sensitive_headers())
             .layer(with_headers())
@@ -106,15 +107,15 @@ async fn outer_trace_omits_tokens_if_headers_are_sensitive() {
         r#""authorization": Sensitive"#,
         r#""x-api-key": Sensitive"#,
     ] {
-        assert!(traced.has(expected), "{expected} is not in {}", traced.log);
+        assert!(traced.has(expected), "no {expected} in {}", traced.log);
     }
 }
 
-/// The reason for the order that the documentation asks for, and the proof that these tests see
-/// what is printed.
+/// Shows why the documentation requires sensitive headers outside of the trace layer, and proves
+/// that these tests detect a logged token.
 #[tokio::test]
 async fn outer_trace_logs_tokens_if_headers_are_not_sensitive() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(with_headers())
             .layer(ServiceTokenLayer::new(store))
@@ -126,10 +127,10 @@ async fn outer_trace_logs_tokens_if_headers_are_not_sensitive() {
 
 #[tokio::test]
 async fn inner_trace_omits_tokens() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(ServiceTokenLayer::new(store))
-            .map_response(body_of_trace)
+            .map_response(box_body)
             .layer(with_headers())
             .service_fn(handler)
     })
@@ -140,17 +141,17 @@ async fn inner_trace_omits_tokens() {
         r#""authorization": Sensitive"#,
         r#""x-api-key": Sensitive"#,
     ] {
-        assert!(traced.has(expected), "{expected} is not in {}", traced.log);
+        assert!(traced.has(expected), "no {expected} in {}", traced.log);
     }
     assert!(!traced.has("uri=/unknown"), "{}", traced.log);
 }
 
 #[tokio::test]
 async fn inner_trace_omits_tokens_with_an_uncached_store() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(ServiceTokenLayer::new(UncachedStore(store)))
-            .map_response(body_of_trace)
+            .map_response(box_body)
             .layer(with_headers())
             .service_fn(handler)
     })
@@ -161,10 +162,10 @@ async fn inner_trace_omits_tokens_with_an_uncached_store() {
 
 #[tokio::test]
 async fn inner_trace_sees_no_stripped_header() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(ServiceTokenLayer::new(store).strip_credential())
-            .map_response(body_of_trace)
+            .map_response(box_body)
             .layer(with_headers())
             .service_fn(handler)
     })
@@ -180,7 +181,7 @@ async fn inner_trace_sees_no_stripped_header() {
 
 #[tokio::test]
 async fn default_outer_trace_omits_tokens_and_contains_rejections() {
-    let traced = Traced::run(|store| {
+    let traced = TracedRequests::run(|store| {
         ServiceBuilder::new()
             .layer(TraceLayer::new_for_http())
             .layer(ServiceTokenLayer::new(store))
@@ -195,13 +196,13 @@ async fn default_outer_trace_omits_tokens_and_contains_rejections() {
             ("/malformed", "malformed_header"),
             ("/repeated", "repeated_header"),
         ] {
-            let said = traced.log.lines().any(|line| {
+            let is_logged = traced.log.lines().any(|line| {
                 line.contains(&format!("uri={path} "))
                     && line.contains(&format!(
                         "tower_service_token: request rejected reason=\"{reason}\""
                     ))
             });
-            assert!(said, "{path} {reason} is not in {}", traced.log);
+            assert!(is_logged, "no {path} {reason} in {}", traced.log);
         }
     }
 }

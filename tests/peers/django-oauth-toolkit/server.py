@@ -1,13 +1,14 @@
 """A real authorization server for the tests of `tests/introspection_peers`.
 
-    PORT           where to listen on loopback; 0 takes any free one (default)
-    DATABASE       a file to keep clients and tokens in
-    TLS_CERT, TLS_KEY   PEM files; without them plain http
-    TOKEN_SECONDS  how long tokens live (default 600)
+    PORT           port on loopback; 0 selects any free port (default)
+    DATABASE       SQLite file for clients and tokens
+    TLS_CERT, TLS_KEY   PEM files; without them the server uses plain HTTP
+    TOKEN_SECONDS  lifetime of tokens in seconds (default 600)
 
-Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log answers what the
-server was asked since the last time: method, path with query, scheme of the `Authorization` header
-and status of each request. With a query, only what was asked with the same one.
+Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log URL returns the
+requests since the last `GET`: the method, the path with the query, the scheme of the
+`Authorization` header and the status of each. With a query, it returns only the requests with the
+same query.
 """
 
 import json
@@ -38,14 +39,14 @@ settings.configure(
         "django.contrib.contenttypes",
         "oauth2_provider",
     ],
-    # Tables as they are now, without their history, which takes seconds.
+    # Creates the tables directly. Running the migrations takes seconds.
     MIGRATION_MODULES={app: None for app in APPS},
     MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
     OAUTH2_PROVIDER={
         "SCOPES": {"read": "", "write": "", "introspection": ""},
         "ACCESS_TOKEN_EXPIRE_SECONDS": int(os.environ.get("TOKEN_SECONDS", "600")),
     },
-    # Of secrets that are no secrets: the default takes half a second for each request.
+    # The secrets are public. The default hasher takes half a second for each request.
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     ROOT_URLCONF=__name__,
     SECRET_KEY="unused",
@@ -63,13 +64,13 @@ urlpatterns = [path("", include("oauth2_provider.urls", namespace="oauth2_provid
 CLIENTS = {
     "ci": "ci-secret",
     "api": "api-secret",
-    # Each character means something in a header, a form or a URL.
+    # Each character is special in a header, a form or a URL.
     "a b+c:%2B&=/~": 'd e+f:%25&=?"<\\>',
     "poster": "p +:%26&=?~",
 }
 
 
-def make_clients():
+def create_clients():
     for client_id, secret in CLIENTS.items():
         Application.objects.create(
             client_id=client_id,
@@ -80,11 +81,11 @@ def make_clients():
 
 
 class Log:
-    """What was asked, as an application around another one."""
+    """A WSGI middleware that logs each request."""
 
     def __init__(self, application):
         self.application = application
-        self.asked = []
+        self.requests = []
         self.lock = threading.Lock()
 
     def __call__(self, environ, start_response):
@@ -97,19 +98,19 @@ class Log:
 
         def start(status, headers, *rest):
             with self.lock:
-                self.asked.append({**entry, "status": int(status.split(" ")[0])})
+                self.requests.append({**entry, "status": int(status.split(" ")[0])})
             return start_response(status, headers, *rest)
 
         return self.application(environ, start)
 
     def take(self, query):
         with self.lock:
-            taken = [entry for entry in self.asked if entry["path"].endswith(query)]
-            self.asked = [entry for entry in self.asked if entry not in taken]
+            taken = [entry for entry in self.requests if entry["path"].endswith(query)]
+            self.requests = [entry for entry in self.requests if entry not in taken]
         return json.dumps(taken).encode()
 
 
-class Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     def log_message(self, *args):
         pass
 
@@ -118,7 +119,7 @@ class Server(ThreadedWSGIServer):
     daemon_threads = True
 
     def handle_error(self, *args):
-        """A client that hangs up, or does not trust the certificate, is no news."""
+        """Ignores clients that disconnect or reject the certificate."""
 
 
 def log_server(log):
@@ -135,19 +136,19 @@ def log_server(log):
     return HTTPServer(("127.0.0.1", 0), Handler)
 
 
-def end_with(parent):
-    """Whoever started this may be killed without a word."""
+def exit_with(parent):
+    """Exits when the parent process has ended, which may be killed without notice."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def main():
-    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=exit_with, args=[os.getppid()], daemon=True).start()
     call_command("migrate", run_syncdb=True, verbosity=0)
-    make_clients()
+    create_clients()
     log = Log(get_wsgi_application())
-    server = Server(("127.0.0.1", int(os.environ.get("PORT", "0"))), Quiet)
+    server = Server(("127.0.0.1", int(os.environ.get("PORT", "0"))), QuietHandler)
     server.set_app(log)
     scheme = "http"
     if "TLS_CERT" in os.environ:
@@ -155,13 +156,13 @@ def main():
         server.base_environ["HTTPS"] = "on"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(os.environ["TLS_CERT"], os.environ["TLS_KEY"])
-        # The handshake is left to the connection's own thread.
+        # The thread of each connection does the handshake.
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
-    log_of_it = log_server(log)
-    threading.Thread(target=log_of_it.serve_forever, daemon=True).start()
-    print(f"log http://127.0.0.1:{log_of_it.server_port}", flush=True)
+    log_endpoint = log_server(log)
+    threading.Thread(target=log_endpoint.serve_forever, daemon=True).start()
+    print(f"log http://127.0.0.1:{log_endpoint.server_port}", flush=True)
     print(f"listening {scheme}://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 

@@ -1,12 +1,12 @@
 """Floods a running `svctok serve` over HTTP/2 and measures what it costs the service.
 
-Prints one line per attack: how many connections the server had open, the resident memory of the
-process before and at its highest, and how many of 100 authenticated requests, on connections of
-their own, were answered within 100 ms. Exits with 1 if the growth or the number is beyond the limits
-that SECURITY.md states.
+Prints one line per attack: the number of connections that the server had open, the resident
+memory of the process before the attack and at its maximum, and how many of 100 authenticated
+requests, each on a new connection, got a response within 100 ms. Exits with 1 if the memory growth
+or the number of responses violates the limits that SECURITY.md states.
 
-The attack unknown-tokens keeps the service busy. Its good requests come from another address, and
-half of them are for /healthz.
+The attack unknown-tokens keeps the service busy. Its authenticated requests come from another
+address, and half of them are for /healthz.
 
     flood.py --pid PID --address 127.0.0.1:8080 --token TOKEN --connections 60 [ATTACK ...]
 """
@@ -31,7 +31,7 @@ import h2.settings
 MAX_GROWTH_MB = 64
 GOOD_REQUESTS = 100
 MIN_ANSWERED = 95
-WITHIN = 0.1
+MAX_SECONDS = 0.1
 
 FORM = "application/x-www-form-urlencoded"
 POSTS = [
@@ -76,12 +76,12 @@ ATTACKS = {
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# Of the good requests, if the attack occupies what one address may.
-ELSEWHERE = "127.0.0.9"
+# The source address of authenticated requests if the attack uses up the limit of its own address.
+OTHER_ADDRESS = "127.0.0.9"
 
 
 def unknown_token():
-    """Returns a token whose checksum is right."""
+    """Returns a random token with a valid checksum."""
     digits = [secrets.choice(DIGITS) for _ in range(34)]
     text = "svctok-" + "".join(digits[:10]) + "_" + "".join(digits[10:])
     rest = zlib.crc32(text.encode())
@@ -93,7 +93,7 @@ def unknown_token():
 
 
 class Connection:
-    """An HTTP/2 connection of the attacker, which answers pings and settings."""
+    """An HTTP/2 connection of the attacker, which responds to pings and settings."""
 
     def __init__(self, address, attack, streams):
         self.attack = attack
@@ -137,7 +137,7 @@ class Connection:
         return headers
 
     def send_bodies(self):
-        """Sends what the windows allow. A dripped body gets one more byte on each call."""
+        """Sends as much of each body as the windows allow, or one byte per call of a dripped body."""
         for stream, rest in list(self.open.items()):
             if self.attack.drip and not rest:
                 rest = b"x"
@@ -165,7 +165,7 @@ class Connection:
             self.close()
             return
         for event in events:
-            # No data is acknowledged, so that the windows stay used up.
+            # Data is not acknowledged, so that the windows stay exhausted.
             if isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
                 self.open.pop(event.stream_id, None)
             elif isinstance(event, h2.events.ConnectionTerminated):
@@ -189,7 +189,7 @@ class Connection:
 
 
 def flood(address, name, connections, streams, deadline, core, ready):
-    """Keeps the attack up until the deadline: what the server ends is opened again."""
+    """Runs the attack until the deadline. Replaces connections that the server closes."""
     os.sched_setaffinity(0, {core})
     attack = ATTACKS[name]
     selector = selectors.DefaultSelector()
@@ -204,15 +204,15 @@ def flood(address, name, connections, streams, deadline, core, ready):
             selector.register(connection.socket, selectors.EVENT_READ, connection)
             connection.flush()
             if len(pool) % 50 == 0:
-                turn(selector, pool, 0)
+                process_events(selector, pool, 0)
         if len(pool) >= connections:
             ready.set()
-        turn(selector, pool, 0.05)
+        process_events(selector, pool, 0.05)
     for connection in pool:
         connection.close()
 
 
-def turn(selector, pool, wait):
+def process_events(selector, pool, wait):
     sockets = {key.data: key.fileobj for key, _ in selector.select(wait)}
     for connection in sockets:
         connection.receive()
@@ -223,28 +223,28 @@ def turn(selector, pool, wait):
             connection.flush()
         if connection.closed:
             pool.discard(connection)
-    # Closed sockets leave the selector by their number.
+    # `unregister` also accepts closed sockets.
     for key in list(selector.get_map().values()):
         if key.data.closed:
             selector.unregister(key.fileobj)
 
 
 def good_request(address, token, path, source):
-    """Sends one authenticated request on a connection of its own; returns its status and time."""
-    begun = time.monotonic()
+    """Sends one authenticated request on a new connection. Returns the status and the duration."""
+    started = time.monotonic()
     status = 0
     try:
         with socket.create_connection(address, timeout=5, source_address=source) as stream:
             head = f"GET {path} HTTP/1.1\r\nhost: svctok.test\r\n"
             head += f"x-api-key: {token}\r\nconnection: close\r\n\r\n"
             stream.sendall(head.encode())
-            answer = b""
+            response = b""
             while part := stream.recv(65536):
-                answer += part
-            status = int(answer.split(b" ", 2)[1])
+                response += part
+            status = int(response.split(b" ", 2)[1])
     except (OSError, IndexError, ValueError):
         pass
-    return status, time.monotonic() - begun
+    return status, time.monotonic() - started
 
 
 def rss_mb(pid):
@@ -256,7 +256,7 @@ def rss_mb(pid):
 
 
 def sockets(pid):
-    """Returns how many sockets the process has open, in whatever state its clients believe them."""
+    """Returns the number of sockets that the process has open."""
     count = 0
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -281,12 +281,12 @@ def measure(args, address, name):
     answered = 0
     paths, source = ["/service-tokens/self"], None
     if ATTACKS[name].unknown_tokens:
-        paths, source = ["/service-tokens/self", "/healthz"], (ELSEWHERE, 0)
+        paths, source = ["/service-tokens/self", "/healthz"], (OTHER_ADDRESS, 0)
     for number in range(GOOD_REQUESTS):
         path = paths[number % len(paths)]
-        status, took = good_request(address, args.token, path, source)
-        times.append(took)
-        answered += status == 200 and took <= WITHIN
+        status, elapsed = good_request(address, args.token, path, source)
+        times.append(elapsed)
+        answered += status == 200 and elapsed <= MAX_SECONDS
         highest = max(highest, rss_mb(args.pid))
         opened.append(sockets(args.pid) - idle_sockets)
         time.sleep(0.03)
@@ -312,13 +312,13 @@ def main():
     parser.add_argument("--connections", type=int, default=60)
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=12)
-    parser.add_argument("--core", type=int, default=0, help="the core of the attacker")
+    parser.add_argument("--core", type=int, default=0, help="CPU core of the attacker")
     parser.add_argument("attacks", nargs="*", default=list(ATTACKS))
     args = parser.parse_args()
     host, port = args.address.rsplit(":", 1)
     address = (host, int(port))
-    kept = [measure(args, address, name) for name in args.attacks]
-    sys.exit(0 if all(kept) else 1)
+    passed = [measure(args, address, name) for name in args.attacks]
+    sys.exit(0 if all(passed) else 1)
 
 
 if __name__ == "__main__":

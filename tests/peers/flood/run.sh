@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts `svctok serve` (the binary in $1) on a store of its own for each number of connections and
-# attack, and runs the flood against it.
+# For each number of connections and each attack, starts `svctok serve` (the binary in $1) with an
+# empty store and runs the attack against it.
 #
 #     tests/peers/flood/run.sh target/release/svctok [CONNECTIONS ...]
 set -euo pipefail

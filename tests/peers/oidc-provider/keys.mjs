@@ -1,5 +1,5 @@
-// Prints keys for clients that authenticate by `private_key_jwt`: PKCS #8 PEM by name, and the
-// public halves as a JWK set for `server.mjs`. New ones each time.
+// Generates and prints new keys for clients that authenticate by `private_key_jwt`: the private
+// keys as PKCS #8 PEM by name, and the public keys as a JWK set for `server.mjs`.
 import { generateKeyPairSync } from 'node:crypto';
 
 const options = { privateKeyEncoding: { type: 'pkcs8', format: 'pem' } };
@@ -8,9 +8,9 @@ const pairs = {
   rs256: generateKeyPairSync('rsa', { ...options, modulusLength: 2048 }),
 };
 
-const answer = { pem: {}, jwks: { keys: [] } };
+const output = { pem: {}, jwks: { keys: [] } };
 for (const [kid, { privateKey, publicKey }] of Object.entries(pairs)) {
-  answer.pem[kid] = privateKey;
-  answer.jwks.keys.push({ ...publicKey.export({ format: 'jwk' }), kid });
+  output.pem[kid] = privateKey;
+  output.jwks.keys.push({ ...publicKey.export({ format: 'jwk' }), kid });
 }
-console.log(JSON.stringify(answer));
+console.log(JSON.stringify(output));

@@ -1,15 +1,16 @@
 // A real authorization server for the tests of `tests/introspection_peers`.
 //
-//   PORT        where to listen on loopback; 0 takes any free one (default)
-//   HOST        the name in the issuer's URL (default 127.0.0.1)
-//   BASE_PATH   a path in the issuer's URL, such as `/tenant` (default none)
-//   TLS_CERT, TLS_KEY   PEM files; without them plain http
-//   TOKEN_SECONDS   how long tokens live (default 600)
-//   CLIENT_JWKS a file of public keys for the clients of `private_key_jwt`, see `keys.mjs`
+//   PORT        port on loopback; 0 selects any free port (default)
+//   HOST        host in the URL of the issuer (default 127.0.0.1)
+//   BASE_PATH   path in the URL of the issuer, such as `/tenant` (default none)
+//   TLS_CERT, TLS_KEY   PEM files; without them the server uses plain HTTP
+//   TOKEN_SECONDS   lifetime of tokens in seconds (default 600)
+//   CLIENT_JWKS JWK set file with the public keys of the `private_key_jwt` clients, see `keys.mjs`
 //
-// Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log answers what the
-// server was asked since the last time: method, path with query, scheme of the `Authorization`
-// header and status of each request. With a query, only what was asked with the same one.
+// Prints `log <url>` and, once it is ready, `listening <issuer>`. `GET` of the log URL returns the
+// requests since the last `GET`: the method, the path with the query, the scheme of the
+// `Authorization` header and the status of each. With a query, it returns only the requests with
+// the same query.
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -20,11 +21,11 @@ import { Provider, errors } from 'oidc-provider';
 const { PORT = '0', HOST = '127.0.0.1', BASE_PATH = '', TOKEN_SECONDS = '600' } = process.env;
 const { TLS_CERT, TLS_KEY, CLIENT_JWKS } = process.env;
 
-// Opaque access tokens, but for one resource that gets JWTs.
+// Access tokens are opaque, except for the second resource, whose tokens are JWTs.
 const API = 'https://api.example';
 const JWT_API = 'https://jwt-api.example';
 const SCOPE = 'read write';
-// A user's token, made on a client's word: there is nobody to log in here.
+// A grant type that issues a token for any user without a login.
 const USER_GRANT = 'urn:example:user';
 
 const signing = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
@@ -72,7 +73,8 @@ function clients() {
       scope: SCOPE,
     },
     { client_id: 'api', client_secret: 'api-secret' },
-    // As special as this server allows: visible ASCII and spaces.
+    // This server allows visible ASCII and spaces in credentials. These are special in a header, a
+    // form or a URL.
     { client_id: 'a b+c:%2B&=/~', client_secret: 'd e+f:%25&=?"<\\>' },
     {
       client_id: 'poster',
@@ -89,7 +91,7 @@ function getResourceServerInfo(ctx, resource) {
   return { scope: SCOPE, audience: resource, accessTokenFormat, jwt: { sign: { alg: 'ES256' } } };
 }
 
-async function grantToUser(ctx) {
+async function issueUserToken(ctx) {
   const { client, params } = ctx.oidc;
   const token = new ctx.oidc.provider.AccessToken({
     accountId: params.user,
@@ -97,7 +99,7 @@ async function grantToUser(ctx) {
     clientId: client.clientId,
     scope: params.scope,
   });
-  // Bound to a key: by DPoP, or by a client certificate.
+  // Binds the token to a key, by DPoP or by a client certificate.
   if (params.jkt) token.setThumbprint('jkt', params.jkt);
   if (params.x5t) token['x5t#S256'] = params.x5t;
   const access_token = await token.save();
@@ -115,12 +117,12 @@ const server = TLS_CERT
   ? https.createServer({ cert: readFileSync(TLS_CERT), key: readFileSync(TLS_KEY) })
   : http.createServer();
 
-// The issuer names the port, so it must be known first.
+// The URL of the issuer contains the port, which is known after the server listens.
 function serve() {
   const origin = `${TLS_CERT ? 'https' : 'http'}://${HOST}:${server.address().port}`;
   const provider = new Provider(origin + BASE_PATH, configuration);
-  provider.registerGrantType(USER_GRANT, grantToUser, ['user', 'scope', 'jkt', 'x5t']);
-  const answer = provider.callback();
+  provider.registerGrantType(USER_GRANT, issueUserToken, ['user', 'scope', 'jkt', 'x5t']);
+  const handle = provider.callback();
   server.on('request', (request, response) => {
     const { method, url, headers } = request;
     const entry = { method, path: url, scheme: headers.authorization?.split(' ')[0] ?? null };
@@ -131,7 +133,7 @@ function serve() {
     }
     request.originalUrl = url;
     request.url = url.slice(BASE_PATH.length);
-    answer(request, response);
+    handle(request, response);
   });
   console.log(`log http://127.0.0.1:${logServer.address().port}`);
   console.log(`listening ${origin}${BASE_PATH}`);
@@ -139,6 +141,6 @@ function serve() {
 
 logServer.listen(0, '127.0.0.1', () => server.listen(Number(PORT), '127.0.0.1', serve));
 
-// Whoever started this may be killed without a word.
+// Exits when the parent process has ended, which may be killed without notice.
 const parent = process.ppid;
 setInterval(() => process.ppid === parent || process.exit(), 500).unref();

@@ -35,18 +35,18 @@ fn assert_has_every_field(record: &TokenRecord) {
 #[test]
 fn lists_loaded_records() {
     let folder = Folder::new();
-    let path = folder.write("tokens.toml", &toml_of("a", ""));
-    let store = opened(&path);
+    let path = folder.write("tokens.toml", &toml_with_token("a", ""));
+    let store = open_without_polling(&path);
     let digests = || -> Vec<_> { store.records().iter().map(|it| *it.digest()).collect() };
     assert_eq!(digests(), [TokenDigest::of("a")]);
-    write(&path, &toml_of("b", ""));
+    write(&path, &toml_with_token("b", ""));
     store.reload().unwrap();
     assert_eq!(digests(), [TokenDigest::of("b")]);
 }
 
 #[test]
 fn parses_every_field_from_toml() {
-    let store = store_of(&toml_of(
+    let store = store_from_toml(&toml_with_token(
         TOKEN,
         r#"
         name = "ci"
@@ -62,7 +62,7 @@ fn parses_every_field_from_toml() {
         state = "disabled"
         "#,
     ));
-    assert_has_every_field(&found(&store, TOKEN).unwrap());
+    assert_has_every_field(&find(&store, TOKEN).unwrap());
 }
 
 #[test]
@@ -82,13 +82,13 @@ fn parses_every_field_from_json() {
         "state": "disabled",
     }]});
     let folder = Folder::new();
-    let store = opened(&folder.write("tokens.json", &text.to_string()));
-    assert_has_every_field(&found(&store, TOKEN).unwrap());
+    let store = open_without_polling(&folder.write("tokens.json", &text.to_string()));
+    assert_has_every_field(&find(&store, TOKEN).unwrap());
 }
 
 #[test]
 fn entry_with_only_digest_has_no_limits_and_no_permissions() {
-    let record = found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap();
+    let record = find(&store_from_toml(&toml_with_token(TOKEN, "")), TOKEN).unwrap();
     assert_eq!(record.state(), TokenState::Active);
     assert_eq!((record.name(), record.subject()), ("", None));
     assert!(record.roles().is_empty() && record.scopes().is_empty());
@@ -99,42 +99,49 @@ fn entry_with_only_digest_has_no_limits_and_no_permissions() {
 
 #[test]
 fn derived_id_is_stable_and_reveals_no_digest_bytes() {
-    let id = || found(&store_of(&toml_of(TOKEN, "")), TOKEN).unwrap().id();
+    let id = || {
+        find(&store_from_toml(&toml_with_token(TOKEN, "")), TOKEN)
+            .unwrap()
+            .id()
+    };
     assert_eq!(id(), id());
-    let other = found(&store_of(&toml_of("other", "")), "other").unwrap();
+    let other = find(&store_from_toml(&toml_with_token("other", "")), "other").unwrap();
     assert_ne!(other.id(), id());
 
-    // The documented computation.
+    // The documented computation of a derived id.
     let digest = TokenDigest::of(TOKEN);
-    let of_digest = TokenDigest::of(&digest.to_string());
+    let digest_of_digest = TokenDigest::of(&digest.to_string());
     let number = |digest: TokenDigest| {
         let bytes = digest.as_bytes()[..8].try_into().unwrap();
         i64::try_from(u64::from_be_bytes(bytes) % 62_u64.pow(10)).unwrap()
     };
-    assert_eq!(id().as_i64(), number(of_digest));
+    assert_eq!(id().as_i64(), number(digest_of_digest));
     assert_ne!(id().as_i64(), number(digest));
 }
 
 #[test]
 fn accepts_uppercase_digest() {
-    let text = toml_of(TOKEN, "").replace("sha256:", "");
+    let text = toml_with_token(TOKEN, "").replace("sha256:", "");
     let text = text
         .to_uppercase()
         .replace("[[TOKENS]]\nDIGEST", "[[tokens]]\ndigest");
-    let store = store_of(&text.replace("= \"", "= \"sha256:"));
-    assert!(found(&store, TOKEN).is_some());
+    let store = store_from_toml(&text.replace("= \"", "= \"sha256:"));
+    assert!(find(&store, TOKEN).is_some());
 }
 
 #[test]
 fn rejects_tokens_missing_from_file() {
-    let store = store_of(&toml_of(TOKEN, ""));
+    let store = store_from_toml(&toml_with_token(TOKEN, ""));
     assert_eq!(
         verdict_for(&store, "other", at(0)),
         Err(DenialKind::Unknown)
     );
-    let none = store_of("tokens = []\n");
-    assert_eq!(none.status().tokens(), 0);
-    assert_eq!(verdict_for(&none, TOKEN, at(0)), Err(DenialKind::Unknown));
+    let empty_store = store_from_toml("tokens = []\n");
+    assert_eq!(empty_store.status().tokens(), 0);
+    assert_eq!(
+        verdict_for(&empty_store, TOKEN, at(0)),
+        Err(DenialKind::Unknown)
+    );
 }
 
 #[test]
@@ -142,18 +149,18 @@ fn finds_each_of_many_tokens_by_digest() {
     let tokens: Vec<_> = (0..2_000).map(|number| format!("token-{number}")).collect();
     let entries = tokens
         .iter()
-        .map(|token| toml_of(token, &format!("name = \"{token}\"")));
-    let store = store_of(&entries.collect::<String>());
+        .map(|token| toml_with_token(token, &format!("name = \"{token}\"")));
+    let store = store_from_toml(&entries.collect::<String>());
     assert_eq!(store.status().tokens(), tokens.len());
     for token in &tokens {
-        assert_eq!(found(&store, token).unwrap().name(), token);
-        assert!(found(&store, &format!("{token}x")).is_none());
+        assert_eq!(find(&store, token).unwrap().name(), token);
+        assert!(find(&store, &format!("{token}x")).is_none());
     }
 }
 
 #[test]
 fn find_returns_the_same_as_find_cached() {
-    let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
+    let store = store_from_toml(&toml_with_token(TOKEN, "name = \"ci\""));
     for (token, expected) in [(TOKEN, Some("ci")), ("other", None)] {
         let credential = Credential::new(PresentedToken::new(token).unwrap());
         let record = block_on(store.find(&credential)).unwrap();
@@ -163,10 +170,10 @@ fn find_returns_the_same_as_find_cached() {
 
 #[test]
 fn find_cached_does_not_allocate() {
-    let store = store_of(&toml_of(TOKEN, "name = \"ci\""));
+    let store = store_from_toml(&toml_with_token(TOKEN, "name = \"ci\""));
     let credential = Credential::new(PresentedToken::new(TOKEN).unwrap());
     let unknown = Credential::new(PresentedToken::new("other").unwrap());
-    // The first lookup of a thread registers a reader.
+    // The first lookup of a thread allocates, because it registers a reader.
     assert!(matches!(store.find_cached(&credential), Cached::Found(_)));
     let before = Counts::of_this_thread().allocations;
     for _ in 0..100 {
@@ -187,7 +194,7 @@ fn expiry_date_is_valid_through_end_of_day() {
         "expires_at = 2027-02-01 00:00:00Z",
         "expires_at = \"2027-01-31T19:00:00.000-05:00\"",
     ] {
-        let store = store_of(&toml_of(TOKEN, text));
+        let store = store_from_toml(&toml_with_token(TOKEN, text));
         let last = at(end) - Duration::from_millis(1);
         assert_eq!(verdict_for(&store, TOKEN, last), Ok(()), "{text}");
         let outcome = verdict_for(&store, TOKEN, at(end));
@@ -202,7 +209,7 @@ fn not_before_date_starts_at_beginning_of_day() {
         "not_before = 2027-01-31",
         "not_before = 2027-01-31T00:00:00Z",
     ] {
-        let store = store_of(&toml_of(TOKEN, text));
+        let store = store_from_toml(&toml_with_token(TOKEN, text));
         let before = at(JANUARY_31) - Duration::from_millis(1);
         let outcome = verdict_for(&store, TOKEN, before);
         assert_eq!(outcome, Err(DenialKind::NotYetValid), "{text}");
@@ -217,15 +224,15 @@ fn rejects_disabled_and_revoked_tokens_in_file() {
         ("disabled", Err(DenialKind::Disabled)),
         ("revoked", Err(DenialKind::Revoked)),
     ] {
-        let store = store_of(&toml_of(TOKEN, &format!("state = \"{state}\"")));
+        let store = store_from_toml(&toml_with_token(TOKEN, &format!("state = \"{state}\"")));
         assert_eq!(verdict_for(&store, TOKEN, at(0)), expected, "{state}");
     }
 }
 
 #[tokio::test]
 async fn layer_accepts_only_tokens_in_file() {
-    let rest = "name = \"ci\"\nexpires_at = \"2027-01-31\"";
-    let store = store_of(&toml_of(TOKEN, rest));
+    let fields = "name = \"ci\"\nexpires_at = \"2027-01-31\"";
+    let store = store_from_toml(&toml_with_token(TOKEN, fields));
     let inner = service_fn(async |request: Request<()>| {
         let name = request.extensions().get::<Principal>().unwrap().name();
         Ok::<_, Infallible>(Response::new(name.to_owned()))

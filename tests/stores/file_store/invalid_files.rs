@@ -1,4 +1,4 @@
-//! Files that are rejected, and their errors.
+//! Files that are rejected, and the errors for them.
 
 use std::error::Error;
 
@@ -6,12 +6,12 @@ use tower_service_token::store::file::{FileStoreError, FileStoreErrorKind};
 
 use super::*;
 
-/// A value in a place where a secret could be by mistake.
+/// A secret that the file contains by mistake.
 const UNRELATED_SECRET: &str = "hunter2-swordfish";
-/// Has the shape of a token.
+/// A secret that has the format of a token.
 const SECRET: &str = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
 
-fn refused(name: &str, text: &str) -> FileStoreError {
+fn open_error(name: &str, text: &str) -> FileStoreError {
     let folder = Folder::new();
     let path = folder.write(name, text);
     let error = FileStore::open(&path).expect_err(text);
@@ -20,43 +20,43 @@ fn refused(name: &str, text: &str) -> FileStoreError {
     error
 }
 
-/// Checks that no part of the file is in the error, except for its field names.
+/// Asserts that the error contains no value of the file.
 fn assert_hides_content(error: &FileStoreError, text: &str) {
     let source = error.source();
-    let text_of_error = format!("{error} {error:?} {error:#?} {source:?}");
+    let output = format!("{error} {error:?} {error:#?} {source:?}");
     for secret in [UNRELATED_SECRET, SECRET, "7Hq2mX9bTe", "Zk3vN8pR"] {
-        assert!(!text_of_error.contains(secret), "{text_of_error}");
+        assert!(!output.contains(secret), "{output}");
     }
     let hex = text.split(|char: char| !char.is_ascii_hexdigit());
     for digits in hex.filter(|digits| digits.len() >= 16) {
-        assert!(!text_of_error.contains(digits), "{text_of_error}");
+        assert!(!output.contains(digits), "{output}");
     }
 }
 
-/// Returns the message without the path.
+/// Returns the message of the error without the path.
 fn message(error: &FileStoreError) -> String {
     let start = format!("the token file {}: ", error.path().display());
     let text = error.to_string();
     text.strip_prefix(&start).expect(&text).to_owned()
 }
 
-fn assert_refused(name: &str, text: &str, kind: FileStoreErrorKind, expected: &str) {
-    let error = refused(name, text);
+fn assert_rejected(name: &str, text: &str, kind: FileStoreErrorKind, expected: &str) {
+    let error = open_error(name, text);
     assert_eq!(message(&error), expected, "{text}");
     assert_eq!(error.kind(), kind, "{text}");
 }
 
-/// Returns a file whose second token has its digest on line 4 and `field` on line 5.
-fn second(field: &str) -> String {
-    toml_of("first", "") + &toml_of("second", field)
+/// Returns a file with two tokens. The second one has its digest on line 4 and `field` on line 5.
+fn with_second_token(field: &str) -> String {
+    toml_with_token("first", "") + &toml_with_token("second", field)
 }
 
-const EMPTY: &str = "must not be empty or contain control characters";
-const NO_SCOPE: &str = "must consist of visible ASCII characters without '\"' and '\\'";
-const NO_STATE: &str = "must be active, disabled or revoked";
+const INVALID_TEXT: &str = "must not be empty or contain control characters";
+const INVALID_SCOPE: &str = "must consist of visible ASCII characters without '\"' and '\\'";
+const INVALID_STATE: &str = "must be active, disabled or revoked";
 
-/// A field, an invalid value and the error. `UNRELATED_SECRET` is a value that could be a secret.
-const BAD_VALUES: &[(&str, &str, &str)] = &[
+/// A field, an invalid value and the error. The test replaces `UNRELATED_SECRET` by a secret.
+const INVALID_VALUES: &[(&str, &str, &str)] = &[
     (
         "id",
         r#""UNRELATED_SECRET""#,
@@ -64,12 +64,16 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ),
     ("id", "7", "must be a string"),
     ("name", r#"["UNRELATED_SECRET"]"#, "must be a string"),
-    ("name", r#""""#, EMPTY),
-    ("name", r#""UNRELATED_SECRET\nforged log line""#, EMPTY),
-    ("subject", r#""UNRELATED_SECRET\u0000""#, EMPTY),
+    ("name", r#""""#, INVALID_TEXT),
+    (
+        "name",
+        r#""UNRELATED_SECRET\nforged log line""#,
+        INVALID_TEXT,
+    ),
+    ("subject", r#""UNRELATED_SECRET\u0000""#, INVALID_TEXT),
     ("subject", "true", "must be a string"),
-    ("owner", r#""""#, EMPTY),
-    ("owner", r#""UNRELATED_SECRET\u001f""#, EMPTY),
+    ("owner", r#""""#, INVALID_TEXT),
+    ("owner", r#""UNRELATED_SECRET\u001f""#, INVALID_TEXT),
     ("owner", "7", "must be a string"),
     ("description", "1.5", "must be a string"),
     (
@@ -82,15 +86,15 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
         r#"["UNRELATED_SECRET", 1]"#,
         "must be an array of strings",
     ),
-    ("roles", r#"["UNRELATED_SECRET", ""]"#, EMPTY),
-    ("roles", r#"["UNRELATED_SECRET\nadmin"]"#, EMPTY),
+    ("roles", r#"["UNRELATED_SECRET", ""]"#, INVALID_TEXT),
+    ("roles", r#"["UNRELATED_SECRET\nadmin"]"#, INVALID_TEXT),
     (
         "roles",
         r#"["UNRELATED_SECRET", "UNRELATED_SECRET"]"#,
         "contains a duplicate",
     ),
-    ("scopes", r#"["UNRELATED_SECRET and more"]"#, NO_SCOPE),
-    ("scopes", r#"[""]"#, NO_SCOPE),
+    ("scopes", r#"["UNRELATED_SECRET and more"]"#, INVALID_SCOPE),
+    ("scopes", r#"[""]"#, INVALID_SCOPE),
     (
         "scopes",
         r#"["UNRELATED_SECRET", "UNRELATED_SECRET"]"#,
@@ -111,25 +115,25 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
         "{ UNRELATED_SECRET = 1 }",
         "must be a table of strings",
     ),
-    ("labels", r#"{ "UNRELATED_SECRET\n" = "x" }"#, EMPTY),
-    ("labels", r#"{ x = "UNRELATED_SECRET\n" }"#, EMPTY),
-    ("state", r#""UNRELATED_SECRET""#, NO_STATE),
-    ("state", r#""expired""#, NO_STATE),
-    ("state", r#""Active""#, NO_STATE),
+    ("labels", r#"{ "UNRELATED_SECRET\n" = "x" }"#, INVALID_TEXT),
+    ("labels", r#"{ x = "UNRELATED_SECRET\n" }"#, INVALID_TEXT),
+    ("state", r#""UNRELATED_SECRET""#, INVALID_STATE),
+    ("state", r#""expired""#, INVALID_STATE),
+    ("state", r#""Active""#, INVALID_STATE),
     ("state", "false", "must be a string"),
     ("expires_at", "1801353600", "must be a date or a time"),
 ];
 
 #[test]
 fn reports_invalid_values_with_line_token_and_field() {
-    for (field, value, expected) in BAD_VALUES {
-        let text = second(&format!(
+    for (field, value, expected) in INVALID_VALUES {
+        let text = with_second_token(&format!(
             "{field} = {}",
             value.replace("UNRELATED_SECRET", UNRELATED_SECRET)
         ));
         let expected = format!("line 5: token 2: `{field}` {expected}");
-        assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, &expected);
-        assert_eq!(refused("t.toml", &text).line(), Some(5));
+        assert_rejected("t.toml", &text, FileStoreErrorKind::Invalid, &expected);
+        assert_eq!(open_error("t.toml", &text).line(), Some(5));
     }
 }
 
@@ -152,8 +156,8 @@ fn rejects_malformed_times() {
                 "line 5: token 2: `{field}` must be a valid date, yyyy-MM-dd, or an RFC 3339 \
                  time with an offset"
             );
-            let text = second(&format!("{field} = {text}"));
-            assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, &expected);
+            let text = with_second_token(&format!("{field} = {text}"));
+            assert_rejected("t.toml", &text, FileStoreErrorKind::Invalid, &expected);
         }
     }
 }
@@ -174,7 +178,7 @@ fn reports_invalid_digest_without_quoting_it() {
         format!("sha256:{UNRELATED_SECRET}"),
     ] {
         let text = format!("[[tokens]]\ndigest = \"{digest}\"\n");
-        assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, expected);
+        assert_rejected("t.toml", &text, FileStoreErrorKind::Invalid, expected);
     }
     for (text, expected) in [
         (
@@ -186,25 +190,27 @@ fn reports_invalid_digest_without_quoting_it() {
             "line 2: token 1: `digest` must be a string",
         ),
     ] {
-        assert_refused("t.toml", text, FileStoreErrorKind::Invalid, expected);
+        assert_rejected("t.toml", text, FileStoreErrorKind::Invalid, expected);
     }
 }
 
 #[test]
 fn rejects_duplicate_ids_and_digests() {
-    let same = toml_of("a", "") + &toml_of("a", "");
+    let same = toml_with_token("a", "") + &toml_with_token("a", "");
     let expected = "line 4: token 2: `digest` is already used by an earlier token";
-    assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
+    assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
     let id = "id = \"7Hq2mX9bTe\"";
-    let same = toml_of("a", id) + &toml_of("b", id);
+    let same = toml_with_token("a", id) + &toml_with_token("b", id);
     let expected = "line 6: token 2: `id` is already used by an earlier token";
-    assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
+    assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 
-    let derived = found(&store_of(&toml_of("a", "")), "a").unwrap().id();
-    let same = toml_of("a", "") + &toml_of("b", &format!("id = \"{derived}\""));
+    let derived = find(&store_from_toml(&toml_with_token("a", "")), "a")
+        .unwrap()
+        .id();
+    let same = toml_with_token("a", "") + &toml_with_token("b", &format!("id = \"{derived}\""));
     let expected = "line 5: token 2: `id` is already used by an earlier token";
-    assert_refused("t.toml", &same, FileStoreErrorKind::Invalid, expected);
+    assert_rejected("t.toml", &same, FileStoreErrorKind::Invalid, expected);
 }
 
 #[test]
@@ -214,7 +220,7 @@ fn rejects_unknown_field_without_quoting_it() {
         "rolse = []".to_owned(),
         "Roles = []".to_owned(),
     ] {
-        let error = refused("t.toml", &second(&field));
+        let error = open_error("t.toml", &with_second_token(&field));
         let message = message(&error);
         assert!(
             message.starts_with("line 5: token 2: unknown field, expected one of name, digest, "),
@@ -224,7 +230,7 @@ fn rejects_unknown_field_without_quoting_it() {
     }
     let text = format!("tokens = []\n{UNRELATED_SECRET} = 1\n");
     let expected = "line 2: unknown field, expected `tokens`";
-    assert_refused("t.toml", &text, FileStoreErrorKind::Invalid, expected);
+    assert_rejected("t.toml", &text, FileStoreErrorKind::Invalid, expected);
 }
 
 #[test]
@@ -266,11 +272,11 @@ fn rejects_file_without_tokens_list() {
             "`tokens` is given twice",
         ),
     ] {
-        assert_refused(name, text, FileStoreErrorKind::Invalid, expected);
+        assert_rejected(name, text, FileStoreErrorKind::Invalid, expected);
     }
 }
 
-/// Readers of JSON differ in which of two values they use.
+/// JSON parsers differ in which of two values they use.
 #[test]
 fn rejects_repeated_fields_in_file() {
     let digest = TokenDigest::of("a");
@@ -285,10 +291,10 @@ fn rejects_repeated_fields_in_file() {
         ),
     ] {
         let text = format!(r#"{{"tokens": [{{"digest": "{digest}", {fields}}}]}}"#);
-        assert_refused("t.json", &text, FileStoreErrorKind::Invalid, expected);
+        assert_rejected("t.json", &text, FileStoreErrorKind::Invalid, expected);
     }
-    let text = toml_of("a", "state = \"revoked\"\nstate = \"active\"");
-    assert_refused(
+    let text = toml_with_token("a", "state = \"revoked\"\nstate = \"active\"");
+    assert_rejected(
         "t.toml",
         &text,
         FileStoreErrorKind::Malformed,
@@ -323,15 +329,15 @@ fn reports_syntax_errors_by_location_only() {
         ("t.json", "", "line 1: column 0: is not JSON"),
         ("t.json", "[[tokens]]", "line 1: column 4: is not JSON"),
     ] {
-        assert_refused(name, text, FileStoreErrorKind::Malformed, expected);
+        assert_rejected(name, text, FileStoreErrorKind::Malformed, expected);
     }
-    let deep = "[".repeat(100_000);
+    let deeply_nested = "[".repeat(100_000);
     for name in ["t.toml", "t.json"] {
-        let error = refused(name, &format!("tokens = {deep}"));
+        let error = open_error(name, &format!("tokens = {deeply_nested}"));
         assert_eq!(error.kind(), FileStoreErrorKind::Malformed, "{name}");
     }
     assert_eq!(
-        refused("t.json", &deep).kind(),
+        open_error("t.json", &deeply_nested).kind(),
         FileStoreErrorKind::Malformed
     );
 
@@ -359,23 +365,23 @@ fn rejects_token_anywhere_in_file_without_quoting_it() {
         ] {
             let expected = "line 2: this looks like a token; \
                             the file must hold digests, never tokens";
-            assert_refused("t.toml", &text, FileStoreErrorKind::ContainsToken, expected);
+            assert_rejected("t.toml", &text, FileStoreErrorKind::ContainsToken, expected);
         }
     }
-    // The name of the field suggests a token.
+    // The name of the field indicates that the value is a token.
     for field in ["token", "secret", "api_key"] {
         let expected = "line 5: token 2: this looks like a token; \
                         the file must hold digests, never tokens";
-        let text = second(&format!("{field} = \"{UNRELATED_SECRET}\""));
-        assert_refused("t.toml", &text, FileStoreErrorKind::ContainsToken, expected);
+        let text = with_second_token(&format!("{field} = \"{UNRELATED_SECRET}\""));
+        assert_rejected("t.toml", &text, FileStoreErrorKind::ContainsToken, expected);
     }
     let text = format!(r#"{{"tokens": [{{"token": "{UNRELATED_SECRET}"}}]}}"#);
     let expected = "token 1: this looks like a token; the file must hold digests, never tokens";
-    assert_refused("t.json", &text, FileStoreErrorKind::ContainsToken, expected);
+    assert_rejected("t.json", &text, FileStoreErrorKind::ContainsToken, expected);
 }
 
 #[test]
-fn reports_missing_or_irregular_file_as_unreadable() {
+fn reports_missing_irregular_or_huge_file_as_unreadable() {
     let folder = Folder::new();
     let error = FileStore::open(folder.path("t.toml")).unwrap_err();
     assert_eq!(error.kind(), FileStoreErrorKind::Unreadable);
@@ -391,10 +397,10 @@ fn reports_missing_or_irregular_file_as_unreadable() {
     assert_eq!(error.kind(), FileStoreErrorKind::Unreadable);
     assert_eq!(message(&error), "is not an ordinary file");
 
-    let long = folder.write("long.toml", "");
-    let file = OpenOptions::new().write(true).open(&long).unwrap();
+    let huge_file = folder.write("huge.toml", "");
+    let file = OpenOptions::new().write(true).open(&huge_file).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
-    let error = FileStore::open(long).unwrap_err();
+    let error = FileStore::open(huge_file).unwrap_err();
     assert_eq!(message(&error), "is longer than 268435456 bytes");
 }
 
@@ -423,7 +429,7 @@ mod on_unix {
     fn rejects_writable_by_others_and_accepts_readable_by_others() {
         let folder = Folder::new();
         let path = folder.write("t.toml", "tokens = []");
-        // As in a Kubernetes volume, which is read through a link whose mode is irrelevant.
+        // Kubernetes mounts files behind symbolic links, whose own mode is irrelevant.
         let link = folder.path("link.toml");
         symlink(&path, &link).unwrap();
         for (mode, is_accepted) in [

@@ -6,7 +6,7 @@ mod log {
     use tests::log::Log;
 
     /// Returns the lines that `body` logs.
-    fn logged(body: impl FnOnce()) -> Vec<String> {
+    fn lines_logged_by(body: impl FnOnce()) -> Vec<String> {
         let log = Log::default();
         let guard = log.start();
         body();
@@ -20,28 +20,36 @@ mod log {
     #[test]
     fn logs_each_failure_and_recovery_once() {
         let folder = Folder::new();
-        let valid = toml_of("a", "");
+        let valid = toml_with_token("a", "");
         let path = folder.write("t.toml", &valid);
-        let store = opened(&path);
+        let store = open_without_polling(&path);
         let log_after = |text: Option<&str>| {
             match text {
                 Some(text) => write(&path, text),
                 None => fs::remove_file(&path).unwrap(),
             }
-            let lines = logged(|| drop((store.reload(), store.reload())));
+            let lines = lines_logged_by(|| drop((store.reload(), store.reload())));
             assert!(lines.len() <= 1, "{lines:?}");
             lines.into_iter().next().unwrap_or_default()
         };
         let name = path.display();
-        let kept = "the token file cannot be used; the tokens read before stay in use";
+        let message = "the token file cannot be used; the tokens read before stay in use";
 
-        assert_eq!(log_after(Some(&valid)), "", "an unchanged file");
+        assert_eq!(
+            log_after(Some(&valid)),
+            "",
+            "an unchanged file logs nothing"
+        );
         let line = log_after(Some("broken = hunter2"));
         let expected = format!(
-            "ERROR tower_service_token: {kept} error=the token file {name}: line 1: is not TOML tokens=1"
+            "ERROR tower_service_token: {message} error=the token file {name}: line 1: is not TOML tokens=1"
         );
         assert_eq!(line, expected);
-        assert_eq!(log_after(Some("broken = hunter3")), "", "the same failure");
+        assert_eq!(
+            log_after(Some("broken = hunter3")),
+            "",
+            "the same failure is logged once"
+        );
         let line = log_after(Some("\nbroken = hunter2"));
         assert!(line.contains("line 2: is not TOML"), "{line}");
         let line = log_after(None);
@@ -72,13 +80,13 @@ mod reload_metrics {
     fn counts_failures_and_reloads_once() {
         let folder = Folder::new();
         let path = folder.write("t.toml", "tokens = []");
-        let store = opened(&path);
+        let store = open_without_polling(&path);
         let recorder = DebuggingRecorder::new();
         metrics::with_local_recorder(&recorder, || {
             for text in [
                 "broken",
-                &toml_of("a", ""),
-                &toml_of("b", ""),
+                &toml_with_token("a", ""),
+                &toml_with_token("b", ""),
                 "broken",
                 "tokens = []",
             ] {
@@ -86,21 +94,21 @@ mod reload_metrics {
                 drop((store.reload(), store.reload()));
             }
         });
-        let mut counted: Vec<_> = recorder.snapshotter().snapshot().into_vec();
-        counted.sort_by_key(|(key, ..)| key.key().clone());
-        let counted = counted.into_iter().map(|(key, _, _, value)| {
+        let mut counters: Vec<_> = recorder.snapshotter().snapshot().into_vec();
+        counters.sort_by_key(|(key, ..)| key.key().clone());
+        let counters = counters.into_iter().map(|(key, _, _, value)| {
             let key = key.key();
             let labels: Vec<_> = key
                 .labels()
                 .map(|label| (label.key(), label.value()))
                 .collect();
             let DebugValue::Counter(count) = value else {
-                panic!("{key} is no counter")
+                panic!("{key} is not a counter")
             };
             format!("{} {labels:?} {count}", key.name())
         });
         assert_eq!(
-            counted.collect::<Vec<_>>(),
+            counters.collect::<Vec<_>>(),
             [
                 "service_token_file_reloads_total [(\"outcome\", \"failed\")] 2",
                 "service_token_file_reloads_total [(\"outcome\", \"loaded\")] 3",

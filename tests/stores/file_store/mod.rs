@@ -1,17 +1,17 @@
 //! `FileStore` and `TokenFile`: the format, invalid files, and changes of the file.
 //!
 //! 1. [Fields](fields) and their defaults, in both formats.
-//! 2. [Invalid files](invalid_files): each error names the place and quotes nothing.
-//! 3. [Reloading](reloading) the file, however it is replaced.
+//! 2. [Invalid files](invalid_files): each error names the location and quotes no content.
+//! 3. [Reloading](reloading) a file that is replaced or rewritten.
 //! 4. [Logs and metrics](logs_and_metrics).
-//! 5. [Spoiled files](spoiled_files): truncated, merged or re-encoded.
-//! 6. `TokenFile`, which edits the file.
+//! 5. [Corrupted files](corrupted_files): truncated, merged or re-encoded.
+//! 6. `TokenFile`, which edits a file.
 
+mod corrupted_files;
 mod fields;
 mod invalid_files;
 mod logs_and_metrics;
 mod reloading;
-mod spoiled_files;
 #[cfg(all(feature = "cli", feature = "testing"))]
 mod token_file;
 
@@ -28,7 +28,7 @@ use tower_service_token::store::file::{FileStore, FileStoreOptions};
 use tower_service_token::store::{Cached, Credential, DenialKind, TokenRecord, verdict};
 use tower_service_token::token::PresentedToken;
 
-/// A directory of one test, removed when dropped.
+/// A temporary directory of one test, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -45,7 +45,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Creates a file that only its owner can write to, whatever the umask.
+    /// Creates a file with mode 0600.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         write(&path, text);
@@ -59,7 +59,7 @@ impl Drop for Folder {
     }
 }
 
-/// Writes a file, in place if it exists.
+/// Writes a file in place, or creates it.
 fn write(path: &Path, text: &str) {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -71,30 +71,30 @@ fn write(path: &Path, text: &str) {
 
 /// Writes another file and renames it over this one, as an editor does.
 fn replace(path: &Path, text: &str) {
-    let beside = path.with_extension("new");
-    write(&beside, text);
-    fs::rename(beside, path).unwrap();
+    let temporary = path.with_extension("new");
+    write(&temporary, text);
+    fs::rename(temporary, path).unwrap();
 }
 
-/// Returns a file with one token: its digest on the second line, `fields` from the third on.
-fn toml_of(token: &str, fields: &str) -> String {
+/// Returns a TOML file with one token. Its digest is on line 2, and `fields` start on line 3.
+fn toml_with_token(token: &str, fields: &str) -> String {
     let digest = TokenDigest::of(token);
     let end = if fields.is_empty() { "" } else { "\n" };
     format!("[[tokens]]\ndigest = \"{digest}\"\n{fields}{end}")
 }
 
 /// Opens a store that does not poll its file.
-fn opened(path: &Path) -> FileStore {
+fn open_without_polling(path: &Path) -> FileStore {
     let options = FileStoreOptions::new().with_poll_interval(None);
     options.open(path).unwrap()
 }
 
-fn store_of(text: &str) -> FileStore {
+fn store_from_toml(text: &str) -> FileStore {
     let folder = Folder::new();
-    opened(&folder.write("tokens.toml", text))
+    open_without_polling(&folder.write("tokens.toml", text))
 }
 
-fn found(store: &FileStore, token: &str) -> Option<TokenRecord> {
+fn find(store: &FileStore, token: &str) -> Option<TokenRecord> {
     let credential = Credential::new(PresentedToken::new(token).unwrap());
     match store.find_cached(&credential) {
         Cached::Found(record) => Some(record),
@@ -105,7 +105,7 @@ fn found(store: &FileStore, token: &str) -> Option<TokenRecord> {
 
 fn verdict_for(store: &FileStore, token: &str, now: SystemTime) -> Result<(), DenialKind> {
     let credential = Credential::new(PresentedToken::new(token).unwrap());
-    let outcome = verdict(found(store, token), &credential, &ManualClock::new(now));
+    let outcome = verdict(find(store, token), &credential, &ManualClock::new(now));
     outcome.map(drop).map_err(|denial| denial.kind())
 }
 

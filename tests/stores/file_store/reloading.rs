@@ -1,4 +1,4 @@
-//! Changes of the file: when they take effect, and which do not.
+//! Changes of the file: polling, reloads, failures, notifications and concurrent readers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -12,34 +12,34 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Polls the file every 10 ms.
-fn followed(path: &Path) -> FileStore {
+/// Opens a store that polls its file every 10 ms.
+fn open_with_polling(path: &Path) -> FileStore {
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(10));
     options.open(path).unwrap()
 }
 
-/// Waits for the store to detect a change of its file.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+/// Waits until `condition` holds, such as for a store that polls its file.
+fn wait_until(description: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < DEADLINE, "timed out: {what}");
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "timed out: {description}");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn knows(store: &FileStore, token: &str) -> bool {
-    found(store, token).is_some()
+fn has_token(store: &FileStore, token: &str) -> bool {
+    find(store, token).is_some()
 }
 
-fn kind_of_error(store: &FileStore) -> Option<FileStoreErrorKind> {
+fn last_error_kind(store: &FileStore) -> Option<FileStoreErrorKind> {
     store.last_error().map(|error| error.kind())
 }
 
 #[derive(Default)]
-struct Changes(Mutex<Vec<TokenChange>>);
+struct RecordedChanges(Mutex<Vec<TokenChange>>);
 
-impl Changes {
-    fn of(store: &FileStore) -> Arc<Self> {
+impl RecordedChanges {
+    fn subscribe(store: &FileStore) -> Arc<Self> {
         let changes = Arc::new(Self::default());
         store.subscribe(&(changes.clone() as Arc<dyn ChangeListener>));
         changes
@@ -50,7 +50,7 @@ impl Changes {
     }
 }
 
-impl ChangeListener for Changes {
+impl ChangeListener for RecordedChanges {
     fn changed(&self, change: &TokenChange) {
         self.0.lock().unwrap().push(change.clone());
     }
@@ -59,21 +59,24 @@ impl ChangeListener for Changes {
 #[test]
 fn detects_replacement_by_rename() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = followed(&path);
-    replace(&path, &toml_of("new", ""));
-    until("the new token is known", || knows(&store, "new"));
-    assert!(!knows(&store, "old"));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
+    let store = open_with_polling(&path);
+    replace(&path, &toml_with_token("new", ""));
+    wait_until("the new token is known", || has_token(&store, "new"));
+    assert!(!has_token(&store, "old"));
 }
 
 #[test]
 fn detects_rewrite_in_place() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = followed(&path);
-    write(&path, &toml_of("new", "name = \"of another length\""));
-    until("the new token is known", || knows(&store, "new"));
-    assert!(!knows(&store, "old"));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
+    let store = open_with_polling(&path);
+    write(
+        &path,
+        &toml_with_token("new", "name = \"of another length\""),
+    );
+    wait_until("the new token is known", || has_token(&store, "new"));
+    assert!(!has_token(&store, "old"));
 }
 
 #[cfg(unix)]
@@ -84,43 +87,46 @@ fn detects_kubernetes_symlink_switch() {
     let folder = Folder::new();
     let version = |name: &str, token: &str| {
         fs::create_dir(folder.path(name)).unwrap();
-        write(&folder.path(name).join("t.toml"), &toml_of(token, ""));
+        write(
+            &folder.path(name).join("t.toml"),
+            &toml_with_token(token, ""),
+        );
     };
     version("..2026_1", "old");
     symlink("..2026_1", folder.path("..data")).unwrap();
     symlink("..data/t.toml", folder.path("t.toml")).unwrap();
-    let store = followed(&folder.path("t.toml"));
-    assert!(knows(&store, "old"));
+    let store = open_with_polling(&folder.path("t.toml"));
+    assert!(has_token(&store, "old"));
 
     version("..2026_2", "new");
     symlink("..2026_2", folder.path("..data_tmp")).unwrap();
     fs::rename(folder.path("..data_tmp"), folder.path("..data")).unwrap();
     fs::remove_dir_all(folder.path("..2026_1")).unwrap();
-    until("the new token is known", || knows(&store, "new"));
-    assert!(!knows(&store, "old"));
+    wait_until("the new token is known", || has_token(&store, "new"));
+    assert!(!has_token(&store, "old"));
 }
 
 #[test]
 fn without_polling_only_reload_reads_the_file() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = opened(&path);
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
+    let store = open_without_polling(&path);
     let clone = store.clone();
-    replace(&path, &toml_of("new", ""));
-    assert!(knows(&store, "old") && !knows(&store, "new"));
+    replace(&path, &toml_with_token("new", ""));
+    assert!(has_token(&store, "old") && !has_token(&store, "new"));
     store.reload().unwrap();
     for store in [store, clone] {
-        assert!(knows(&store, "new") && !knows(&store, "old"));
+        assert!(has_token(&store, "new") && !has_token(&store, "old"));
     }
 }
 
 #[test]
 fn reload_applies_revocation_and_removal() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
-    let store = opened(&path);
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
+    let store = open_without_polling(&path);
     assert_eq!(verdict_for(&store, "a", at(0)), Ok(()));
-    replace(&path, &toml_of("a", "state = \"revoked\""));
+    replace(&path, &toml_with_token("a", "state = \"revoked\""));
     store.reload().unwrap();
     assert_eq!(verdict_for(&store, "a", at(0)), Err(DenialKind::Revoked));
     replace(&path, "tokens = []");
@@ -129,12 +135,12 @@ fn reload_applies_revocation_and_removal() {
 }
 
 #[test]
-fn unusable_file_keeps_last_good_tokens_and_reports_error() {
+fn invalid_file_keeps_last_valid_tokens_and_reports_error() {
     let folder = Folder::new();
-    let valid = toml_of("a", "");
+    let valid = toml_with_token("a", "");
     let path = folder.write("t.toml", &valid);
-    let store = followed(&path);
-    let broken: [(&str, FileStoreErrorKind); 4] = [
+    let store = open_with_polling(&path);
+    let invalid_files: [(&str, FileStoreErrorKind); 4] = [
         ("[[tokens]]\ndigest = \"sha2", FileStoreErrorKind::Malformed),
         ("", FileStoreErrorKind::Invalid),
         (
@@ -146,29 +152,29 @@ fn unusable_file_keeps_last_good_tokens_and_reports_error() {
             FileStoreErrorKind::ContainsToken,
         ),
     ];
-    for (text, kind) in broken {
+    for (text, kind) in invalid_files {
         for replace in [write, replace] {
             replace(&path, text);
-            until(text, || kind_of_error(&store) == Some(kind));
-            assert!(knows(&store, "a"), "{text}");
+            wait_until(text, || last_error_kind(&store) == Some(kind));
+            assert!(has_token(&store, "a"), "{text}");
             assert_eq!(store.reload().unwrap_err().kind(), kind, "{text}");
             assert_eq!(store.status().tokens(), 1);
             assert_eq!(store.status().error().map(FileStoreError::kind), Some(kind));
 
-            // First the same content as before, then another.
+            // The file recovers with the same content as before, then with other content.
             replace(&path, &valid);
-            until("it recovers", || store.last_error().is_none());
+            wait_until("the error is cleared", || store.last_error().is_none());
             replace(&path, text);
-            until(text, || kind_of_error(&store) == Some(kind));
-            replace(&path, &(toml_of("b", "") + &valid));
-            // The status matches the tokens in use.
-            until("the new token is known", || {
-                knows(&store, "b") && store.last_error().is_none()
+            wait_until(text, || last_error_kind(&store) == Some(kind));
+            replace(&path, &(toml_with_token("b", "") + &valid));
+            // The error is cleared as soon as the new tokens are in use.
+            wait_until("the new token is known", || {
+                has_token(&store, "b") && store.last_error().is_none()
             });
-            assert!(knows(&store, "a"));
+            assert!(has_token(&store, "a"));
             assert_eq!(store.status().tokens(), 2);
             replace(&path, &valid);
-            until("the new token is forgotten", || !knows(&store, "b"));
+            wait_until("the new token is removed", || !has_token(&store, "b"));
         }
     }
 }
@@ -176,15 +182,17 @@ fn unusable_file_keeps_last_good_tokens_and_reports_error() {
 #[test]
 fn reports_missing_file_and_recovers() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = followed(&path);
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
+    let store = open_with_polling(&path);
     fs::remove_file(&path).unwrap();
     let unreadable = Some(FileStoreErrorKind::Unreadable);
-    until("the status changes", || kind_of_error(&store) == unreadable);
-    assert!(knows(&store, "old"));
-    replace(&path, &toml_of("new", ""));
-    until("the new token is known", || knows(&store, "new"));
-    until("it recovers", || store.last_error().is_none());
+    wait_until("the status changes", || {
+        last_error_kind(&store) == unreadable
+    });
+    assert!(has_token(&store, "old"));
+    replace(&path, &toml_with_token("new", ""));
+    wait_until("the new token is known", || has_token(&store, "new"));
+    wait_until("the error is cleared", || store.last_error().is_none());
 }
 
 #[cfg(unix)]
@@ -193,32 +201,32 @@ fn ignores_insecure_file_until_permissions_are_fixed() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
     let chmod = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    let store = followed(&path);
+    let store = open_with_polling(&path);
     chmod(0o666);
     let insecure = Some(FileStoreErrorKind::Insecure);
-    until("the status changes", || kind_of_error(&store) == insecure);
-    write(&path, &toml_of("new", ""));
+    wait_until("the status changes", || last_error_kind(&store) == insecure);
+    write(&path, &toml_with_token("new", ""));
     assert_eq!(
         store.reload().unwrap_err().kind(),
         FileStoreErrorKind::Insecure
     );
-    assert!(knows(&store, "old") && !knows(&store, "new"));
+    assert!(has_token(&store, "old") && !has_token(&store, "new"));
     chmod(0o644);
-    until("the new token is known", || knows(&store, "new"));
-    until("it recovers", || store.last_error().is_none());
+    wait_until("the new token is known", || has_token(&store, "new"));
+    wait_until("the error is cleared", || store.last_error().is_none());
 }
 
 #[test]
 fn notifies_listeners_once_per_reload() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
-    let store = opened(&path);
-    let changes = Changes::of(&store);
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
+    let store = open_without_polling(&path);
+    let changes = RecordedChanges::subscribe(&store);
     store.reload().unwrap();
-    assert_eq!(changes.count(), 0, "the content is already in use");
-    replace(&path, &toml_of("b", ""));
+    assert_eq!(changes.count(), 0, "the content is unchanged");
+    replace(&path, &toml_with_token("b", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 1);
     assert!(matches!(
@@ -227,61 +235,65 @@ fn notifies_listeners_once_per_reload() {
     ));
     replace(&path, "broken");
     store.reload().unwrap_err();
-    assert_eq!(changes.count(), 1, "the tokens are the same");
-    replace(&path, &toml_of("b", ""));
+    assert_eq!(changes.count(), 1, "the loaded tokens stay in use");
+    replace(&path, &toml_with_token("b", ""));
     store.reload().unwrap();
-    assert_eq!(changes.count(), 1, "the tokens are still the same");
-    replace(&path, &toml_of("a", ""));
+    assert_eq!(
+        changes.count(),
+        1,
+        "the new content equals the loaded tokens"
+    );
+    replace(&path, &toml_with_token("a", ""));
     store.reload().unwrap();
     assert_eq!(changes.count(), 2);
 }
 
 #[test]
 fn notifies_listeners_after_new_tokens_are_active() {
-    struct Asks(FileStore, AtomicBool);
+    struct ReentrantListener(FileStore, AtomicBool);
 
-    impl ChangeListener for Asks {
+    impl ChangeListener for ReentrantListener {
         fn changed(&self, _: &TokenChange) {
             let status = self.0.status();
-            let is_in_use = knows(&self.0, "new") && status.error().is_none();
+            let is_in_use = has_token(&self.0, "new") && status.error().is_none();
             self.1.store(is_in_use, Ordering::SeqCst);
         }
     }
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("old", ""));
-    let store = followed(&path);
-    let listener = Arc::new(Asks(store.clone(), AtomicBool::new(false)));
+    let path = folder.write("t.toml", &toml_with_token("old", ""));
+    let store = open_with_polling(&path);
+    let listener = Arc::new(ReentrantListener(store.clone(), AtomicBool::new(false)));
     store.subscribe(&(listener.clone() as Arc<dyn ChangeListener>));
-    replace(&path, &toml_of("new", ""));
-    until("the listener is notified", || {
+    replace(&path, &toml_with_token("new", ""));
+    wait_until("the listener is notified", || {
         listener.1.load(Ordering::SeqCst)
     });
 }
 
 #[test]
 fn panicking_listener_does_not_stop_polling() {
-    struct Panics;
+    struct PanickingListener;
 
-    impl ChangeListener for Panics {
+    impl ChangeListener for PanickingListener {
         fn changed(&self, _: &TokenChange) {
-            panic!("on purpose");
+            panic!("the scripted panic");
         }
     }
 
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("0", ""));
-    let store = followed(&path);
-    let listener: Arc<dyn ChangeListener> = Arc::new(Panics);
+    let path = folder.write("t.toml", &toml_with_token("0", ""));
+    let store = open_with_polling(&path);
+    let listener: Arc<dyn ChangeListener> = Arc::new(PanickingListener);
     store.subscribe(&listener);
     for token in ["1", "2", "3"] {
-        replace(&path, &toml_of(token, ""));
-        until("the new token is known", || knows(&store, token));
+        replace(&path, &toml_with_token(token, ""));
+        wait_until("the new token is known", || has_token(&store, token));
     }
 }
 
-/// Returns two tokens that both have the number of the set.
-fn numbered(number: u64) -> String {
+/// Returns a file with two tokens, which both have the number of the set as their name.
+fn file_of_set(number: u64) -> String {
     let entry = |token| {
         let digest = TokenDigest::of(token);
         serde_json::json!({"digest": digest.to_string(), "name": number.to_string()})
@@ -289,8 +301,8 @@ fn numbered(number: u64) -> String {
     serde_json::json!({"tokens": [entry("x"), entry("y")]}).to_string()
 }
 
-fn number(store: &FileStore, token: &str) -> u64 {
-    let record = found(store, token).expect("each set has both tokens");
+fn set_number(store: &FileStore, token: &str) -> u64 {
+    let record = find(store, token).expect("each set contains both tokens");
     record.name().parse().unwrap()
 }
 
@@ -303,14 +315,17 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Fails if a reader sees a set without one of its tokens, or one token of a set before the other.
+/// Reads until `is_done`. Panics if a token is missing or if a set is older than the previous one.
 /// Stores the number of the last set in `seen`.
 fn read_sets(store: &FileStore, is_done: &AtomicBool, seen: &AtomicU64) {
     let mut last = 0;
     while !is_done.load(Ordering::SeqCst) {
         for token in ["x", "y"] {
-            let now = number(store, token);
-            assert!(now >= last, "{token} is of set {now}, after set {last}");
+            let now = set_number(store, token);
+            assert!(
+                now >= last,
+                "{token} belongs to set {now}, after set {last}"
+            );
             last = now;
         }
         seen.store(last, Ordering::SeqCst);
@@ -320,7 +335,7 @@ fn read_sets(store: &FileStore, is_done: &AtomicBool, seen: &AtomicU64) {
 #[test]
 fn readers_see_complete_sets_during_replacement() {
     let folder = Folder::new();
-    let path = folder.write("t.json", &numbered(0));
+    let path = folder.write("t.json", &file_of_set(0));
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(1));
     let store = options.open(&path).unwrap();
     let is_done = AtomicBool::new(false);
@@ -332,12 +347,12 @@ fn readers_see_complete_sets_during_replacement() {
         }
         let _end = SetOnDrop(&is_done);
         for set in 1..=300 {
-            replace(&path, &numbered(set));
+            replace(&path, &file_of_set(set));
             store.reload().unwrap();
-            assert_eq!(number(&store, "y"), set);
-            // Readers read between the changes, not only after the last one.
+            assert_eq!(set_number(&store, "y"), set);
+            // Waits for the readers, so that they read between changes too.
             if set % 50 == 0 {
-                until("the readers see the set", || {
+                wait_until("the readers see the set", || {
                     seen.iter().all(|seen| seen.load(Ordering::SeqCst) == set)
                 });
             }
@@ -348,7 +363,7 @@ fn readers_see_complete_sets_during_replacement() {
 #[test]
 fn readers_see_complete_sets_during_rewrite_in_place() {
     let folder = Folder::new();
-    let path = folder.write("t.json", &numbered(0));
+    let path = folder.write("t.json", &file_of_set(0));
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(1));
     let store = options.open(&path).unwrap();
     let is_done = AtomicBool::new(false);
@@ -358,29 +373,29 @@ fn readers_see_complete_sets_during_rewrite_in_place() {
         let _end = SetOnDrop(&is_done);
         let start = Instant::now();
         let mut set = 0;
-        // Until some sets were read, although most polls see an incomplete set.
-        while number(&store, "x") < 200 {
-            assert!(start.elapsed() < DEADLINE, "no set is read");
+        // Continues until the store has loaded many sets. Most polls see an incomplete file.
+        while set_number(&store, "x") < 200 {
+            assert!(start.elapsed() < DEADLINE, "the store loads too few sets");
             set += 1;
-            let text = numbered(set);
+            let text = file_of_set(set);
             let (first, second) = text.split_at(text.len() / 2);
             write(&path, first);
             thread::yield_now();
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(second.as_bytes()).unwrap();
         }
-        until("the reader sees a set", || seen.load(Ordering::SeqCst) > 0);
+        wait_until("the reader sees a set", || seen.load(Ordering::SeqCst) > 0);
         is_done.store(true, Ordering::SeqCst);
         reader.join().unwrap();
-        until("the last set is in use", || number(&store, "y") == set);
+        wait_until("the last set is in use", || set_number(&store, "y") == set);
     });
-    until("the error is cleared", || store.last_error().is_none());
+    wait_until("the error is cleared", || store.last_error().is_none());
 }
 
 #[test]
-fn reads_file_that_never_stops_changing() {
+fn loads_file_that_changes_continuously() {
     let folder = Folder::new();
-    let path = folder.write("t.json", &numbered(0));
+    let path = folder.write("t.json", &file_of_set(0));
     let options = FileStoreOptions::new().with_poll_interval(Duration::from_millis(50));
     let store = options.open(&path).unwrap();
     let is_done = AtomicBool::new(false);
@@ -389,7 +404,7 @@ fn reads_file_that_never_stops_changing() {
         scope.spawn(|| {
             while !is_done.load(Ordering::SeqCst) {
                 let set = written.fetch_add(1, Ordering::SeqCst) + 1;
-                replace(&path, &numbered(set));
+                replace(&path, &file_of_set(set));
                 thread::sleep(Duration::from_millis(1));
             }
         });
@@ -397,7 +412,7 @@ fn reads_file_that_never_stops_changing() {
         let mut last = 0;
         for _ in 0..3 {
             let newer = loop {
-                let now = number(&store, "x");
+                let now = set_number(&store, "x");
                 if now > last || start.elapsed() > DEADLINE {
                     break now;
                 }
@@ -409,17 +424,20 @@ fn reads_file_that_never_stops_changing() {
                 break;
             }
         }
-        let ended = start.elapsed();
+        let elapsed = start.elapsed();
         is_done.store(true, Ordering::SeqCst);
-        assert!(last > 0 && ended < DEADLINE, "set {last} after {ended:?}");
+        assert!(
+            last > 0 && elapsed < DEADLINE,
+            "set {last} after {elapsed:?}"
+        );
     });
 }
 
 #[test]
 fn debug_shows_status_and_no_digest() {
     let folder = Folder::new();
-    let path = folder.write("t.toml", &toml_of("a", ""));
-    let store = opened(&path);
+    let path = folder.write("t.toml", &toml_with_token("a", ""));
+    let store = open_without_polling(&path);
     write(&path, "broken");
     store.reload().unwrap_err();
     let debug = format!("{store:?}");

@@ -1,4 +1,4 @@
-//! Deployments of an authorization server: plain, or behind TLS with a private certificate
+//! Deployments of an authorization server over plain HTTP, or over TLS with a private certificate
 //! authority.
 
 use std::collections::HashMap;
@@ -28,18 +28,18 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Starts a plain server, and one with TLS.
+    /// Creates a deployment with plain HTTP and one with TLS.
     ///
     /// # Errors
     ///
-    /// Returns the reason why there is no authorization server to start.
+    /// Returns the reason if the authorization server is not installed.
     pub fn plain_and_tls(peer: &'static Peer) -> Result<[Arc<Self>; 2], String> {
         if let Some(reason) = peer.missing_dependency() {
             return Err(reason);
         }
         let folder = Arc::new(Folder::new(peer.name));
         let keys = peer
-            .takes_assertions
+            .accepts_assertions
             .then(|| ClientKeys::new(peer, &folder));
         let keys = keys.map(Arc::new);
         let authority = Authority::new("tower-service-token tests");
@@ -54,28 +54,29 @@ impl Deployment {
         }))
     }
 
-    /// A server that tests share. They must not change it.
+    /// Returns the server that tests share. Tests must not stop or suspend it.
     pub fn shared(&self) -> TrackedServer<'_> {
         self.shared.get_or_init(|| self.start()).tracked()
     }
 
+    /// Starts a server for one test.
     pub fn start(&self) -> AuthorizationServer {
         self.start_with(&[])
     }
 
-    /// Starts one that listens on this port.
+    /// Starts a server that listens on this port.
     pub fn start_on(&self, port: &ReservedPort) -> AuthorizationServer {
         self.start_with(&[("PORT", &port.address().port().to_string())])
     }
 
-    /// Starts one with these environment variables; see `server.mjs`.
+    /// Starts a server with these environment variables, which `server.mjs` documents.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> AuthorizationServer {
         let authority = self.authority.as_ref();
         let certificate = authority.map(|authority| authority.certificate(&HOSTS));
         self.start_as(certificate.as_ref(), variables)
     }
 
-    /// Starts one with this certificate.
+    /// Starts a server with this certificate.
     pub fn start_with_certificate(&self, certificate: &Certificate) -> AuthorizationServer {
         self.start_as(Some(certificate), &[])
     }
@@ -84,13 +85,13 @@ impl Deployment {
         self.authority.as_ref()
     }
 
-    /// The private key of the client of that name, as PEM.
+    /// Returns the private key of the client with this name, as PEM.
     pub fn client_key(&self, name: &str) -> &str {
         let keys = self.keys.as_ref();
-        &keys.expect("a server that takes assertions").pem[name]
+        &keys.expect("the server accepts assertions").pem[name]
     }
 
-    /// The path of the authority's certificate, as PEM.
+    /// Writes the certificate of the authority to a PEM file and returns its path.
     pub fn root_file(&self) -> Option<PathBuf> {
         let authority = self.authority.as_ref()?;
         Some(self.folder.file(authority.pem()))
@@ -102,7 +103,7 @@ impl Deployment {
         variables: &[(&str, &str)],
     ) -> AuthorizationServer {
         let mut command = self.peer.server();
-        // For servers that keep their tokens in a file.
+        // Only some servers keep their tokens in a file.
         command.env("DATABASE", self.folder.path());
         if let Some(keys) = &self.keys {
             command.env("CLIENT_JWKS", &keys.public);
@@ -118,7 +119,7 @@ impl Deployment {
     }
 }
 
-/// The keys of clients that sign their assertions.
+/// The keys of the clients that sign assertions.
 struct ClientKeys {
     pem: HashMap<String, String>,
     public: PathBuf,
@@ -127,17 +128,17 @@ struct ClientKeys {
 impl ClientKeys {
     fn new(peer: &Peer, folder: &Folder) -> Self {
         #[derive(Deserialize)]
-        struct Printed {
+        struct Output {
             pem: HashMap<String, String>,
             jwks: serde_json::Value,
         }
 
         let output = peer.run("keys.mjs").output().unwrap();
-        let printed: Printed = serde_json::from_slice(&output.stdout)
+        let keys: Output = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("no keys ({error}): {output:?}"));
         Self {
-            public: folder.file(&printed.jwks.to_string()),
-            pem: printed.pem,
+            public: folder.file(&keys.jwks.to_string()),
+            pem: keys.pem,
         }
     }
 }
@@ -165,7 +166,7 @@ impl Folder {
         path
     }
 
-    /// A path without a file yet.
+    /// Returns a path without a file.
     fn path(&self) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         self.path.join(number.to_string())

@@ -16,7 +16,7 @@ use self::deployment::Deployment;
 /// Longer than any test takes on a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs a test on a deployment.
+/// Runs a test with a deployment.
 pub fn run_on(
     deployment: Arc<Deployment>,
     test: fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>,
@@ -24,15 +24,18 @@ pub fn run_on(
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build()?;
     let test = async { tokio::time::timeout(TEST_TIMEOUT, test(deployment)).await };
-    let ended = runtime.block_on(test);
-    ended.map_err(|_| Failed::from("the test does not end"))
+    let outcome = runtime.block_on(test);
+    outcome.map_err(|_| Failed::from("the test timed out"))
 }
 
-/// Repeats a check until it succeeds, for effects in another process.
-pub async fn wait_until(mut is_so: impl AsyncFnMut() -> bool) {
+/// Repeats a check until it succeeds, because the effects of another process take time.
+pub async fn wait_until(mut condition: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < end, "it does not come to be");
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < end,
+            "timed out waiting for the condition"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

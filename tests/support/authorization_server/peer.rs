@@ -1,4 +1,4 @@
-//! The authorization servers, as programs in `tests/peers`.
+//! The programs in `tests/peers` that run an authorization server.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 /// An authorization server that can be started.
 pub struct Peer {
     pub name: &'static str,
-    /// Whether its clients may sign assertions, with keys that `keys.mjs` makes.
-    pub takes_assertions: bool,
+    /// Whether its clients may sign assertions, with keys that `keys.mjs` generates.
+    pub accepts_assertions: bool,
     pub paths: Paths,
     interpreter: &'static str,
     program: &'static str,
-    installed_by: &'static str,
+    install_command: &'static str,
 }
 
 /// The paths of a server's endpoints.
@@ -24,7 +24,7 @@ pub struct Paths {
 
 pub static OIDC_PROVIDER: Peer = Peer {
     name: "oidc-provider",
-    takes_assertions: true,
+    accepts_assertions: true,
     paths: Paths {
         token: "/token",
         introspection: "/token/introspection",
@@ -32,12 +32,12 @@ pub static OIDC_PROVIDER: Peer = Peer {
     },
     interpreter: "node",
     program: "server.mjs",
-    installed_by: "npm ci --prefix tests/peers/oidc-provider",
+    install_command: "npm ci --prefix tests/peers/oidc-provider",
 };
 
 pub static DJANGO: Peer = Peer {
     name: "django-oauth-toolkit",
-    takes_assertions: false,
+    accepts_assertions: false,
     paths: Paths {
         token: "/token/",
         introspection: "/introspect/",
@@ -45,11 +45,11 @@ pub static DJANGO: Peer = Peer {
     },
     interpreter: ".venv/bin/python",
     program: "server.py",
-    installed_by: "python3 -m venv and pip, as .ci/run does",
+    install_command: "python3 -m venv and pip, as .ci/run does",
 };
 
 impl Peer {
-    /// Why it cannot be started.
+    /// Returns the reason if the server is not installed.
     pub fn missing_dependency(&self) -> Option<String> {
         let interpreter = self.interpreter();
         let status = Command::new(&interpreter)
@@ -57,11 +57,11 @@ impl Peer {
             .stdout(Stdio::null())
             .status();
         if !status.is_ok_and(|status| status.success()) {
-            return Some(format!("there is no {}", self.interpreter));
+            return Some(format!("{} is not installed", self.interpreter));
         }
         let modules = ["node_modules", ".venv"].map(|name| self.folder().join(name));
         let installed = modules.iter().any(|path| path.exists());
-        (!installed).then(|| format!("not installed: {}", self.installed_by))
+        (!installed).then(|| format!("not installed: {}", self.install_command))
     }
 
     pub fn server(&self) -> Command {
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     fn interpreter(&self) -> PathBuf {
-        // Uses its own interpreter, or the one on the path.
+        // Prefers the interpreter of a virtual environment to the one in `PATH`.
         let own = self.folder().join(self.interpreter);
         if own.exists() {
             own

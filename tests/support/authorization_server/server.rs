@@ -1,4 +1,4 @@
-//! A running authorization server, and its clients' calls.
+//! A running authorization server, and the calls of its clients.
 
 use std::ops::Deref;
 use std::process::Command;
@@ -39,12 +39,13 @@ pub struct AuthorizationServer {
 pub struct LoggedRequest {
     pub method: String,
     pub path: String,
-    /// The value of the `Authorization` header.
+    /// The scheme of the `Authorization` header.
     pub scheme: Option<String>,
     pub status: u16,
 }
 
-/// A shared server, by an introspection endpoint with a query string of this test's own.
+/// A shared server. Its introspection endpoint has a query string of the test, which identifies the
+/// requests of the test in the log.
 pub struct TrackedServer<'a> {
     server: &'a AuthorizationServer,
     query: String,
@@ -63,12 +64,12 @@ impl TrackedServer<'_> {
         format!("{}{}", self.server.endpoint(), self.query)
     }
 
-    /// The requests since the last call.
+    /// Returns the requests of this test since the last call.
     pub async fn logged_requests(&self) -> Vec<LoggedRequest> {
         self.server.logged_requests_with(&self.query).await
     }
 
-    /// The number of introspections of a token since the last call.
+    /// Returns the number of introspection requests of this test since the last call.
     pub async fn calls(&self) -> usize {
         self.logged_requests().await.len()
     }
@@ -77,13 +78,13 @@ impl TrackedServer<'_> {
 impl AuthorizationServer {
     pub fn start(command: &mut Command, paths: Paths, root: Option<String>) -> Self {
         let mut process = Process::spawn(command);
-        let mut after = |what| loop {
-            if let Some(url) = process.line().strip_prefix(what) {
+        let mut line_after = |prefix| loop {
+            if let Some(url) = process.line().strip_prefix(prefix) {
                 break url.to_owned();
             }
         };
-        let log = after("log ");
-        let issuer = after("listening ");
+        let log = line_after("log ");
+        let issuer = line_after("listening ");
         Self {
             process: Mutex::new(process),
             paths,
@@ -105,7 +106,7 @@ impl AuthorizationServer {
         format!("{}{}", self.issuer, self.paths.token)
     }
 
-    /// Returns a handle whose requests are counted apart from those of other tests.
+    /// Returns a handle that counts only the requests of one test.
     pub fn tracked(&self) -> TrackedServer<'_> {
         static TESTS: AtomicU32 = AtomicU32::new(0);
 
@@ -116,12 +117,12 @@ impl AuthorizationServer {
         }
     }
 
-    /// The certificate to trust, as PEM.
+    /// Returns the certificate of the authority that issued the certificate of this server, as PEM.
     pub fn root(&self) -> Option<&str> {
         self.root.as_deref()
     }
 
-    /// A store that trusts this server.
+    /// Returns a builder of a store that trusts this server.
     pub fn builder(&self, auth: ClientAuth) -> IntrospectionBuilder {
         let builder = IntrospectionStore::builder(auth);
         match &self.root {
@@ -130,17 +131,18 @@ impl AuthorizationServer {
         }
     }
 
-    /// A token of the client `ci` with the scopes `read` and `write`.
+    /// Issues a token of the client `ci` with the scopes `read` and `write`.
     pub async fn token(&self) -> String {
         self.token_with(&[("scope", "read write")]).await
     }
 
+    /// Issues a token of the client `ci` with these form fields.
     pub async fn token_with(&self, fields: &[(&str, &str)]) -> String {
         self.issue("client_credentials", fields).await
     }
 
-    /// A token that a user gave the client `ci`.
-    pub async fn users_token(&self, fields: &[(&str, &str)]) -> String {
+    /// Issues a token of the client `ci` with a user as its subject.
+    pub async fn user_token(&self, fields: &[(&str, &str)]) -> String {
         self.issue("urn:example:user", fields).await
     }
 
@@ -148,12 +150,13 @@ impl AuthorizationServer {
         self.post(self.paths.revocation, &[("token", token)]).await;
     }
 
-    /// The requests since the last call.
+    /// Returns all requests since the last call.
     pub async fn logged_requests(&self) -> Vec<LoggedRequest> {
         self.logged_requests_with("").await
     }
 
-    /// Suspends the server: it keeps its connections, accepts new ones and does not respond.
+    /// Suspends the server. The kernel keeps its connections open and accepts new ones, but no
+    /// request gets a response.
     pub fn suspend(&self) {
         self.process.lock().unwrap().signal("STOP");
     }
@@ -170,9 +173,9 @@ impl AuthorizationServer {
 
     async fn issue(&self, grant: &str, fields: &[(&str, &str)]) -> String {
         let form = [&[("grant_type", grant)], fields].concat();
-        let answer = self.post(self.paths.token, &form).await;
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        answer["access_token"].as_str().unwrap().to_owned()
+        let response = self.post(self.paths.token, &form).await;
+        let response: Value = serde_json::from_slice(&response).unwrap();
+        response["access_token"].as_str().unwrap().to_owned()
     }
 
     async fn post(&self, path: &str, form: &[(&str, &str)]) -> Bytes {
@@ -187,7 +190,7 @@ impl AuthorizationServer {
         self.send(request).await
     }
 
-    // A client per request, because tests with different runtimes share the server.
+    // Creates a client for each request, because tests with different runtimes share the server.
     async fn send(&self, request: Request<Full<Bytes>>) -> Bytes {
         let mut roots = RootCertStore::empty();
         if let Some(root) = &self.root {

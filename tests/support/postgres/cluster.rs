@@ -1,4 +1,4 @@
-//! A private PostgreSQL cluster, made with the installed binaries.
+//! A private PostgreSQL cluster, created with the installed binaries.
 
 use std::env;
 use std::fs::{self, File};
@@ -17,11 +17,11 @@ pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Cluster {
     binaries: PathBuf,
     pub(super) folder: PathBuf,
-    /// Kept while the server is stopped, so that it can start again on it.
+    /// Reserved while the server is stopped, so that it can start again on the same port.
     pub(super) port: ReservedPort,
     owner: Option<Owner>,
-    /// A shell whose child is the server. It stops the server when this process ends.
-    keeper: Mutex<Option<Child>>,
+    /// The parent shell of the server. It stops the server when this process ends.
+    supervisor: Mutex<Option<Child>>,
 }
 
 #[derive(Clone)]
@@ -31,10 +31,10 @@ struct Owner {
 }
 
 impl Cluster {
-    /// A folder for a server, still empty.
+    /// Creates an empty directory for a server.
     pub(super) fn new() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let binaries = binaries().ok_or("there is no PostgreSQL")?;
+        let binaries = binaries().ok_or("PostgreSQL is not installed")?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("svctok-postgres-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);
@@ -49,7 +49,7 @@ impl Cluster {
             folder,
             port: ReservedPort::new(),
             owner,
-            keeper: Mutex::new(None),
+            supervisor: Mutex::new(None),
         })
     }
 
@@ -57,22 +57,25 @@ impl Cluster {
         let mut initdb = self.command("initdb");
         initdb.args(["--auth=trust", "--username=tokens", "--encoding=UTF8"]);
         initdb.args(["--no-locale", "--no-sync"]);
-        let made = initdb.arg("-D").arg(self.data()).output();
-        let made = made.map_err(|error| error.to_string())?;
-        if !made.status.success() {
-            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
+        let output = initdb.arg("-D").arg(self.data()).output();
+        let output = output.map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(format!(
+                "initdb: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
         }
         Ok(())
     }
 
     pub(super) fn start(&self) -> Result<(), String> {
-        let mut server = self.kept(&self.binaries.join("postgres"), "QUIT", "log")?;
+        let mut server = self.supervised(&self.binaries.join("postgres"), "QUIT", "log")?;
         server.arg("-D").arg(self.data());
         server.arg("-k").arg(&self.folder);
         server.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
         server.args(["-N", "200"]);
-        let keeper = server.spawn().map_err(|error| error.to_string())?;
-        *self.keeper.lock().unwrap() = Some(keeper);
+        let supervisor = server.spawn().map_err(|error| error.to_string())?;
+        *self.supervisor.lock().unwrap() = Some(supervisor);
         let deadline = Instant::now() + CLUSTER_TIMEOUT;
         while !self.is_ready() {
             if Instant::now() > deadline {
@@ -84,15 +87,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// A shell that runs a server, with a log in the folder, and sends it this signal when this
-    /// process ends.
-    pub(super) fn kept(&self, program: &Path, signal: &str, log: &str) -> Result<Command, String> {
+    /// Returns the command of a shell that runs a server with a log file in the directory, and
+    /// sends the server this signal when this process ends.
+    pub(super) fn supervised(
+        &self,
+        program: &Path,
+        signal: &str,
+        log: &str,
+    ) -> Result<Command, String> {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.folder.join(log))
             .map_err(|error| error.to_string())?;
-        // The shell reads until this process ends, for whatever reason.
+        // The shell's read returns when this process ends for any reason.
         let script = r#"exec 3<&0; "$@" </dev/null & server=$!
             cat <&3 >/dev/null; kill -$0 $server 2>/dev/null; wait $server"#;
         let mut shell = self.as_owner("sh");
@@ -110,8 +118,8 @@ impl Cluster {
         ready.status().is_ok_and(|status| status.success())
     }
 
-    pub(super) fn stop(&self, how: Stop) {
-        let mode = match how {
+    pub(super) fn stop(&self, mode: Stop) {
+        let mode = match mode {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
         };
@@ -120,16 +128,16 @@ impl Cluster {
             .arg("-D")
             .arg(self.data());
         let stopped = stop.output().unwrap();
-        let told = String::from_utf8_lossy(&stopped.stderr);
-        assert!(stopped.status.success(), "pg_ctl: {told}");
+        let stderr = String::from_utf8_lossy(&stopped.stderr);
+        assert!(stopped.status.success(), "pg_ctl: {stderr}");
         self.release();
     }
 
-    /// Closes the pipe that the shell reads, and waits for it.
+    /// Closes the pipe that the shell reads, and waits until the shell ends.
     pub(super) fn release(&self) {
-        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
-            drop(keeper.stdin.take());
-            let _ = keeper.wait();
+        if let Some(mut supervisor) = self.supervisor.lock().unwrap().take() {
+            drop(supervisor.stdin.take());
+            let _ = supervisor.wait();
         }
     }
 
@@ -146,7 +154,7 @@ impl Cluster {
         }
     }
 
-    /// The postmaster and its children.
+    /// Returns the process IDs of the postmaster and its children.
     pub(super) fn processes(&self) -> Vec<String> {
         let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
@@ -188,7 +196,7 @@ impl Cluster {
                 command
             }
         };
-        // The user that runs the server may have no access to the tests' folder.
+        // The user that runs the server may not have access to the directory of the tests.
         command.current_dir("/").env("LC_ALL", "C");
         command
     }
@@ -203,18 +211,19 @@ impl Drop for Cluster {
 
 /// Waits until a process that received `SIGSTOP` has stopped or ended.
 fn wait_until_stopped(pid: &str) {
-    let begun = Instant::now();
+    let start = Instant::now();
     while let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
         // The state follows the name in parentheses.
         if stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z']) {
             return;
         }
-        assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{stat} does not stop");
+        assert!(start.elapsed() < CLUSTER_TIMEOUT, "{stat} does not stop");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// The folder of the newest server binaries: on the path, or where Debian installs them.
+/// Returns the directory of the server binaries on the path, or else of the newest ones where
+/// Debian installs them.
 fn binaries() -> Option<PathBuf> {
     let has_all = |folder: &PathBuf| {
         ["initdb", "postgres", "pg_ctl", "pg_isready"]
@@ -237,7 +246,7 @@ fn binaries() -> Option<PathBuf> {
     versions.pop().map(|(_, folder)| folder)
 }
 
-/// The user that runs the server, if this process is root.
+/// Returns the user that runs the server if this process is root.
 fn owner() -> Result<Option<Owner>, String> {
     use std::os::unix::fs::MetadataExt;
     let own = fs::metadata("/proc/self").map_err(|error| error.to_string())?;
@@ -257,7 +266,7 @@ fn owner() -> Result<Option<Owner>, String> {
         })
     };
     let owner = find("postgres").or_else(|| find("nobody"));
-    owner
-        .map(Some)
-        .ok_or_else(|| "this is root, and there is no other user to run PostgreSQL".to_owned())
+    owner.map(Some).ok_or_else(|| {
+        "this process is root, and no other user exists to run PostgreSQL".to_owned()
+    })
 }

@@ -1,10 +1,11 @@
-//! A real PostgreSQL for tests: the one that `DATABASE_URL` names, or a private cluster made with
-//! the installed binaries, which ends with its test process.
+//! A PostgreSQL server for tests: either the one at `DATABASE_URL`, or a private cluster that is
+//! created with the installed binaries and ends with the test process.
 //!
-//! 1. [`Postgres::shared`] is `DATABASE_URL` if set (its user must be allowed to create databases),
-//!    otherwise a private cluster.
+//! 1. [`Postgres::shared`] uses `DATABASE_URL` if it is set, or else a private cluster. The user in
+//!    the URL must be allowed to create databases.
 //! 2. [`Postgres::private`] can be stopped, suspended and started again, and syncs its commits.
-//! 3. The server refuses to run as root. Then an unprivileged user runs it, by `setpriv`.
+//! 3. PostgreSQL refuses to run as root. If this process is root, an unprivileged user runs the
+//!    server with `setpriv`.
 
 use std::env;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,28 +21,28 @@ use self::cluster::Cluster;
 pub use self::pooler::Pooler;
 
 pub struct Postgres {
-    /// Append `/<database>` for the URL of a database.
+    /// The URL of the server. A database's URL is `<server>/<database><query>`.
     server: String,
     query: String,
     admin: String,
     cluster: Option<Cluster>,
 }
 
-/// How a server is stopped.
+/// The way in which a server stops.
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
     /// Closes connections and writes all commits.
     Fast,
-    /// Like a crash: the next start recovers from the log.
+    /// Stops like a crash, so that the next start recovers from the log.
     Immediate,
 }
 
 impl Postgres {
-    /// A server that tests share, each with its own [database](Self::create_database).
+    /// Returns a server that tests share. Each test has its own [database](Self::create_database).
     ///
     /// # Errors
     ///
-    /// Returns the reason why there is none.
+    /// Returns the reason why no server is available.
     pub fn shared() -> Result<Self, String> {
         match env::var("DATABASE_URL") {
             Ok(url) if url.starts_with("postgres") => Ok(Self::at(&url)),
@@ -49,7 +50,7 @@ impl Postgres {
         }
     }
 
-    /// A server for one test, which may stop it.
+    /// Starts a server for one test, which may stop it.
     ///
     /// # Errors
     ///
@@ -122,7 +123,7 @@ impl Postgres {
         connection.close().await.unwrap();
     }
 
-    /// Puts a line before those of `pg_hba.conf`, and has the server read the file soon.
+    /// Inserts a line at the start of `pg_hba.conf`, and makes the server reload the file soon.
     pub async fn add_access_rule(&self, line: &str) {
         let path = self.cluster().data().join("pg_hba.conf");
         let rules = std::fs::read_to_string(&path).unwrap();
@@ -130,8 +131,8 @@ impl Postgres {
         self.run("SELECT pg_reload_conf()").await;
     }
 
-    pub fn stop(&self, how: Stop) {
-        self.cluster().stop(how);
+    pub fn stop(&self, mode: Stop) {
+        self.cluster().stop(mode);
     }
 
     /// Starts the server again on the same port.
@@ -139,13 +140,13 @@ impl Postgres {
         self.cluster().start().unwrap();
     }
 
-    /// Suspends all processes of the server until it is [thawed](Self::thaw): connections stay open
-    /// and nothing responds.
-    pub fn freeze(&self) {
+    /// Suspends all processes of the server until it is [resumed](Self::resume). Connections stay
+    /// open, but the server does not respond.
+    pub fn suspend(&self) {
         self.cluster().signal("STOP");
     }
 
-    pub fn thaw(&self) {
+    pub fn resume(&self) {
         self.cluster().signal("CONT");
     }
 

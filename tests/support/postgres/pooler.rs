@@ -12,11 +12,11 @@ use super::Postgres;
 use super::cluster::CLUSTER_TIMEOUT;
 use crate::port::ReservedPort;
 
-/// A pooler, which does not outlive its test process.
+/// A pooler that ends with the test process.
 pub struct Pooler {
     port: ReservedPort,
-    /// A shell whose child the pooler is.
-    keeper: Child,
+    /// The parent shell of the pooler.
+    supervisor: Child,
 }
 
 impl Pooler {
@@ -24,21 +24,21 @@ impl Pooler {
     ///
     /// # Errors
     ///
-    /// `PgBouncer` is not installed.
+    /// Returns an error if `PgBouncer` is not installed.
     pub fn find() -> Result<PathBuf, String> {
         let path = env::var_os("PATH").unwrap_or_default();
-        // Debian has it where only an administrator's shell looks for programs.
+        // Debian installs it in a directory that is only on an administrator's path.
         let folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
         let mut programs = folders.map(|folder| folder.join("pgbouncer"));
         let found = programs.find(|program| program.exists());
-        found.ok_or_else(|| "there is no PgBouncer".to_owned())
+        found.ok_or_else(|| "PgBouncer is not installed".to_owned())
     }
 
-    /// Starts a pooler of all databases of a private server, with these lines in its settings.
+    /// Starts a pooler for all databases of a private server, with these lines in its settings.
     ///
     /// # Errors
     ///
-    /// `PgBouncer` is not installed, or does not work here.
+    /// Returns an error if `PgBouncer` is not installed or does not work here.
     pub fn start(server: &Postgres, settings: &str) -> Result<Self, String> {
         let port = ReservedPort::new();
         let cluster = server.cluster();
@@ -54,11 +54,11 @@ impl Pooler {
             port.address().port(),
         );
         fs::write(&file, text).map_err(|error| error.to_string())?;
-        let mut command = cluster.kept(&Self::find()?, "TERM", &format!("{name}.log"))?;
-        let keeper = command.arg(&file).spawn();
+        let mut command = cluster.supervised(&Self::find()?, "TERM", &format!("{name}.log"))?;
+        let supervisor = command.arg(&file).spawn();
         let pooler = Self {
             port,
-            keeper: keeper.map_err(|error| error.to_string())?,
+            supervisor: supervisor.map_err(|error| error.to_string())?,
         };
         let deadline = Instant::now() + CLUSTER_TIMEOUT;
         while TcpStream::connect(pooler.address()).is_err() {
@@ -74,7 +74,7 @@ impl Pooler {
         Ok(pooler)
     }
 
-    /// Returns the URL of a database by the pooler.
+    /// Returns the URL of a database through the pooler.
     pub fn url_of(&self, url: &str) -> String {
         format!(
             "postgres://tokens@{}/{}",
@@ -90,7 +90,7 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
     }
 }

@@ -21,16 +21,16 @@ impl Postgres {
         backup.args(["-R", "--checkpoint=fast", "--no-sync", "-U", "tokens"]);
         backup.args(["-h", &address.ip().to_string()]);
         backup.args(["-p", &address.port().to_string()]);
-        let made = backup.arg("-D").arg(standby.data()).output();
-        let made = made.map_err(|error| error.to_string())?;
-        if !made.status.success() {
-            let error = String::from_utf8_lossy(&made.stderr);
+        let output = backup.arg("-D").arg(standby.data()).output();
+        let output = output.map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
             return Err(format!("pg_basebackup: {error}"));
         }
         Self::run_by(standby)
     }
 
-    /// The address of the private server.
+    /// Returns the address of the private server.
     pub fn address(&self) -> SocketAddr {
         self.cluster().port.address()
     }
@@ -50,7 +50,7 @@ impl Postgres {
         assert!(promoted.status.success(), "pg_ctl: {error}");
     }
 
-    /// Kills all processes of the server by SIGKILL.
+    /// Kills all processes of the server with SIGKILL.
     pub fn crash(&self) {
         let cluster = self.cluster();
         // A stopped postmaster forks no more children.
@@ -58,10 +58,10 @@ impl Postgres {
         let pids = cluster.processes();
         cluster.signal("KILL");
         cluster.release();
-        // The server cannot start while one of them holds the shared memory.
-        let begun = Instant::now();
+        // The server cannot start while one of these processes holds the shared memory.
+        let start = Instant::now();
         while pids.iter().any(|pid| is_running(pid)) {
-            assert!(begun.elapsed() < CLUSTER_TIMEOUT, "{pids:?} do not end");
+            assert!(start.elapsed() < CLUSTER_TIMEOUT, "{pids:?} do not end");
             thread::sleep(Duration::from_millis(1));
         }
     }

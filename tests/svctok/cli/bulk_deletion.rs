@@ -1,4 +1,4 @@
-//! Deletion by filter, in as many calls as needed.
+//! Deletion by filter, which repeats the call until no token remains.
 
 use serde_json::{Value, json};
 use tower_service_token::registry::TokenFilter;
@@ -13,8 +13,8 @@ fn sandbox_for(test_server: &TestServer, token: &str) -> Sandbox {
         .with("SVCTOK_TOKEN", token)
 }
 
-/// The response to a call that revoked these tokens.
-fn revoked(ids: &[&str], remaining: usize) -> (u16, Value) {
+/// Returns the response to a call that revoked these tokens.
+fn revocation_response(ids: &[&str], remaining: usize) -> (u16, Value) {
     let body = json!({
         "dry_run": false, "ids": ids, "revoked": ids.len(), "remaining": remaining,
     });
@@ -25,14 +25,14 @@ fn revoked(ids: &[&str], remaining: usize) -> (u16, Value) {
 fn repeats_until_no_token_remains() {
     let test_server = TestServer::slow();
     let admin = test_server.create(&["service-tokens:admin"], &[]);
-    // A call revokes 500 in one transaction.
+    // Each call revokes 500 tokens in one transaction.
     for _ in 0..1_100 {
         test_server.create(&[], &["ci"]);
     }
     let sandbox = sandbox_for(&test_server, &admin);
-    let ran = sandbox.run("delete --role ci --expect 1100 -o json");
-    assert_eq!(ran.stderr, "Deleted 1100 tokens.\n");
-    let deleted: Value = serde_json::from_str(&ran.succeeded()).unwrap();
+    let output = sandbox.run("delete --role ci --expect 1100 -o json");
+    assert_eq!(output.stderr, "Deleted 1100 tokens.\n");
+    let deleted: Value = serde_json::from_str(&output.succeeded()).unwrap();
     assert_eq!(deleted["ids"].as_array().unwrap().len(), 1_100);
     assert_eq!(deleted["revoked"], 1_100);
     assert_eq!(deleted["remaining"], 0);
@@ -45,22 +45,28 @@ fn repeats_until_no_token_remains() {
 fn shows_no_progress_bar_in_a_pipe() {
     let sandbox = Sandbox::new();
     sandbox.create("--name ci");
-    let ran = sandbox.run("delete --name ci --expect 1");
-    assert!(ran.stderr.starts_with("Deleted 1 token.\n"), "{ran:?}");
+    let output = sandbox.run("delete --name ci --expect 1");
+    assert!(
+        output.stderr.starts_with("Deleted 1 token.\n"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn stops_if_a_call_deletes_no_token() {
-    let test_server = TestServer::with_responses([revoked(&["7Hq2mX9bTe"], 2), revoked(&[], 2)]);
+    let test_server = TestServer::with_responses([
+        revocation_response(&["7Hq2mX9bTe"], 2),
+        revocation_response(&[], 2),
+    ]);
     let sandbox = sandbox_for(&test_server, TOKEN);
-    let ran = sandbox.run("delete --role ci --expect 3");
-    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let output = sandbox.run("delete --role ci --expect 3");
+    assert_eq!(output.code, Some(3), "{output:?}");
     let deleted = "[SUCCESS] Service token deleted: 7Hq2mX9bTe\n";
-    assert_eq!(ran.stdout, deleted);
+    assert_eq!(output.stdout, deleted);
     let error = "error: deletion stopped: 1 token deleted, 2 remaining: the last call deleted none";
-    assert!(ran.stderr.contains(error), "{ran:?}");
+    assert!(output.stderr.contains(error), "{output:?}");
 
-    let test_server = TestServer::with_responses([revoked(&[], 3)]);
+    let test_server = TestServer::with_responses([revocation_response(&[], 3)]);
     let sandbox = sandbox_for(&test_server, TOKEN);
     let stderr = sandbox.run("delete --role ci --expect 3").failed(3);
     let error =
@@ -70,13 +76,13 @@ fn stops_if_a_call_deletes_no_token() {
 
 #[test]
 fn reports_progress_if_a_later_call_fails() {
-    let refusal = json!({
+    let conflict = json!({
         "code": "unexpected_count", "detail": "filter matches 4 tokens, expected 3",
     });
     let outage = json!({ "code": "auth_unavailable", "detail": "the store is unavailable" });
     for (failure, code, error) in [
         (
-            (409, refusal),
+            (409, conflict),
             1,
             "deletion stopped: 2 tokens deleted, 3 remaining: filter matches 4 tokens, expected 3",
         ),
@@ -86,16 +92,17 @@ fn reports_progress_if_a_later_call_fails() {
             "deletion stopped: 2 tokens deleted, up to 3 remaining: ",
         ),
     ] {
-        let first = revoked(&["7Hq2mX9bTe", "00UWJyBksH"], 3);
+        let first = revocation_response(&["7Hq2mX9bTe", "00UWJyBksH"], 3);
         let test_server = TestServer::with_responses([first, failure]);
-        let ran = sandbox_for(&test_server, TOKEN).run("delete --role ci --expect 5 -o json");
-        assert_eq!(ran.code, Some(code), "{ran:?}");
-        assert!(ran.stderr.contains(error), "{ran:?}");
+        let output = sandbox_for(&test_server, TOKEN).run("delete --role ci --expect 5 -o json");
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(output.stderr.contains(error), "{output:?}");
         assert!(
-            ran.stderr
+            output
+                .stderr
                 .contains("\nhint: count the remaining tokens with --dry-run")
         );
-        let deleted: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let deleted: Value = serde_json::from_str(&output.stdout).unwrap();
         assert_eq!(deleted["ids"], json!(["7Hq2mX9bTe", "00UWJyBksH"]));
         assert_eq!(deleted["remaining"], 3);
     }
@@ -106,17 +113,17 @@ fn preview_counts_forbidden_tokens() {
     let test_server = TestServer::start();
     test_server.create(&["service-tokens:admin"], &[]);
     let writer = test_server.create(&["service-tokens:write"], &["ci"]);
-    let own = test_server.create(&[], &["ci"]);
+    let covered = test_server.create(&[], &["ci"]);
     test_server.create(&[], &["ci", "root"]);
     let sandbox = sandbox_for(&test_server, &writer);
     let preview = sandbox.json("delete --role ci --dry-run");
     assert_eq!(preview["count"], 3);
     assert_eq!(preview["forbidden"], 1);
     assert_eq!(preview["needs_expect"], true);
-    let ran = sandbox.run("delete --role ci --dry-run");
-    assert!(ran.stdout.contains(&id_of(&own)), "{ran:?}");
+    let output = sandbox.run("delete --role ci --dry-run");
+    assert!(output.stdout.contains(&id_of(&covered)), "{output:?}");
     let note = "The deletion would be refused: the caller may not delete 1 of them.";
-    assert!(ran.stderr.contains(note), "{ran:?}");
+    assert!(output.stderr.contains(note), "{output:?}");
     let stderr = sandbox.run("delete --role ci --expect 3").failed(1);
     let error = "the caller may not revoke 1 of 3 matching tokens";
     assert!(stderr.contains(error), "{stderr}");
@@ -129,14 +136,14 @@ fn preview_shows_a_sample_of_many_tokens() {
     for _ in 0..101 {
         test_server.create(&[], &["ci"]);
     }
-    let ran = sandbox_for(&test_server, &admin).run("delete --role ci --dry-run");
+    let output = sandbox_for(&test_server, &admin).run("delete --role ci --dry-run");
     let stderr = "101 tokens would be deleted.\nThe first 100 of them are shown.\n";
-    assert_eq!(ran.stderr, stderr);
-    assert_eq!(ran.succeeded().lines().count(), 100);
+    assert_eq!(output.stderr, stderr);
+    assert_eq!(output.succeeded().lines().count(), 100);
 }
 
 #[test]
-fn deletion_without_a_filter_requires_all_tokens() {
+fn deletion_without_a_filter_requires_the_all_tokens_flag() {
     let test_server = TestServer::start();
     let admin = test_server.create(&["service-tokens:admin"], &[]);
     let store = Sandbox::new();
@@ -164,7 +171,7 @@ fn deletion_without_a_filter_requires_all_tokens() {
 }
 
 #[test]
-fn refuses_to_delete_the_last_admin() {
+fn rejects_deletion_of_the_last_admin() {
     let test_server = TestServer::start();
     let admin = test_server.create(&["service-tokens:admin"], &[]);
     let server = sandbox_for(&test_server, &admin);
@@ -177,12 +184,12 @@ fn refuses_to_delete_the_last_admin() {
         assert!(stderr.contains(error), "{stderr}");
         sandbox.run(&format!("{words} --last-admin")).failed(2);
         let note = "The deletion would be refused: no other valid token may administer tokens.\n";
-        let trial = "delete --name caller --dry-run";
-        assert!(sandbox.run(trial).stderr.ends_with(note));
-        assert_eq!(sandbox.json(trial)["ends_administration"], true);
+        let dry_run = "delete --name caller --dry-run";
+        assert!(sandbox.run(dry_run).stderr.ends_with(note));
+        assert_eq!(sandbox.json(dry_run)["ends_administration"], true);
         sandbox.create("--name spare --scopes service-tokens:admin");
-        assert!(!sandbox.run(trial).stderr.contains(note));
-        assert_eq!(sandbox.json(trial)["ends_administration"], false);
+        assert!(!sandbox.run(dry_run).stderr.contains(note));
+        assert_eq!(sandbox.json(dry_run)["ends_administration"], false);
         sandbox.run(words).succeeded();
     }
 }

@@ -1,12 +1,12 @@
-//! Servers whose certificate is not accepted.
+//! Servers with a certificate that the client rejects.
 
 use test_support::certificates::{Authority, Certificate};
 
 use crate::sandbox::{Sandbox, TOKEN};
 use crate::test_server::TestServer;
 
-/// Runs `list` at a server with this certificate, with these trusted roots.
-fn rejected(served: &Certificate, roots: &str) -> String {
+/// Runs `list` against a server with this certificate, trusting these roots. Returns the error.
+fn list_error(served: &Certificate, roots: &str) -> String {
     let test_server = TestServer::start_with(served);
     let sandbox = Sandbox::without_store()
         .with("SVCTOK_URL", test_server.url())
@@ -20,11 +20,11 @@ fn rejected(served: &Certificate, roots: &str) -> String {
 }
 
 #[test]
-fn self_signed_ca_certificate_is_named() {
+fn error_names_a_self_signed_ca_certificate() {
     let served = Certificate::self_signed_ca(&["127.0.0.1"]);
     // `openssl req -x509` creates such a certificate. Trusting it makes no difference.
     for roots in [served.chain.as_str(), Authority::new("other").pem()] {
-        let stderr = rejected(&served, roots);
+        let stderr = list_error(&served, roots);
         assert!(stderr.contains("a CA certificate"), "{stderr}");
         assert!(
             stderr.contains("basicConstraints=critical,CA:FALSE"),
@@ -37,14 +37,14 @@ fn self_signed_ca_certificate_is_named() {
 fn error_names_the_defect_of_a_certificate() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let hosts = &["127.0.0.1"];
-    for (served, roots, said) in [
+    for (served, roots, reason) in [
         (ours.certificate(hosts), &other, "trusted authority"),
         (ours.expired_certificate(hosts), &ours, "has expired"),
         (ours.certificate(&["tokens.example"]), &ours, "another name"),
     ] {
-        let stderr = rejected(&served, roots.pem());
+        let stderr = list_error(&served, roots.pem());
         assert!(stderr.contains("certificate"), "{stderr}");
-        assert!(stderr.contains(said), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
     }
 }
 
@@ -62,7 +62,7 @@ fn rejected_certificate_is_not_retried() {
 }
 
 #[test]
-fn plain_http_server_is_named() {
+fn error_names_a_plain_http_server() {
     let test_server = TestServer::start();
     let sandbox = Sandbox::without_store()
         .with(
@@ -72,4 +72,92 @@ fn plain_http_server_is_named() {
         .with("SVCTOK_TOKEN", TOKEN);
     let stderr = sandbox.run("list").failed(4);
     assert!(stderr.contains("does not speak TLS"), "{stderr}");
+}
+
+#[test]
+fn error_names_the_subject_alt_name_that_is_missing() {
+    let ours = Authority::new("ours");
+    let stderr = list_error(&ours.certificate(&[]), ours.pem());
+    assert!(stderr.contains("it has no subjectAltName"), "{stderr}");
+    assert!(stderr.contains("`subjectAltName=IP:127.0.0.1`"), "{stderr}");
+    for (hosts, said) in [
+        (
+            &["tokens.example"][..],
+            "has DNS:tokens.example, but not IP:127.0.0.1",
+        ),
+        (
+            &["10.0.0.1", "b.example"],
+            "has IP:10.0.0.1, DNS:b.example, but not IP:127.0.0.1",
+        ),
+        (
+            &["a.example", "b.example", "c.example", "d.example"],
+            "has DNS:a.example, DNS:b.example, DNS:c.example, …, but not IP:127.0.0.1",
+        ),
+    ] {
+        let stderr = list_error(&ours.certificate(hosts), ours.pem());
+        assert!(
+            stderr.contains(&format!("its subjectAltName {said}")),
+            "{stderr}"
+        );
+    }
+    // By a DNS name.
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let sandbox = Sandbox::without_store()
+        .with(
+            "SVCTOK_URL",
+            &test_server.url().replace("127.0.0.1", "localhost"),
+        )
+        .with("SVCTOK_TOKEN", TOKEN)
+        .with("SSL_CERT_FILE", "roots.pem");
+    sandbox.write("roots.pem", ours.pem());
+    let stderr = sandbox.run("list").failed(4);
+    assert!(
+        stderr.contains("has IP:127.0.0.1, but not DNS:localhost"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn error_names_a_file_without_certificates() {
+    let ours = Authority::new("ours");
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let sandbox = || {
+        let sandbox = Sandbox::without_store()
+            .with("SVCTOK_URL", test_server.url())
+            .with("SVCTOK_TOKEN", TOKEN);
+        sandbox.write("empty.pem", "");
+        sandbox.write("text.pem", "no certificate\n");
+        sandbox.write("folder/key.pem", &ours.certificate(&[]).key);
+        sandbox
+    };
+    for (variable, path, reason) in [
+        ("SSL_CERT_FILE", "missing.pem", "No such file"),
+        ("SSL_CERT_FILE", "empty.pem", "it has no PEM certificate"),
+        ("SSL_CERT_FILE", "text.pem", "it has no PEM certificate"),
+        (
+            "SSL_CERT_FILE",
+            "folder/key.pem",
+            "it has no PEM certificate",
+        ),
+        ("SSL_CERT_FILE", "folder", "Is a directory"),
+        ("SSL_CERT_DIR", "folder", "no PEM certificate there"),
+        ("SSL_CERT_DIR", "missing", "no PEM certificate there"),
+    ] {
+        let stderr = sandbox().with(variable, path).run("list").failed(2);
+        let said = format!(": {variable} names {path}: {reason}");
+        assert!(stderr.contains(&said), "{stderr}");
+    }
+    assert_eq!(test_server.handshakes(), 0);
+}
+
+/// `http` needs no certificates.
+#[test]
+fn files_of_certificates_are_not_read_for_http() {
+    let test_server = TestServer::start();
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    let sandbox = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with("SVCTOK_TOKEN", &token)
+        .with("SSL_CERT_FILE", "missing.pem");
+    sandbox.run("list").succeeded();
 }

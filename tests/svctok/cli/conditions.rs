@@ -1,4 +1,4 @@
-//! Conditions of changes: revisions, and the last administrator.
+//! Conditions for changes: revisions, and the last administrator.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ fn sandbox_for(test_server: &TestServer, token: &str) -> Sandbox {
         .with("SVCTOK_TOKEN", token)
 }
 
-/// The revision that `svctok get` shows.
+/// Returns the revision that `svctok get` shows.
 fn revision(sandbox: &Sandbox, id: &str) -> u64 {
     let shown = sandbox.run(&format!("get {id}")).succeeded();
     let revision = shown
@@ -33,10 +33,10 @@ fn removes_the_last_admin_only_if_confirmed() {
         let test_server = TestServer::start();
         let admin = test_server.create(ADMIN, &[]);
         let store = Sandbox::new();
-        let of_store = store.create("--name admin --scopes service-tokens:admin");
+        let store_admin = store.create("--name admin --scopes service-tokens:admin");
         for (sandbox, admin) in [
             (sandbox_for(&test_server, &admin), admin),
-            (store, of_store),
+            (store, store_admin),
         ] {
             let words = change.replace("ID", &id_of(&admin));
             let stderr = sandbox.run(&words).failed(1);

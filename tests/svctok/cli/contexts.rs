@@ -1,4 +1,4 @@
-//! Contexts, and the precedence of flags, environment and file.
+//! Contexts, and the precedence of flags, environment variables and the contexts file.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::test_server::TestServer;
 
 const CONFIG: &str = ".config/svctok/config.toml";
 
-/// Returns a sandbox with a context for the server, and the token in the context.
+/// Returns a sandbox with a context for the server, and the token of the context.
 fn sandbox_with_context(test_server: &TestServer) -> (Sandbox, String) {
     let token = test_server.create(&["service-tokens:admin"], &[]);
     let sandbox = Sandbox::without_store();
@@ -99,37 +99,37 @@ fn contexts_file_is_private() {
     for insecure in [0o640, 0o604, 0o602] {
         set_mode(&file, insecure);
         let stderr = sandbox.run("list").failed(2);
-        let remedy = format!("`chmod 600 {}`", file.display());
-        assert!(stderr.contains(&remedy), "{stderr}");
+        let command = format!("`chmod 600 {}`", file.display());
+        assert!(stderr.contains(&command), "{stderr}");
     }
     set_mode(&file, 0o600);
     sandbox.run("list").succeeded();
     let names = fs::read_dir(file.parent().unwrap()).unwrap();
-    assert_eq!(names.count(), 1, "a temporary file is left");
+    assert_eq!(names.count(), 1, "a temporary file remains");
 }
 
 #[test]
 fn flags_take_precedence_over_environment_over_file() {
     let test_server = TestServer::start();
     let other = TestServer::start();
-    let others = other.create(&["service-tokens:admin"], &[]);
+    let other_token = other.create(&["service-tokens:admin"], &[]);
     let (sandbox, token) = sandbox_with_context(&test_server);
     let target = |sandbox: &Sandbox, words: &str| {
         let listed = sandbox.run(&format!("{words} list")).succeeded();
-        let is_here = listed.contains(&id_of(&token));
-        assert_ne!(is_here, listed.contains(&id_of(&others)), "{listed}");
-        if is_here { "ours" } else { "other" }
+        let is_ours = listed.contains(&id_of(&token));
+        assert_ne!(is_ours, listed.contains(&id_of(&other_token)), "{listed}");
+        if is_ours { "ours" } else { "other" }
     };
     assert_eq!(target(&sandbox, ""), "ours");
     let sandbox = sandbox
         .with("SVCTOK_URL", other.url())
-        .with("SVCTOK_TOKEN", &others);
+        .with("SVCTOK_TOKEN", &other_token);
     assert_eq!(target(&sandbox, ""), "other");
     let flags = format!("--url {} --service-token {token}", test_server.url());
     assert_eq!(target(&sandbox, &flags), "ours");
     let sandbox = sandbox.with("SVCTOK_TOKEN", TOKEN);
     assert_eq!(target(&sandbox, &flags), "ours");
-    // The token of the environment takes precedence over that of the file.
+    // The token in the environment takes precedence over the one in the contexts file.
     sandbox.run("--context prod list").failed(4);
     let sandbox = sandbox.without("SVCTOK_TOKEN");
     assert_eq!(target(&sandbox, "--context prod"), "ours");
@@ -178,7 +178,7 @@ fn environment_selects_the_contexts_file() {
 
 #[cfg(unix)]
 #[test]
-fn device_as_contexts_file_holds_no_contexts() {
+fn device_as_contexts_file_is_read_as_empty() {
     let sandbox = Sandbox::without_store().with("SVCTOK_CONFIG", "/dev/null");
     let stdout = sandbox.run("context list -o json").succeeded();
     assert_eq!(stdout, "{\n  \"contexts\": []\n}\n");
@@ -242,7 +242,7 @@ fn context_saves_an_absolute_store_path() {
 fn store_path_is_not_parsed_as_a_sqlite_uri() {
     for name in [":memory:", "file:tokens.db?mode=memory"] {
         let sandbox = Sandbox::without_store().with("SVCTOK_STORE", &format!("sqlite:{name}"));
-        let id = id_of(&sandbox.create("--name kept"));
+        let id = id_of(&sandbox.create("--name ci"));
         assert!(sandbox.run("list").succeeded().contains(&id), "{name}");
         assert!(sandbox.file(name).is_file(), "{name}");
     }

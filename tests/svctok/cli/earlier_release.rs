@@ -1,4 +1,4 @@
-//! A token file that the commit bf60f67 wrote, as in `tests/sql`, changed by this `svctok`.
+//! Changes by this `svctok` to a token file that commit bf60f67 wrote, a fixture of `tests/sql`.
 
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::TokenState;

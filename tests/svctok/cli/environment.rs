@@ -1,4 +1,4 @@
-//! Variables that are set to nothing.
+//! Environment variables that are empty, and the time zone.
 
 use crate::sandbox::Sandbox;
 use crate::test_server::TestServer;
@@ -40,7 +40,7 @@ fn empty_variables_count_as_unset() {
 }
 
 #[test]
-fn time_zone_changes_no_date() {
+fn time_zone_does_not_change_dates() {
     for zone in [
         "UTC",
         "Europe/Berlin",
@@ -49,25 +49,21 @@ fn time_zone_changes_no_date() {
         ":bad",
     ] {
         let sandbox = Sandbox::new().with("TZ", zone);
-        // Clocks in Berlin change on this day.
+        // Daylight saving time in Berlin starts on this day.
         let words = "create --name a --expiration 2099-03-29 --not-before 2098-10-26";
         let created = sandbox.json(words);
         let token = &created["service_token"];
         assert_eq!(token["expires_at"], "2099-03-30T00:00:00Z", "{zone}");
         assert_eq!(token["not_before"], "2098-10-26T00:00:00Z", "{zone}");
-        let shown = sandbox.run("list").succeeded();
-        assert!(shown.contains("| 2099-03-29 |"), "{zone}: {shown}");
+        let table = sandbox.run("list").succeeded();
+        assert!(table.contains("| 2099-03-29 |"), "{zone}: {table}");
         let filter = "list --expires-before 2099-03-30";
-        assert_eq!(
-            sandbox.run(filter).succeeded(),
-            shown_without_tokens(),
-            "{zone}"
-        );
+        assert_eq!(sandbox.run(filter).succeeded(), empty_table(), "{zone}");
         let filter = "list --expires-before 2099-03-31";
-        assert_eq!(sandbox.run(filter).succeeded(), shown, "{zone}");
+        assert_eq!(sandbox.run(filter).succeeded(), table, "{zone}");
     }
 }
 
-fn shown_without_tokens() -> &'static str {
+fn empty_table() -> &'static str {
     "ID | NAME | EXPIRATION | ROLES\n"
 }

@@ -1,8 +1,9 @@
-//! The fields of a token as they are typed: texts and times.
+//! Text and time fields of a token on the command line.
 
 use crate::sandbox::{CommandOutput, Sandbox};
 use crate::test_server::TestServer;
 
+/// Returns a sandbox that uses the server and one that uses a store.
 fn sandboxes(test_server: &TestServer) -> [Sandbox; 2] {
     let token = test_server.create(&["service-tokens:admin"], &[]);
     let server = Sandbox::without_store()
@@ -12,7 +13,7 @@ fn sandboxes(test_server: &TestServer) -> [Sandbox; 2] {
 }
 
 #[test]
-fn the_end_of_time_is_its_last_day() {
+fn expiry_is_capped_at_the_end_of_year_9999() {
     let test_server = TestServer::start();
     for sandbox in sandboxes(&test_server) {
         for expiry in [
@@ -33,8 +34,8 @@ fn the_end_of_time_is_its_last_day() {
                 assert_eq!(found["service_tokens"], serde_json::json!([]), "{filter}");
             }
             let id = token["id"].as_str().unwrap();
-            let starts = format!("update {id} --not-before 9999-12-31");
-            let updated = sandbox.json(&starts);
+            let update = format!("update {id} --not-before 9999-12-31");
+            let updated = sandbox.json(&update);
             assert_eq!(updated["not_before"], "9999-12-31T00:00:00Z");
             sandbox.run(&format!("delete {id}")).succeeded();
         }
@@ -42,7 +43,7 @@ fn the_end_of_time_is_its_last_day() {
 }
 
 #[test]
-fn trims_roles_and_scopes_and_refuses_invisible_characters() {
+fn trims_roles_and_scopes_and_rejects_invisible_characters() {
     let test_server = TestServer::start();
     for sandbox in sandboxes(&test_server) {
         let run = |arguments: &[&str]| {

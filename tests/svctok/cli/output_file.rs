@@ -1,4 +1,4 @@
-//! `--output-file` with the names of stdout.
+//! `--output-file` with paths that name stdout.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 use crate::sandbox::{SVCTOK, Sandbox, id_of};
 
 #[test]
-fn dash_is_stdout() {
+fn dash_writes_to_stdout() {
     let sandbox = Sandbox::new();
-    let ran = sandbox.run("create --name a --output-file -");
-    let stdout = ran.succeeded();
+    let output = sandbox.run("create --name a --output-file -");
+    let stdout = output.succeeded();
     let token = stdout.strip_prefix("[SUCCESS] Service token created: ");
     sandbox
         .run_with("verify", token.unwrap_or_else(|| panic!("{stdout}")))
         .succeeded();
-    let ran = sandbox.run("create --name b -o token --output-file - --force");
-    let token = ran.succeeded();
+    let output = sandbox.run("create --name b -o token --output-file - --force");
+    let token = output.succeeded();
     sandbox.run_with("verify", &token).succeeded();
     let rotate = format!("rotate {} -o token --output-file -", id_of(&token));
     let rotated = sandbox.run(&rotate).succeeded();
@@ -23,7 +23,7 @@ fn dash_is_stdout() {
     assert!(!sandbox.file("-").exists());
 }
 
-/// Runs a command whose stdout is the file `stdout`, which has a text already.
+/// Runs a command with stdout appended to a file that already has a line. Returns the file's text.
 #[cfg(target_os = "linux")]
 fn run_into_file(sandbox: &Sandbox, words: &str) -> String {
     let path = sandbox.write("stdout", "before\n");
@@ -44,7 +44,7 @@ fn run_into_file(sandbox: &Sandbox, words: &str) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn names_of_stdout_never_replace_the_file_behind_it() {
+fn paths_that_name_stdout_append_to_its_file() {
     let sandbox = Sandbox::new();
     for path in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         for flags in ["", "--force"] {
@@ -64,7 +64,7 @@ fn names_of_stdout_never_replace_the_file_behind_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn other_open_files_are_not_replaced() {
+fn paths_that_name_stderr_are_rejected() {
     let sandbox = Sandbox::new();
     sandbox.create("--name first");
     let path = sandbox.write("log", "before\n");

@@ -10,7 +10,7 @@ use tower_service_token::token::TokenFormat;
 
 use crate::sandbox::{SVCTOK, Sandbox, TOKEN};
 
-/// Runs a command whose reader closes the pipe after the first byte. Returns its stderr and exit code.
+/// Runs a command whose stdout is closed after the first byte. Returns its exit code and stderr.
 fn run_with_closed_stdout(sandbox: &Sandbox, words: &str) -> (Option<i32>, String) {
     let mut child = Command::new(SVCTOK)
         .args(words.split_whitespace())
@@ -37,7 +37,7 @@ fn closed_pipe_is_not_an_error() {
     for number in 0..40 {
         sandbox.create(&format!("--name {number} --description {description}"));
     }
-    // More than the capacity of a pipe, so that the writer notices.
+    // Exceeds the capacity of a pipe, so that a later write fails.
     let listed = sandbox.run("list -o json").succeeded();
     assert!(listed.len() > 66_000, "{}", listed.len());
     for words in ["list -o json", "list -o yaml", "completions bash", "--help"] {
@@ -59,8 +59,8 @@ fn output_is_plain_unless_color_is_forced() {
     let sandbox = sandbox.with("NO_COLOR", "1");
     assert!(sandbox.run(create).succeeded().starts_with("[SUCCESS] "));
     for words in ["--help", "create --help", "nonsense", "list"] {
-        let ran = sandbox.run(words);
-        assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'));
+        let output = sandbox.run(words);
+        assert!(!output.stdout.contains('\u{1b}') && !output.stderr.contains('\u{1b}'));
     }
 }
 

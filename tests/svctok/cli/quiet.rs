@@ -1,10 +1,10 @@
-//! Notes on stderr: for people, not for scripts.
+//! Notes on stderr, which output formats for scripts and `--quiet` omit.
 
 use crate::sandbox::{Sandbox, id_of};
 
 const NOTE: &str = "The secret is only displayed once. It is not possible to see it again.\n";
 
-/// What a command writes besides when the change reaches every node.
+/// Removes the line that says when a change reaches every node.
 fn without_propagation(stderr: &str) -> String {
     let lines = stderr
         .lines()
@@ -13,7 +13,7 @@ fn without_propagation(stderr: &str) -> String {
 }
 
 #[test]
-fn scripts_get_no_note_about_the_secret() {
+fn script_formats_print_no_note_about_the_secret() {
     let sandbox = Sandbox::new();
     let id = id_of(&sandbox.create("--name x"));
     for command in ["create --name a", &format!("rotate {id}")] {
@@ -26,10 +26,10 @@ fn scripts_get_no_note_about_the_secret() {
             ("--quiet", ""),
             ("-q -o json", ""),
         ] {
-            let ran = sandbox.run(&format!("{command} {flags}"));
-            let stderr = without_propagation(&ran.stderr);
+            let output = sandbox.run(&format!("{command} {flags}"));
+            let stderr = without_propagation(&output.stderr);
             assert_eq!(stderr, note, "{command} {flags}");
-            ran.succeeded();
+            output.succeeded();
         }
         for (flags, note) in [
             ("", "The secret is in the file."),
@@ -37,17 +37,17 @@ fn scripts_get_no_note_about_the_secret() {
             ("-q", ""),
         ] {
             let words = format!("{command} --output-file secret --force {flags}");
-            let ran = sandbox.run(&words);
-            let stderr = without_propagation(&ran.stderr);
-            assert!(stderr.starts_with(note), "{words}: {ran:?}");
-            assert_eq!(stderr.is_empty(), note.is_empty(), "{words}: {ran:?}");
-            ran.succeeded();
+            let output = sandbox.run(&words);
+            let stderr = without_propagation(&output.stderr);
+            assert!(stderr.starts_with(note), "{words}: {output:?}");
+            assert_eq!(stderr.is_empty(), note.is_empty(), "{words}: {output:?}");
+            output.succeeded();
         }
     }
 }
 
 #[test]
-fn quiet_hides_notes_but_no_results_errors_or_warnings() {
+fn quiet_hides_notes_but_not_results_errors_or_warnings() {
     let sandbox = Sandbox::new();
     for quiet in ["--quiet", "-q"] {
         let created = sandbox.run(&format!("{quiet} create --name a --label run=7"));
@@ -73,7 +73,7 @@ fn quiet_hides_notes_but_no_results_errors_or_warnings() {
 }
 
 #[test]
-fn help_and_completions_name_the_flag() {
+fn help_and_completions_list_quiet() {
     let sandbox = Sandbox::without_store();
     for words in [
         "--help",

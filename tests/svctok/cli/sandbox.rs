@@ -43,7 +43,7 @@ impl Sandbox {
         sandbox.with("HOME", &home).with("USER", "tester")
     }
 
-    /// Creates a sandbox with a store, which the first `create` creates.
+    /// Creates a sandbox that specifies a store. The first `create` creates the file.
     pub(crate) fn new() -> Self {
         Sandbox::without_store().with("SVCTOK_STORE", "sqlite:tokens.db")
     }
@@ -71,7 +71,7 @@ impl Sandbox {
         path
     }
 
-    /// Returns the command of these words, which are separated by spaces.
+    /// Returns a command with these arguments, which are separated by spaces.
     pub(crate) fn command(&self, words: &str) -> Command {
         Command::new(SVCTOK)
             .args(words.split_whitespace())
@@ -91,8 +91,8 @@ impl Sandbox {
 
     /// Creates a token and returns its secret.
     pub(crate) fn create(&self, words: &str) -> String {
-        let ran = self.run(&format!("create -o token {words}"));
-        ran.succeeded().trim_end().to_owned()
+        let output = self.run(&format!("create -o token {words}"));
+        output.succeeded().trim_end().to_owned()
     }
 
     /// Returns the output of a command as JSON.
@@ -171,7 +171,7 @@ pub(crate) fn make_store(path: &Path, name: &str, roles: &[&str]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = SqliteStore::open(path).await.unwrap();
-        // The ID in the documentation of the sts tool.
+        // The ID in the documentation of the `sts` tool.
         let id = TokenId::from_i64(107_484_341_630_693).unwrap();
         let record = TokenRecord::new(id, TokenDigest::of(TOKEN))
             .with_name(name)

@@ -43,7 +43,7 @@ fn reads_a_token_from_stdin_a_file_or_a_flag() {
 }
 
 #[test]
-fn environment_token_authenticates_and_is_never_inspected() {
+fn hash_ignores_the_environment_token() {
     let sandbox = Sandbox::without_store().with("SVCTOK_TOKEN", TOKEN);
     assert_eq!(sandbox.run_with("hash", "abc").succeeded(), DIGEST_OF_ABC);
 }
@@ -109,7 +109,7 @@ fn help_shows_no_environment_values() {
 #[test]
 fn new_secret_is_printed_once() {
     let sandbox = Sandbox::new();
-    for (words, shown) in [
+    for (words, expected) in [
         (
             "create --name a",
             "[SUCCESS] Service token created: SECRET\n",
@@ -119,15 +119,17 @@ fn new_secret_is_printed_once() {
         ("-o token rotate ID", "SECRET\n"),
     ] {
         let id = id_of(&sandbox.create("--name x"));
-        let ran = sandbox.run(&words.replace("ID", &id));
-        // A script that reads the token gets no note for people.
-        let has_note = ran.stderr.starts_with("The secret is only displayed once.");
-        assert_eq!(has_note, shown.starts_with("[SUCCESS]"), "{ran:?}");
-        let stdout = ran.succeeded();
-        let at = stdout.find("svctok-").unwrap();
+        let output = sandbox.run(&words.replace("ID", &id));
+        // `-o token` is meant for scripts and prints no note.
+        let has_note = output
+            .stderr
+            .starts_with("The secret is only displayed once.");
+        assert_eq!(has_note, expected.starts_with("[SUCCESS]"), "{output:?}");
+        let stdout = output.succeeded();
+        let start = stdout.find("svctok-").unwrap();
         assert_eq!(
-            stdout.replace(&stdout[at..at + TOKEN.len()], "SECRET"),
-            shown
+            stdout.replace(&stdout[start..start + TOKEN.len()], "SECRET"),
+            expected
         );
     }
     let created = sandbox.json("create --name c");
@@ -160,9 +162,12 @@ fn output_file_is_private() {
     use crate::sandbox::{mode, set_mode};
 
     let sandbox = Sandbox::new();
-    let ran = sandbox.run("create --name a --output-file secret");
-    assert!(ran.stderr.contains("The secret is in the file."), "{ran:?}");
-    let stdout = ran.succeeded();
+    let output = sandbox.run("create --name a --output-file secret");
+    assert!(
+        output.stderr.contains("The secret is in the file."),
+        "{output:?}"
+    );
+    let stdout = output.succeeded();
     let file = sandbox.file("secret");
     let secret = fs::read_to_string(&file).unwrap();
     assert_eq!(mode(&file), 0o600);
@@ -174,7 +179,7 @@ fn output_file_is_private() {
         .run("verify --service-token-file secret")
         .succeeded();
 
-    // The existing file stays, and no token is created.
+    // The existing file is not overwritten, and no token is created.
     let stderr = sandbox
         .run("create --name b --output-file secret")
         .failed(1);
@@ -260,7 +265,7 @@ fn reports_a_secret_that_cannot_be_written() {
 
     let sandbox = Sandbox::new();
     sandbox.create("--name first");
-    let without_room = |words: &str| {
+    let run_with_full_stdout = |words: &str| {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = Command::new(SVCTOK)
             .args(words.split_whitespace())
@@ -270,21 +275,21 @@ fn reports_a_secret_that_cannot_be_written() {
             .stderr(Stdio::piped())
             .output()
             .unwrap();
-        let ran = CommandOutput {
+        let output = CommandOutput {
             code: output.status.code(),
             stdout: String::new(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         };
-        let stderr = ran.failed(1);
+        let stderr = output.failed(1);
         assert!(!stderr.contains("svctok-"), "{stderr}");
         stderr
     };
     for words in ["create --name a", "create --name b -o json"] {
-        let stderr = without_room(words);
+        let stderr = run_with_full_stdout(words);
         assert!(stderr.contains("its secret is lost"), "{stderr}");
         assert!(stderr.contains("`svctok rotate "), "{stderr}");
     }
-    let stderr = without_room("create --name c --output-file secret");
+    let stderr = run_with_full_stdout("create --name c --output-file secret");
     assert!(stderr.contains("The secret is in the file."), "{stderr}");
     assert!(!stderr.contains("lost"), "{stderr}");
     sandbox

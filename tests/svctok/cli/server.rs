@@ -1,4 +1,4 @@
-//! Management of tokens at a server.
+//! Management of tokens through a server.
 
 use axum::http::StatusCode;
 use test_support::certificates::Authority;
@@ -18,7 +18,7 @@ fn sandbox_for(test_server: &TestServer, scopes: &[&str], roles: &[&str]) -> San
 }
 
 #[test]
-fn commands_behave_alike_on_server_and_store() {
+fn commands_behave_the_same_on_server_and_store() {
     let test_server = TestServer::start();
     let server = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
     let store = Sandbox::new();
@@ -41,20 +41,20 @@ fn commands_behave_alike_on_server_and_store() {
         assert_eq!(changed["expires_at"], serde_json::Value::Null);
         assert_eq!(changed["labels"], serde_json::json!({}));
 
-        let good = |secret: &str| sandbox.run_with("verify", secret).code;
-        assert_eq!(good(&secret), Some(0));
+        let verify_code = |secret: &str| sandbox.run_with("verify", secret).code;
+        assert_eq!(verify_code(&secret), Some(0));
         assert_eq!(sandbox.json(&format!("disable {id}"))["state"], "disabled");
-        assert_eq!(good(&secret), Some(1));
+        assert_eq!(verify_code(&secret), Some(1));
         assert_eq!(
             sandbox.json(&format!("enable --id {id}"))["state"],
             "active"
         );
         let rotated = sandbox.run(&format!("rotate {id} -o token")).succeeded();
-        assert_eq!(good(&secret), Some(1));
-        assert_eq!(good(&rotated), Some(0));
+        assert_eq!(verify_code(&secret), Some(1));
+        assert_eq!(verify_code(&rotated), Some(0));
         let deleted = sandbox.run(&format!("delete {id}")).succeeded();
         assert_eq!(deleted, format!("[SUCCESS] Service token deleted: {id}\n"));
-        assert_eq!(good(&rotated), Some(1));
+        assert_eq!(verify_code(&rotated), Some(1));
         assert_eq!(
             sandbox.json("list --state revoked")["service_tokens"][0]["id"],
             id
@@ -71,7 +71,7 @@ fn bulk_deletion_requires_the_expected_count() {
     for sandbox in [server, store] {
         let secrets = [(); 3].map(|()| sandbox.create("--name ci --roles admin --label run=7"));
         let ids: Vec<_> = secrets.iter().map(|secret| id_of(secret)).collect();
-        let is_shown = |text: &str| ids.iter().all(|id| text.contains(id));
+        let has_all_ids = |text: &str| ids.iter().all(|id| text.contains(id));
         let active = || {
             sandbox
                 .run("list --state active")
@@ -90,8 +90,11 @@ fn bulk_deletion_requires_the_expected_count() {
                 .run(&format!("delete {}", words.replace("ID", &ids[0])))
                 .failed(2);
         }
-        let trial = sandbox.run("delete --label run=7 --dry-run").succeeded();
-        assert!(is_shown(&trial) && trial.lines().count() == 3, "{trial}");
+        let preview = sandbox.run("delete --label run=7 --dry-run").succeeded();
+        assert!(
+            has_all_ids(&preview) && preview.lines().count() == 3,
+            "{preview}"
+        );
         assert_eq!(sandbox.json("delete --role admin --dry-run")["count"], 4);
         let stderr = sandbox.run("delete --role admin --expect 3").failed(1);
         assert!(
@@ -102,7 +105,7 @@ fn bulk_deletion_requires_the_expected_count() {
         assert!(stderr.ends_with(hint), "{stderr}");
         assert_eq!(active(), 4);
         let deleted = sandbox.run("delete --label run=7 --expect 3").succeeded();
-        assert!(is_shown(&deleted) && deleted.starts_with("[SUCCESS] Service token deleted: "));
+        assert!(has_all_ids(&deleted) && deleted.starts_with("[SUCCESS] Service token deleted: "));
         assert_eq!(active(), 1);
     }
 }
@@ -126,13 +129,13 @@ fn verify_reports_the_denial_and_missing_rights() {
     let sandbox = Sandbox::without_store().with("SVCTOK_URL", test_server.url());
     let token = test_server.create(&["projects:*"], &["deployer"]);
     let verify = |words: &str, token: &str| sandbox.run_with(&format!("verify {words}"), token);
-    let good = verify("--role deployer --scope projects:write", &token).succeeded();
+    let accepted = verify("--role deployer --scope projects:write", &token).succeeded();
     assert_eq!(
-        good,
+        accepted,
         format!("[SUCCESS] Service token is valid: {}\n", id_of(&token))
     );
-    let lacking = verify("--role admin --scope users:read", &token).failed(1);
-    assert!(lacking.contains("lacks admin, users:read"), "{lacking}");
+    let missing = verify("--role admin --scope users:read", &token).failed(1);
+    assert!(missing.contains("lacks admin, users:read"), "{missing}");
     let unknown = verify("", TOKEN).failed(1);
     assert!(unknown.contains("token rejected"), "{unknown}");
     let mistyped = TOKEN.replace('Z', "z");
@@ -143,7 +146,7 @@ fn verify_reports_the_denial_and_missing_rights() {
 fn failures_have_exit_codes_and_hints() {
     let test_server = TestServer::start();
     let admin = sandbox_for(&test_server, &["service-tokens:admin"], &[]);
-    let minter = sandbox_for(&test_server, &["service-tokens:write"], &["a"]);
+    let writer = sandbox_for(&test_server, &["service-tokens:write"], &["a"]);
     let unknown = Sandbox::without_store()
         .with("SVCTOK_URL", test_server.url())
         .with("SVCTOK_TOKEN", TOKEN);
@@ -161,9 +164,9 @@ fn failures_have_exit_codes_and_hints() {
             1,
             "expires_at: ",
         ),
-        (&minter, "list", 1, "service-tokens:read"),
+        (&writer, "list", 1, "service-tokens:read"),
         (
-            &minter,
+            &writer,
             "create --name x --roles a,b",
             1,
             "missing roles or scopes of the token: b",
@@ -188,7 +191,7 @@ fn failures_have_exit_codes_and_hints() {
 }
 
 #[test]
-fn self_is_the_callers_token_and_needs_no_scope() {
+fn self_names_the_callers_token_and_needs_no_scope() {
     let test_server = TestServer::start();
     test_server.create(&["service-tokens:admin"], &[]);
     let first = test_server.create(&[], &["ci"]);
@@ -202,7 +205,7 @@ fn self_is_the_callers_token_and_needs_no_scope() {
     assert!(stale.contains("the token was changed since it was read"));
     let rotated = sandbox.run("rotate self --grace 1h -o token --if-revision 1");
     let rotated = rotated.succeeded();
-    // With the previous secret.
+    // The client still uses the previous secret.
     assert_eq!(sandbox.json("get self")["revision"], 2);
     let sandbox = sandbox.with("SVCTOK_TOKEN", rotated.trim_end());
     sandbox.run("delete self --if-revision 7").failed(1);
@@ -237,7 +240,7 @@ fn self_is_rejected_without_a_server_and_by_other_commands() {
 }
 
 #[test]
-fn each_denied_escalation_has_its_hint() {
+fn each_denied_escalation_has_a_hint() {
     let test_server = TestServer::start();
     test_server.create(&["service-tokens:admin"], &[]);
     let writer = NewToken::new("writer")

@@ -1,4 +1,4 @@
-//! A server with the management API, on a socket of this process.
+//! A management API server in the test process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -39,14 +39,14 @@ impl TestServer {
         Self::with_stores(store.clone(), store)
     }
 
-    /// Starts a server with TLS and this certificate.
+    /// Starts a server that uses TLS with this certificate.
     pub(crate) fn start_with(certificate: &Certificate) -> Self {
         let store = MemoryStore::new();
         let tls = acceptor(certificate);
         Self::with_api(store.clone(), store, Some(tls))
     }
 
-    /// Starts a server that authenticates callers in `callers` and manages the tokens in `store`.
+    /// Starts a server that authenticates callers with `callers` and manages the tokens in `store`.
     pub(crate) fn with_stores(callers: impl TokenStore + Clone, store: impl TokenRegistry) -> Self {
         Self::with_api(callers, store, None)
     }
@@ -83,21 +83,25 @@ impl TestServer {
         Self::serve(app, None)
     }
 
-    /// Responds to each request with the next of these JSON bodies.
+    /// Starts a server that responds to each request with the next of these statuses and JSON bodies.
     pub(crate) fn with_responses(responses: impl IntoIterator<Item = (u16, Value)>) -> Self {
         let responses = Mutex::new(responses.into_iter().collect::<VecDeque<_>>());
         let responses = Arc::new(responses);
         let app = Router::new().fallback(move || {
             let next = responses.lock().unwrap().pop_front();
-            let (status, body) = next.expect("no further request");
+            let (status, body) = next.expect("a response for each request");
             async move {
                 let status = StatusCode::from_u16(status).unwrap();
-                let kind = if status.is_success() {
+                let content_type = if status.is_success() {
                     "application/json"
                 } else {
                     "application/problem+json"
                 };
-                (status, [(header::CONTENT_TYPE, kind)], body.to_string())
+                (
+                    status,
+                    [(header::CONTENT_TYPE, content_type)],
+                    body.to_string(),
+                )
             }
         });
         Self::serve(app, None)
@@ -130,7 +134,7 @@ impl TestServer {
         }
     }
 
-    /// The number of TLS handshakes that clients began.
+    /// Returns the number of TLS handshakes that clients started.
     pub(crate) fn handshakes(&self) -> u32 {
         self.handshakes.load(Ordering::Relaxed)
     }

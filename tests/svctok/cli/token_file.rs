@@ -1,4 +1,4 @@
-//! Changes of a token file that may be written by hand.
+//! Changes to a token file, including one written by hand.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -87,7 +87,7 @@ impl Sandbox {
     }
 }
 
-/// Returns the verdict on a token of this store.
+/// Returns the verdict for a token in this store.
 fn verdict_for(store: &FileStore, token: &str) -> Result<Principal, DenialKind> {
     let credential = Credential::new(PresentedToken::new(token).unwrap());
     let record: Option<TokenRecord> = match store.find_cached(&credential) {
@@ -156,7 +156,7 @@ fn created_token_is_valid_until_deleted() {
     assert_eq!(
         sandbox.files(),
         [sandbox.file(FILE)],
-        "a draft or a lock is left"
+        "a temporary file or lock file remains"
     );
 }
 
@@ -242,8 +242,8 @@ fn changes_preserve_all_other_bytes() {
         ),
     ] {
         for line_end in ["\n", "\r\n"] {
-            let ended = |text: &str| text.replace('\n', line_end);
-            let sandbox = sandbox_with(&ended(HANDWRITTEN));
+            let with_line_end = |text: &str| text.replace('\n', line_end);
+            let sandbox = sandbox_with(&with_line_end(HANDWRITTEN));
             let first = sandbox.store().records();
             let first = first.iter().find(|it| it.name() == "ci").unwrap().id();
             sandbox
@@ -254,7 +254,7 @@ fn changes_preserve_all_other_bytes() {
                 assert_eq!(expected.matches(before).count(), 1, "{before}");
                 expected = expected.replace(before, after);
             }
-            assert_eq!(sandbox.text(), ended(&expected), "{words}");
+            assert_eq!(sandbox.text(), with_line_end(&expected), "{words}");
         }
     }
 }
@@ -262,7 +262,7 @@ fn changes_preserve_all_other_bytes() {
 #[test]
 fn new_token_is_appended() {
     let list = "# ours\ntokens = [\n  { digest = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }, # a\n]\n";
-    let open = list.replace("},", "}");
+    let without_last_comma = list.replace("},", "}");
     for (text, start, end) in [
         (
             HANDWRITTEN,
@@ -285,7 +285,7 @@ fn new_token_is_appended() {
             "\" },\n]\n",
         ),
         (
-            &open,
+            &without_last_comma,
             list[..list.len() - 2].to_owned() + "  { name = \"new\", digest = \"sha256:",
             "\" }\n]\n",
         ),
@@ -299,7 +299,7 @@ fn new_token_is_appended() {
     }
 }
 
-/// With a byte order mark and inline tables.
+/// The file has a byte order mark and inline tables.
 #[test]
 fn edits_inline_tokens_in_place() {
     let entry = "{ name = \"a\", id = \"7Hq2mX9bTe\", labels = { a = \"b\" }, digest = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }";
@@ -357,7 +357,7 @@ fn rejects_values_that_a_file_cannot_store() {
 }
 
 #[test]
-fn unreadable_file_is_reported_and_never_written() {
+fn invalid_file_is_reported_and_never_written() {
     for (text, error) in [
         (
             "[[tokens]]\nname = \"a\"\n",
@@ -448,7 +448,7 @@ fn killed_writer_leaves_a_complete_unlocked_file() {
         }
         let name = format!("n{round}");
         let mut child = sandbox.start(&format!("create --name {name}"));
-        // A moment during the creation, later in each round.
+        // The kill comes later in each round, to hit different steps of the creation.
         std::thread::sleep(std::time::Duration::from_micros(
             u64::from(round % 60) * 500,
         ));
@@ -472,7 +472,7 @@ fn killed_writer_leaves_a_complete_unlocked_file() {
     assert_eq!(
         sandbox.files(),
         [sandbox.file(FILE)],
-        "killed processes left files"
+        "killed processes leave files"
     );
 }
 
@@ -487,10 +487,10 @@ fn write_keeps_mode_and_symlink() {
     fs::create_dir(sandbox.file("data")).unwrap();
     let target = sandbox.write("data/current", HANDWRITTEN);
     symlink("data/current", sandbox.file(FILE)).unwrap();
-    for kept in [0o640, 0o400, 0o644] {
-        set_mode(&target, kept);
-        sandbox.create(&format!("--name {kept}"));
-        assert_eq!(mode(&target), kept);
+    for original in [0o640, 0o400, 0o644] {
+        set_mode(&target, original);
+        sandbox.create(&format!("--name {original}"));
+        assert_eq!(mode(&target), original);
     }
     assert!(sandbox.file(FILE).symlink_metadata().unwrap().is_symlink());
     // Only root can change the owner of a file. A service under another user must still be able to read it.
@@ -537,7 +537,7 @@ fn reports_an_unwritable_directory() {
 }
 
 #[test]
-fn empty_update_writes_nothing() {
+fn update_without_a_change_writes_nothing() {
     let sandbox = sandbox_with(HANDWRITTEN);
     // Prevents every write.
     fs::create_dir(sandbox.file(".tokens.toml.lock")).unwrap();
@@ -548,7 +548,7 @@ fn empty_update_writes_nothing() {
 }
 
 #[test]
-fn get_shows_the_fields_of_the_file() {
+fn get_shows_the_updated_fields() {
     let sandbox = sandbox_with(HANDWRITTEN);
     let shown = sandbox.json("update 7Hq2mX9bTe --name x --description one");
     assert_eq!(

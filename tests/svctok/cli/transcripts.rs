@@ -10,7 +10,7 @@ use trycmd::schema::Bin;
 use crate::sandbox::{SVCTOK, Sandbox, TOKEN, make_store};
 use crate::test_server::TestServer;
 
-/// Runs a document. Its store has one token.
+/// Runs the commands of a document, with a store that has one token.
 fn run_transcript(name: &str, document: &str, is_terminal: bool) {
     let sandbox = Sandbox::without_store();
     let test_server = TestServer::start();
@@ -81,7 +81,7 @@ fn stackstate_k8s_transcript() {
 
 #[test]
 fn token_lifecycle_transcript() {
-    run_transcript("life", include_str!("transcripts/life.md"), false);
+    run_transcript("lifecycle", include_str!("transcripts/lifecycle.md"), false);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn safeguards_transcript() {
 
 #[test]
 fn offline_commands_transcript() {
-    run_transcript("alone", include_str!("transcripts/alone.md"), false);
+    run_transcript("offline", include_str!("transcripts/offline.md"), false);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::http1::HttpRequest;
 use crate::node::{NODE_TIMEOUT, Node, poll_interval, svctok};
 use crate::store_fixture::StoreFixture;
 
-/// The audit events of a store, the oldest first.
+/// Returns the audit events of a store, oldest first.
 pub(crate) async fn trail(fixture: &StoreFixture) -> Vec<AuditEvent> {
     let mut events = if let Some(path) = fixture.store.strip_prefix("sqlite:") {
         let store = SqliteStore::open(path).await.unwrap();
@@ -31,8 +31,8 @@ fn actions(events: &[AuditEvent]) -> Vec<&'static str> {
     events.iter().map(|it| it.action().as_str()).collect()
 }
 
-/// Runs a command on the store itself.
-fn operate(fixture: &StoreFixture, args: &[&str]) -> String {
+/// Runs a command on the store, without a server.
+fn run_on_store(fixture: &StoreFixture, args: &[&str]) -> String {
     let mut command = svctok();
     command.args(["--store", &fixture.store]).args(args);
     command.env("USER", "alice");
@@ -57,13 +57,13 @@ pub(crate) async fn changes_record_audit_events(fixture: StoreFixture) {
 }
 
 pub(crate) async fn command_line_changes_record_audit_events(fixture: StoreFixture) {
-    let token = operate(&fixture, &["create", "--name", "ci", "-o", "token"]);
+    let token = run_on_store(&fixture, &["create", "--name", "ci", "-o", "token"]);
     let id = &token["svctok-".len()..][..10];
-    operate(&fixture, &["update", id, "--roles", "deployer"]);
-    operate(&fixture, &["disable", id]);
-    operate(&fixture, &["enable", id]);
-    operate(&fixture, &["rotate", id, "-o", "token"]);
-    operate(&fixture, &["delete", id]);
+    run_on_store(&fixture, &["update", id, "--roles", "deployer"]);
+    run_on_store(&fixture, &["disable", id]);
+    run_on_store(&fixture, &["enable", id]);
+    run_on_store(&fixture, &["rotate", id, "-o", "token"]);
+    run_on_store(&fixture, &["delete", id]);
     let events = trail(&fixture).await;
     let expected = [
         "created", "updated", "disabled", "enabled", "rotated", "revoked",
@@ -94,8 +94,8 @@ pub(crate) async fn audit_events_are_logged_at_every_level(fixture: StoreFixture
         ("tower_service_token=off", true),
         ("tower_service_token::audit=off,info", false),
     ] {
-        let more = ["--log-format", "json", "--log-level", level];
-        let node = Node::start_at(&fixture, port.address(), &more).await;
+        let flags = ["--log-format", "json", "--log-level", level];
+        let node = Node::start_at(&fixture, port.address(), &flags).await;
         let create = HttpRequest::post("/service-tokens", &format!(r#"{{"name":"{level}"}}"#));
         let create = create.with("x-request-id", "a").with_key(&administrator);
         let created = node.send(&create).await.assert(201);
@@ -127,16 +127,19 @@ pub(crate) async fn events_older_than_the_retention_are_deleted(fixture: StoreFi
     connection.close().await.unwrap();
 
     let node = Node::start(&fixture, &["--audit-retention", "3d"]).await;
-    operate(&fixture, &["create", "--name", "a", "-o", "token"]);
+    run_on_store(&fixture, &["create", "--name", "a", "-o", "token"]);
     node.stop().await;
     assert_eq!(trail(&fixture).await.len(), 2);
     let node = Node::start(&fixture, &["--audit-retention", "1d"]).await;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while trail(&fixture).await.len() > 1 {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "old events stay");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the old event is not deleted"
+        );
         poll_interval().await;
     }
     node.stop().await;
-    let left = trail(&fixture).await;
-    assert_eq!(left[0].actor(), "operator:alice");
+    let remaining = trail(&fixture).await;
+    assert_eq!(remaining[0].actor(), "operator:alice");
 }

@@ -1,4 +1,4 @@
-//! A log and a stdout without a reader.
+//! A log or stdout that is not read.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
@@ -18,34 +18,40 @@ use crate::http1::{self, HttpRequest};
 use crate::node::{NODE_TIMEOUT, NodeProcess, poll_interval};
 use crate::store_fixture::StoreFixture;
 
-/// How long a stop may wait for a log without a reader, with a margin for a busy machine.
-const END_BOUND: Duration = Duration::from_secs(15);
+/// The maximum shutdown time with a blocked log, with a margin for a busy machine.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(15);
 
-/// The text of a report of dropped lines.
+/// The message of a log line that reports dropped lines.
 const REPORT: &str = "dropped log lines";
 
-/// More than a pipe and the queue hold.
+/// Enough requests to fill the pipe and the queue.
 const REQUESTS: usize = 6000;
 
-/// A process whose stderr the test handles itself.
+/// A process whose stderr the test reads or blocks.
 struct Service {
     child: Child,
     address: SocketAddr,
 }
 
 impl Service {
-    /// Reads its log up to the line with its address, and no further.
-    fn stalled(fixture: &StoreFixture, more: &[&str]) -> (Self, BufReader<PipeReader>) {
+    /// Starts a process and reads its log only up to the line with its address.
+    fn start_with_blocked_log(
+        fixture: &StoreFixture,
+        flags: &[&str],
+    ) -> (Self, BufReader<PipeReader>) {
         let (reader, writer) = io::pipe().unwrap();
         let mut command = command(fixture, "127.0.0.1:0");
-        command.args(more).stderr(writer);
+        command.args(flags).stderr(writer);
         let child = command.spawn().unwrap();
-        // Otherwise its end of the pipe would stay open.
+        // The command holds a writing end of the pipe, which must close with the process.
         drop(command);
         let mut reader = BufReader::new(reader);
         let address = loop {
             let mut line = String::new();
-            assert!(reader.read_line(&mut line).unwrap() > 0, "no address");
+            assert!(
+                reader.read_line(&mut line).unwrap() > 0,
+                "the log has no address"
+            );
             if let Some(address) = address_in(&line) {
                 break address;
             }
@@ -53,7 +59,7 @@ impl Service {
         (Self { child, address }, reader)
     }
 
-    async fn with_stderr(
+    async fn start_with_stderr(
         fixture: &StoreFixture,
         port: &ReservedPort,
         stderr: impl Into<Stdio>,
@@ -61,9 +67,12 @@ impl Service {
         let address = port.address();
         let mut command = command(fixture, &address.to_string());
         let child = command.stderr(stderr).spawn().unwrap();
-        let begun = Instant::now();
+        let started_at = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            assert!(begun.elapsed() < NODE_TIMEOUT, "it does not listen");
+            assert!(
+                started_at.elapsed() < NODE_TIMEOUT,
+                "the service does not listen"
+            );
             poll_interval().await;
         }
         Self { child, address }
@@ -77,16 +86,19 @@ impl Service {
         token.trim_end().to_owned()
     }
 
-    /// Sends so many requests on one connection.
-    async fn ask(&self, count: usize, call: &HttpRequest) {
+    /// Sends the request `count` times on one connection.
+    async fn send(&self, count: usize, request: &HttpRequest) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         for _ in 0..count {
-            let answer = http1::exchange(&mut stream, &call.bytes()).await.unwrap();
-            answer.assert(200);
+            let response = http1::exchange(&mut stream, &request.bytes())
+                .await
+                .unwrap();
+            response.assert(200);
         }
     }
 
-    async fn dropped(&self, class: &str) -> u64 {
+    /// Returns the number of dropped lines of this class, from the metrics.
+    async fn dropped_lines(&self, class: &str) -> u64 {
         let metrics = HttpRequest::get("/metrics")
             .send(self.address)
             .await
@@ -97,16 +109,17 @@ impl Service {
         count.unwrap().parse().unwrap()
     }
 
-    async fn stops(mut self) {
+    /// Sends SIGTERM and asserts a successful exit in time.
+    async fn stop(mut self) {
         let watch = Stopwatch::start();
         let mut kill = Command::new("sh");
         kill.arg("-c")
             .arg(format!("kill -TERM {}", self.child.id()));
         Process::spawn(&mut kill).finish().succeeded();
-        let code = ends(&mut self.child).await;
+        let code = wait_for_exit(&mut self.child).await;
         assert_eq!(code, Some(0));
-        let took = watch.elapsed_without_stalls();
-        assert!(took < END_BOUND, "{took:?}");
+        let elapsed = watch.elapsed_without_stalls();
+        assert!(elapsed < MAX_SHUTDOWN, "{elapsed:?}");
     }
 }
 
@@ -129,63 +142,70 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     Some(address.trim_end().parse().unwrap())
 }
 
-async fn ends(child: &mut Child) -> Option<i32> {
-    let begun = Instant::now();
+async fn wait_for_exit(child: &mut Child) -> Option<i32> {
+    let started_at = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();
         }
-        assert!(begun.elapsed() < NODE_TIMEOUT, "the process does not end");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the process does not exit"
+        );
         poll_interval().await;
     }
 }
 
-/// The writing end of a pipe that is full, and its other end.
+/// Returns both ends of a full pipe.
 fn full_pipe() -> (PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
     writer.write_all(&vec![b'\n'; 64 * 1024]).unwrap();
-    // In case it is larger than usual. Ends when the reader is dropped.
+    // The pipe may hold more than 64 KiB. The thread ends when the reader is dropped.
     thread::spawn(move || while filler.write_all(&[b'\n'; 4096]).is_ok() {});
     (reader, writer)
 }
 
-pub(crate) async fn blocked_log_drops_lines_and_no_requests(fixture: StoreFixture) {
-    let (mut service, reader) = Service::stalled(&fixture, &[]);
+pub(crate) async fn blocked_log_drops_lines_but_no_requests(fixture: StoreFixture) {
+    let (mut service, reader) = Service::start_with_blocked_log(&fixture, &[]);
     let administrator = service.bootstrap_token();
     let mut created = Vec::new();
     for _ in 0..60 {
-        // A line for each: those of requests without a token are limited.
-        let own = HttpRequest::get("/service-tokens/self").with_key(&administrator);
-        service.ask(REQUESTS / 60, &own).await;
+        // These requests log a line each. Lines about requests without a token are rate limited.
+        let get_self = HttpRequest::get("/service-tokens/self").with_key(&administrator);
+        service.send(REQUESTS / 60, &get_self).await;
         let name = format!(r#"{{"name":"token-{}"}}"#, created.len());
         let create = HttpRequest::post("/service-tokens", &name).with_key(&administrator);
-        let answer = create.send(service.address).await.assert(201);
-        created.push(answer.text("/service_token/id"));
+        let response = create.send(service.address).await.assert(201);
+        created.push(response.text("/service_token/id"));
     }
-    assert_eq!(service.dropped("audit").await, 0);
-    assert_eq!(service.dropped("problem").await, 0);
-    assert!(service.dropped("ordinary").await > 0);
+    assert_eq!(service.dropped_lines("audit").await, 0);
+    assert_eq!(service.dropped_lines("problem").await, 0);
+    assert!(service.dropped_lines("ordinary").await > 0);
 
     let mut log = lines(reader);
-    let mut read = Vec::new();
+    let mut lines_read = Vec::new();
     let report = loop {
         let line = next_line(&mut log).await;
         if line.contains(REPORT) {
             break line;
         }
-        read.push(line);
+        lines_read.push(line);
     };
-    let dropped = service.dropped("ordinary").await;
+    let dropped = service.dropped_lines("ordinary").await;
     assert!(report.contains("ERROR"), "{report}");
-    assert_eq!(reported(&report, "ordinary"), Some(dropped), "{report}");
+    assert_eq!(
+        reported_count(&report, "ordinary"),
+        Some(dropped),
+        "{report}"
+    );
     for id in &created {
         let is_audit = |it: &&String| it.contains("tower_service_token::audit") && it.contains(id);
-        assert_eq!(read.iter().filter(is_audit).count(), 1, "{id}");
+        assert_eq!(lines_read.iter().filter(is_audit).count(), 1, "{id}");
     }
-    // It continues as before.
-    let call = HttpRequest::get("/healthz").with("x-request-id", "after");
-    service.ask(1, &call).await;
+    // The log continues, without another report.
+    let request = HttpRequest::get("/healthz").with("x-request-id", "after");
+    service.send(1, &request).await;
     loop {
         let line = next_line(&mut log).await;
         assert!(!line.contains(REPORT), "{line}");
@@ -193,58 +213,60 @@ pub(crate) async fn blocked_log_drops_lines_and_no_requests(fixture: StoreFixtur
             break;
         }
     }
-    service.stops().await;
+    service.stop().await;
 }
 
 /// Returns how many lines of a class a line of the log reports as dropped.
-fn reported(line: &str, class: &str) -> Option<u64> {
+fn reported_count(line: &str, class: &str) -> Option<u64> {
     let (_, fields) = line.split_once(REPORT)?;
     let count = fields.strip_prefix(&format!(" class=\"{class}\" count="))?;
     Some(count.trim_end().parse().unwrap())
 }
 
-/// The queue of problems is full when the log is read again, and so it is for a report among them.
+/// The queue for problem lines is full when reading resumes, so a report may not fit into it at first.
 pub(crate) async fn dropped_problem_lines_are_counted(fixture: StoreFixture) {
-    let (mut service, reader) = Service::stalled(&fixture, &[]);
+    let (mut service, reader) = Service::start_with_blocked_log(&fixture, &[]);
     let administrator = service.bootstrap_token();
     fs::remove_file(fixture.folder.join("tokens.db")).unwrap();
     let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     let create = create.bytes();
     let mut stream = TcpStream::connect(service.address).await.unwrap();
-    let begun = Instant::now();
-    while service.dropped("problem").await < 1000 {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "no line is dropped");
+    let started_at = Instant::now();
+    while service.dropped_lines("problem").await < 1000 {
+        assert!(started_at.elapsed() < NODE_TIMEOUT, "no line is dropped");
         for _ in 0..500 {
-            let answer = http1::exchange(&mut stream, &create).await.unwrap();
-            answer.assert(503);
+            let response = http1::exchange(&mut stream, &create).await.unwrap();
+            response.assert(503);
         }
     }
     let mut log = lines(reader);
-    let dropped = service.dropped("problem").await;
+    let dropped = service.dropped_lines("problem").await;
     let mut sum = 0;
     while sum < dropped {
         let line = next_line(&mut log).await;
-        sum += reported(&line, "problem").unwrap_or_default();
+        sum += reported_count(&line, "problem").unwrap_or_default();
     }
     assert_eq!(sum, dropped);
-    service.stops().await;
+    service.stop().await;
 }
 
 async fn next_line(log: &mut Receiver<String>) -> String {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     loop {
         match log.try_recv() {
             Ok(line) => return line,
-            Err(TryRecvError::Empty) if begun.elapsed() < NODE_TIMEOUT => poll_interval().await,
-            Err(error) => panic!("no line: {error}"),
+            Err(TryRecvError::Empty) if started_at.elapsed() < NODE_TIMEOUT => {
+                poll_interval().await;
+            }
+            Err(error) => panic!("no log line: {error}"),
         }
     }
 }
 
 pub(crate) async fn blocked_log_does_not_delay_shutdown(fixture: StoreFixture) {
-    let (service, reader) = Service::stalled(&fixture, &[]);
-    service.ask(800, &HttpRequest::get("/healthz")).await;
-    service.stops().await;
+    let (service, reader) = Service::start_with_blocked_log(&fixture, &[]);
+    service.send(800, &HttpRequest::get("/healthz")).await;
+    service.stop().await;
     drop(reader);
 }
 
@@ -255,8 +277,8 @@ pub(crate) async fn failed_start_exits_with_blocked_stderr(fixture: StoreFixture
     let mut child = start.stderr(writer).spawn().unwrap();
     drop(start);
     let watch = Stopwatch::start();
-    assert_eq!(ends(&mut child).await, Some(2));
-    assert!(watch.elapsed_without_stalls() < END_BOUND);
+    assert_eq!(wait_for_exit(&mut child).await, Some(2));
+    assert!(watch.elapsed_without_stalls() < MAX_SHUTDOWN);
     drop(reader);
 }
 
@@ -266,9 +288,12 @@ pub(crate) async fn bootstrap_token_is_deleted_if_stdout_blocks(fixture: StoreFi
     let child = start.stdout(writer).stderr(Stdio::piped()).spawn();
     drop(start);
     let output = thread::spawn(|| child.unwrap().wait_with_output().unwrap());
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while !output.is_finished() {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "the process does not end");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the process does not exit"
+        );
         poll_interval().await;
     }
     let output = output.join().unwrap();
@@ -279,21 +304,21 @@ pub(crate) async fn bootstrap_token_is_deleted_if_stdout_blocks(fixture: StoreFi
         "{stderr}"
     );
     drop(reader);
-    // The store is as empty as before, so that the next start shows one.
-    let (mut service, _log) = Service::stalled(&fixture, &[]);
+    // The store is still empty, so the next start prints a token.
+    let (mut service, _log) = Service::start_with_blocked_log(&fixture, &[]);
     assert!(service.bootstrap_token().starts_with("svctok-"));
-    service.stops().await;
+    service.stop().await;
 }
 
 pub(crate) async fn full_log_device_does_not_stop_the_service(fixture: StoreFixture) {
     let port = ReservedPort::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut service = Service::with_stderr(&fixture, &port, full).await;
+    let mut service = Service::start_with_stderr(&fixture, &port, full).await;
     let administrator = service.bootstrap_token();
-    let own = HttpRequest::get("/service-tokens/self").with_key(&administrator);
-    service.ask(REQUESTS, &own).await;
-    assert!(service.dropped("ordinary").await > 0);
-    service.stops().await;
+    let get_self = HttpRequest::get("/service-tokens/self").with_key(&administrator);
+    service.send(REQUESTS, &get_self).await;
+    assert!(service.dropped_lines("ordinary").await > 0);
+    service.stop().await;
 }
 
 pub(crate) async fn log_resumes_when_the_disk_has_space(fixture: StoreFixture) {
@@ -301,29 +326,32 @@ pub(crate) async fn log_resumes_when_the_disk_has_space(fixture: StoreFixture) {
     let path = disk.path().join("log");
     let log = File::create(&path).unwrap();
     let port = ReservedPort::new();
-    let service = Service::with_stderr(&fixture, &port, log).await;
+    let service = Service::start_with_stderr(&fixture, &port, log).await;
     disk.fill();
-    let read = || fs::read_to_string(&path).unwrap();
+    let read_log = || fs::read_to_string(&path).unwrap();
     for number in 0..100 {
         let id = format!("number-{number}");
-        let call = HttpRequest::get("/healthz").with("x-request-id", &id);
-        service.ask(1, &call).await;
+        let request = HttpRequest::get("/healthz").with("x-request-id", &id);
+        service.send(1, &request).await;
     }
-    assert!(!read().contains("number-99"), "the disk is not full");
+    assert!(!read_log().contains("number-99"), "the disk is not full");
     disk.empty();
-    let begun = Instant::now();
-    while !read().contains("number-99") {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "the log does not go on");
+    let started_at = Instant::now();
+    while !read_log().contains("number-99") {
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the log does not resume"
+        );
         poll_interval().await;
     }
-    let log = read();
+    let log = read_log();
     for number in 0..100 {
         let id = format!("request_id=\"number-{number}\"");
         assert_eq!(log.matches(&id).count(), 1, "{id}");
     }
-    let is_whole = |line: &str| line.starts_with("20") && line.contains(" INFO ");
+    let is_complete = |line: &str| line.starts_with("20") && line.contains(" INFO ");
     for line in log.lines().filter(|it| it.contains("request_id")) {
-        assert!(is_whole(line), "{line}");
+        assert!(is_complete(line), "{line}");
     }
-    service.stops().await;
+    service.stop().await;
 }

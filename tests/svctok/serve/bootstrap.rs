@@ -1,4 +1,4 @@
-//! The first token of a store.
+//! The bootstrap token, which is the first token of a store.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -11,24 +11,24 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeOutput, NodeProcess, svctok};
 use crate::store_fixture::StoreFixture;
 
-/// Texts that no log may contain.
+/// Returns the part of a token that no log may contain.
 pub(crate) fn secret_of(token: &str) -> &str {
     &token.split_once('_').unwrap().1[..24]
 }
 
-async fn tokens(node: &Node, administrator: &str) -> usize {
-    let call = HttpRequest::get("/service-tokens").with_key(administrator);
-    let answer = node.send(&call).await.assert(200);
-    answer.json()["service_tokens"].as_array().unwrap().len()
+async fn count_tokens(node: &Node, administrator: &str) -> usize {
+    let request = HttpRequest::get("/service-tokens").with_key(administrator);
+    let response = node.send(&request).await.assert(200);
+    response.json()["service_tokens"].as_array().unwrap().len()
 }
 
 pub(crate) async fn only_the_first_start_mints_an_administrator(fixture: StoreFixture) {
     let (first, token) = Node::bootstrap(&fixture, &["--log-level", "trace"]).await;
-    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
-    let own = first.send(&own).await.assert(200).json();
-    assert_eq!(own["name"], "administrator");
+    let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
+    let administrator = first.send(&get_self).await.assert(200).json();
+    assert_eq!(administrator["name"], "administrator");
     assert_eq!(
-        own["scopes"],
+        administrator["scopes"],
         serde_json::json!(["service-tokens:admin", "introspect"])
     );
     let created = HttpRequest::post("/service-tokens", r#"{"name":"ci","roles":["any"]}"#);
@@ -36,7 +36,7 @@ pub(crate) async fn only_the_first_start_mints_an_administrator(fixture: StoreFi
     let first = first.stop().await;
 
     let second = Node::start(&fixture, &["--log-level", "trace"]).await;
-    assert_eq!(tokens(&second, &token).await, 2);
+    assert_eq!(count_tokens(&second, &token).await, 2);
     let second = second.stop().await;
 
     assert_eq!(first.stdout, format!("bootstrap token: {token}\n"));
@@ -46,39 +46,39 @@ pub(crate) async fn only_the_first_start_mints_an_administrator(fixture: StoreFi
     }
 }
 
-async fn at_once(fixture: &StoreFixture, more: &[&str]) -> Vec<Node> {
-    let started: Vec<_> = (0..3).map(|_| NodeProcess::start(fixture, more)).collect();
+async fn start_three(fixture: &StoreFixture, flags: &[&str]) -> Vec<Node> {
+    let started: Vec<_> = (0..3).map(|_| NodeProcess::start(fixture, flags)).collect();
     join_all(started.into_iter().map(NodeProcess::wait_until_listening)).await
 }
 
-async fn ends(nodes: Vec<Node>) -> Vec<NodeOutput> {
+async fn stop_all(nodes: Vec<Node>) -> Vec<NodeOutput> {
     join_all(nodes.into_iter().map(Node::stop)).await
 }
 
 pub(crate) async fn concurrent_first_starts_mint_one_token(fixture: StoreFixture) {
-    let ended = ends(at_once(&fixture, &[]).await).await;
-    let said: Vec<&str> = ended.iter().map(|it| it.stdout.as_str()).collect();
-    let minted: Vec<&str> = said.into_iter().filter(|it| !it.is_empty()).collect();
+    let nodes = stop_all(start_three(&fixture, &[]).await).await;
+    let outputs: Vec<&str> = nodes.iter().map(|it| it.stdout.as_str()).collect();
+    let minted: Vec<&str> = outputs.into_iter().filter(|it| !it.is_empty()).collect();
     assert_eq!(minted.len(), 1, "{minted:?}");
     let token = minted[0].strip_prefix("bootstrap token: ").unwrap().trim();
     let node = Node::start(&fixture, &[]).await;
-    assert_eq!(tokens(&node, token).await, 1);
+    assert_eq!(count_tokens(&node, token).await, 1);
     node.stop().await;
 }
 
 pub(crate) async fn bootstrap_file_is_private(fixture: StoreFixture) {
     let file = fixture.file("token", None);
-    let more = ["--bootstrap-token-file", &file, "--log-level", "trace"];
-    let node = Node::start(&fixture, &more).await;
-    assert_eq!(tokens(&node, token_in(&file).trim()).await, 1);
-    let ended = node.stop().await;
-    assert_eq!(ended.stdout, "");
-    assert!(!ended.stderr.contains(secret_of(&token_in(&file))));
+    let flags = ["--bootstrap-token-file", &file, "--log-level", "trace"];
+    let node = Node::start(&fixture, &flags).await;
+    assert_eq!(count_tokens(&node, token_in(&file).trim()).await, 1);
+    let output = node.stop().await;
+    assert_eq!(output.stdout, "");
+    assert!(!output.stderr.contains(secret_of(&token_in(&file))));
 
-    // The file exists, and is not written again.
-    let again = Node::start(&fixture, &more).await;
-    assert_eq!(tokens(&again, token_in(&file).trim()).await, 1);
-    again.stop().await;
+    // The next start does not overwrite the file.
+    let restarted = Node::start(&fixture, &flags).await;
+    assert_eq!(count_tokens(&restarted, token_in(&file).trim()).await, 1);
+    restarted.stop().await;
 }
 
 fn token_in(file: &str) -> String {
@@ -91,37 +91,41 @@ fn token_in(file: &str) -> String {
 
 pub(crate) async fn concurrent_first_starts_with_one_file_mint_one_token(fixture: StoreFixture) {
     let file = fixture.file("token", None);
-    let nodes = at_once(&fixture, &["--bootstrap-token-file", &file]).await;
+    let nodes = start_three(&fixture, &["--bootstrap-token-file", &file]).await;
     for node in &nodes {
-        assert_eq!(tokens(node, token_in(&file).trim()).await, 1);
+        assert_eq!(count_tokens(node, token_in(&file).trim()).await, 1);
     }
-    for ended in ends(nodes).await {
-        assert_eq!(ended.stdout, "");
+    for output in stop_all(nodes).await {
+        assert_eq!(output.stdout, "");
     }
 }
 
-/// The start fails and does not change the store: the next one mints.
-async fn fails_and_mints_later(fixture: &StoreFixture, running: NodeProcess, said: &str) {
-    let ended = running.wait().await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains(said), "{ended:?}");
-    assert_eq!(ended.stdout, "");
+/// Asserts that the start fails and leaves the store empty, so that the next start mints a token.
+async fn assert_start_fails_without_minting(
+    fixture: &StoreFixture,
+    running: NodeProcess,
+    error: &str,
+) {
+    let output = running.wait().await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains(error), "{output:?}");
+    assert_eq!(output.stdout, "");
     let (node, token) = Node::bootstrap(fixture, &[]).await;
-    assert_eq!(tokens(&node, &token).await, 1);
+    assert_eq!(count_tokens(&node, &token).await, 1);
     node.stop().await;
 }
 
 pub(crate) async fn existing_bootstrap_file_is_not_overwritten(fixture: StoreFixture) {
     let file = fixture.file("precious", Some("precious"));
     let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
-    fails_and_mints_later(&fixture, running, "precious exists").await;
+    assert_start_fails_without_minting(&fixture, running, "precious exists").await;
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
 pub(crate) async fn unwritable_bootstrap_file_mints_nothing(fixture: StoreFixture) {
     let file = fixture.file("no/such/folder", None);
     let running = NodeProcess::start(&fixture, &["--bootstrap-token-file", &file]);
-    fails_and_mints_later(&fixture, running, "cannot write the bootstrap token").await;
+    assert_start_fails_without_minting(&fixture, running, "cannot write the bootstrap token").await;
 }
 
 pub(crate) async fn unprintable_bootstrap_token_is_deleted(fixture: StoreFixture) {
@@ -129,24 +133,24 @@ pub(crate) async fn unprintable_bootstrap_token_is_deleted(fixture: StoreFixture
     command.args(["--store", &fixture.store, "--listen", "127.0.0.1:0"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let running = NodeProcess::spawn(&mut command, Stdio::from(full));
-    fails_and_mints_later(&fixture, running, "so it was deleted").await;
+    assert_start_fails_without_minting(&fixture, running, "so it was deleted").await;
 }
 
-pub(crate) async fn file_store_mints_no_token(fixture: StoreFixture) {
+pub(crate) async fn bootstrap_file_with_a_file_store_is_a_usage_error(fixture: StoreFixture) {
     let tokens = fixture.file("tokens.toml", Some("tokens = []\n"));
     let file = fixture.file("token", None);
     let mut command = NodeProcess::command();
     command.args(["--store", &format!("file:{tokens}")]);
     command.args(["--listen", "127.0.0.1:0", "--bootstrap-token-file", &file]);
-    let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+    let output = NodeProcess::spawn(&mut command, Stdio::piped())
         .wait()
         .await;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(output.code, Some(2), "{output:?}");
     assert!(fs::metadata(&file).is_err());
 }
 
-/// Runs another command of this tool, which must succeed, and returns its output.
-pub(crate) fn says(args: &[&str]) -> String {
+/// Runs another `svctok` command, asserts success and returns stdout.
+pub(crate) fn run_svctok(args: &[&str]) -> String {
     Process::spawn(svctok().args(args)).finish().succeeded()
 }
 
@@ -155,7 +159,7 @@ pub(crate) async fn bootstrap_file_works_as_service_token_file(fixture: StoreFix
     let node = Node::start(&fixture, &["--bootstrap-token-file", &file]).await;
     let url = format!("http://{}", node.address);
     let list = ["list", "--url", &url, "--service-token-file", &file];
-    assert!(says(&list).contains("administrator"));
+    assert!(run_svctok(&list).contains("administrator"));
     node.stop().await;
 }
 
@@ -171,26 +175,26 @@ pub(crate) async fn lost_administrator_token_can_be_replaced(fixture: StoreFixtu
         "token",
     ];
     let scopes = ["--scopes", "service-tokens:admin"];
-    let second = says(&[&create[..], &scopes].concat());
-    assert_eq!(tokens(&node, second.trim()).await, 2);
+    let second = run_svctok(&[&create[..], &scopes].concat());
+    assert_eq!(count_tokens(&node, second.trim()).await, 2);
     node.stop().await;
 }
 
-pub(crate) async fn store_of_revoked_tokens_is_not_empty(fixture: StoreFixture) {
+pub(crate) async fn store_with_only_revoked_tokens_mints_no_token(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let revoke = HttpRequest::form("/revoke", &token);
     node.send(&revoke).await.assert(200);
     node.stop().await;
-    let again = Node::start(&fixture, &[]).await;
-    assert_eq!(again.stop().await.stdout, "");
+    let restarted = Node::start(&fixture, &[]).await;
+    assert_eq!(restarted.stop().await.stdout, "");
 }
 
-pub(crate) async fn names_of_stdout_print_the_bootstrap_token(fixture: StoreFixture) {
+pub(crate) async fn paths_that_name_stdout_print_the_bootstrap_token(fixture: StoreFixture) {
     for name in ["-", "/dev/stdout"] {
-        let more = ["--bootstrap-token-file", name];
-        let (node, token) = Node::bootstrap(&fixture, &more).await;
-        let own = HttpRequest::get("/service-tokens/self").with_key(&token);
-        node.send(&own).await.assert(200);
+        let flags = ["--bootstrap-token-file", name];
+        let (node, token) = Node::bootstrap(&fixture, &flags).await;
+        let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
+        node.send(&get_self).await.assert(200);
         node.stop().await;
         assert!(!std::path::Path::new("-").exists());
         fs::remove_file(crate::lost_store::database(&fixture)).unwrap();

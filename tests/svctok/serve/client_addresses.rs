@@ -1,4 +1,4 @@
-//! The client to which a failure is attributed, behind a proxy and without one.
+//! The client address that a failure counts against, with and without a trusted proxy.
 
 use tower_service_token::token::TokenFormat;
 
@@ -6,7 +6,7 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeProcess};
 use crate::store_fixture::StoreFixture;
 
-/// A call of each group of routes that authenticates its caller.
+/// One path of each route group that authenticates the caller.
 const PATHS: [&str; 7] = [
     "/verify",
     "/service-tokens",
@@ -17,35 +17,35 @@ const PATHS: [&str; 7] = [
     "/workspace",
 ];
 
-/// A token with a wrong checksum.
-fn damaged() -> String {
+/// Returns a token with a wrong checksum.
+fn token_with_wrong_checksum() -> String {
     let token = TokenFormat::default().mint().unwrap();
     let token = token.expose_secret();
     let last = if token.ends_with('0') { "1" } else { "0" };
     format!("{}{last}", &token[..token.len() - 1])
 }
 
-/// The status of an unusable token that comes through a proxy which wrote this header.
-async fn status(node: &Node, path: &str, header: &str, value: &str) -> u16 {
-    let call = HttpRequest::get(path)
-        .with_key(&damaged())
+/// Sends an invalid token with this header, as a proxy does, and returns the status.
+async fn send_invalid_token(node: &Node, path: &str, header: &str, value: &str) -> u16 {
+    let request = HttpRequest::get(path)
+        .with_key(&token_with_wrong_checksum())
         .with(header, value);
-    node.send(&call).await.status
+    node.send(&request).await.status
 }
 
-/// Returns how many failures it took.
-async fn spend_budget(node: &Node, path: &str, header: &str, value: &str) -> usize {
+/// Sends invalid tokens until the status is 429. Returns the number of requests before.
+async fn exhaust_budget(node: &Node, path: &str, header: &str, value: &str) -> usize {
     for sent in 0..5_000 {
-        if status(node, path, header, value).await == 429 {
+        if send_invalid_token(node, path, header, value).await == 429 {
             return sent;
         }
     }
-    panic!("there is no budget");
+    panic!("the failure budget is not exhausted");
 }
 
 pub(crate) async fn clients_behind_a_trusted_proxy_have_separate_budgets(fixture: StoreFixture) {
     let proxies = ["--trusted-proxy", "10.0.0.0/8,127.0.0.1"];
-    for (more, header, prefix) in [
+    for (flags, header, prefix) in [
         (&[][..], "x-forwarded-for", ""),
         (
             &["--client-address-header", "Forwarded"],
@@ -54,30 +54,30 @@ pub(crate) async fn clients_behind_a_trusted_proxy_have_separate_budgets(fixture
         ),
         (&["--client-address-header", "x-real-ip"], "x-real-ip", ""),
     ] {
-        let more = [&proxies, more].concat();
-        let node = Node::start(&fixture, &more).await;
+        let flags = [&proxies, flags].concat();
+        let node = Node::start(&fixture, &flags).await;
         let client = |last: u8| format!("{prefix}198.51.100.7, {prefix}192.0.2.{last}");
-        assert!(spend_budget(&node, "/verify", header, &client(1)).await >= 100);
+        assert!(exhaust_budget(&node, "/verify", header, &client(1)).await >= 100);
         for path in PATHS {
-            let others = status(&node, path, header, &client(2)).await;
-            assert_eq!(others, 401, "{path}");
-            // One budget for all endpoints, which may have grown by a few failures meanwhile.
+            let status = send_invalid_token(&node, path, header, &client(2)).await;
+            assert_eq!(status, 401, "{path}");
+            // All endpoints share one budget, which may have refilled by a few failures in the meantime.
             assert!(
-                spend_budget(&node, path, header, &client(1)).await < 100,
+                exhaust_budget(&node, path, header, &client(1)).await < 100,
                 "{path}"
             );
         }
-        let ended = node.stop().await;
+        let output = node.stop().await;
         for part in [" client=192.0.2.1", " client=192.0.2.2"] {
-            let lines = ended.stderr.lines().filter(|line| line.contains(part));
-            let of_requests = lines
+            let lines = output.stderr.lines().filter(|line| line.contains(part));
+            let request_lines = lines
                 .clone()
                 .filter(|line| line.contains("svctok::request"));
-            let refusals = lines.filter(|line| line.contains("request rejected"));
-            assert!(of_requests.count() >= PATHS.len(), "{part}");
-            assert!(refusals.count() >= PATHS.len(), "{part}");
+            let rejections = lines.filter(|line| line.contains("request rejected"));
+            assert!(request_lines.count() >= PATHS.len(), "{part}");
+            assert!(rejections.count() >= PATHS.len(), "{part}");
         }
-        assert!(!ended.stderr.contains("198.51.100.7"));
+        assert!(!output.stderr.contains("198.51.100.7"));
     }
 }
 
@@ -87,25 +87,25 @@ pub(crate) async fn headers_are_ignored_without_a_trusted_proxy(fixture: StoreFi
         let mut statuses = Vec::new();
         for number in 0..250 {
             let forged = format!("192.0.2.{number}");
-            statuses.push(status(&node, "/verify", header, &forged).await);
+            statuses.push(send_invalid_token(&node, "/verify", header, &forged).await);
         }
         assert!(statuses.contains(&429), "{header}");
     }
-    let ended = node.stop().await;
-    assert!(ended.stderr.contains("client=127.0.0.1"));
-    assert!(!ended.stderr.contains("192.0.2."));
+    let output = node.stop().await;
+    assert!(output.stderr.contains("client=127.0.0.1"));
+    assert!(!output.stderr.contains("192.0.2."));
 }
 
 pub(crate) async fn invalid_proxy_network_is_a_usage_error(fixture: StoreFixture) {
     for (flag, value) in [
         ("--trusted-proxy", "proxy.internal"),
-        // Without a trusted proxy, the header would not be read.
+        // The header has no effect without a trusted proxy.
         ("--client-address-header", "X-Real-IP"),
         ("--trusted-proxy", "10.0.0.0/8,10.0.0.0/33"),
         ("--client-address-header", "X Real IP"),
     ] {
-        let ended = NodeProcess::start(&fixture, &[flag, value]).wait().await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains(flag), "{ended:?}");
+        let output = NodeProcess::start(&fixture, &[flag, value]).wait().await;
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains(flag), "{output:?}");
     }
 }

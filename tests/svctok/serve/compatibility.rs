@@ -1,4 +1,4 @@
-//! The requests of two existing clients, byte for byte, against the whole service.
+//! Replays the requests of two existing clients, byte for byte, against the whole service.
 
 use std::fmt::Write as _;
 
@@ -8,23 +8,28 @@ use crate::http1::{self, HttpResponse};
 use crate::node::Node;
 use crate::store_fixture::StoreFixture;
 
-/// A client that keeps its connection.
+/// A client that sends all requests on one connection.
 struct ClientConnection {
     stream: TcpStream,
     host: String,
 }
 
 impl ClientConnection {
-    async fn to(node: &Node) -> Self {
+    async fn open(node: &Node) -> Self {
         Self {
             stream: TcpStream::connect(node.address).await.unwrap(),
             host: node.address.to_string(),
         }
     }
 
-    /// `lines` follow the `Host` line; the length of a body is added.
-    async fn send(&mut self, first: &str, lines: &[&str], body: Option<&str>) -> HttpResponse {
-        let mut text = format!("{first} HTTP/1.1\r\nHost: {}\r\n", self.host);
+    /// Sends a request line, a `Host` header, these header lines and the body with its `Content-Length`.
+    async fn send(
+        &mut self,
+        request_line: &str,
+        lines: &[&str],
+        body: Option<&str>,
+    ) -> HttpResponse {
+        let mut text = format!("{request_line} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for line in lines {
             text.push_str(line);
             text.push_str("\r\n");
@@ -42,7 +47,7 @@ impl ClientConnection {
 
 pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    let mut sts = ClientConnection::to(&node).await;
+    let mut sts = ClientConnection::open(&node).await;
     let key = format!("X-Api-Key: {token}");
     let agent = "User-Agent: OpenAPI-Generator/1.0.0/go";
     let read = [agent, "Accept: application/json", &key];
@@ -82,43 +87,43 @@ pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
         .json();
     let listed = listed.as_array().unwrap();
     let ci = listed.iter().find(|it| it["name"] == "ci").unwrap();
-    // Noon of that day, which displays as that day in every time zone.
+    // The API returns noon UTC of that day, so that clients in other time zones display the same day.
     assert_eq!(ci["expiration"], 7_258_075_200_000_i64);
     let id = ci["id"].as_i64().unwrap();
 
     let past = r#"{"dedicatedSubject":"","expiryDate":1577836800000,"name":"past","roles":[]}"#;
-    let refused = sts
+    let rejected = sts
         .send("POST /api/security/tokens", &write, Some(past))
         .await
         .assert(400);
-    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert_eq!(rejected.header("content-type"), Some("application/json"));
     assert!(
-        refused.body.contains("ServiceTokenInvalidExpiryError"),
+        rejected.body.contains("ServiceTokenInvalidExpiryError"),
         "{}",
-        refused.body
+        rejected.body
     );
 
     // The created token is valid and has no rights here.
-    let its_key = format!("X-Api-Key: {minted}");
-    let its = [agent, "Accept: application/json", &its_key];
-    sts.send("GET /api/server/info", &its, None)
+    let minted_key = format!("X-Api-Key: {minted}");
+    let minted_headers = [agent, "Accept: application/json", &minted_key];
+    sts.send("GET /api/server/info", &minted_headers, None)
         .await
         .assert(200);
-    sts.send("GET /api/security/tokens", &its, None)
+    sts.send("GET /api/security/tokens", &minted_headers, None)
         .await
         .assert(403);
 
     let target = format!("DELETE /api/security/tokens/{id}");
     let deleted = sts.send(&target, &read, None).await;
     assert!((200..300).contains(&deleted.status), "{deleted:?}");
-    let refused = sts
-        .send("GET /api/server/info", &its, None)
+    let rejected = sts
+        .send("GET /api/server/info", &minted_headers, None)
         .await
         .assert(401);
-    assert_eq!(refused.header("content-type"), Some("application/json"));
-    assert!(refused.json()["errors"][0]["message"].is_string());
-    let tracking_key = refused.text("/trackingKey");
-    assert_eq!(refused.header("x-request-id"), Some(tracking_key.as_str()));
+    assert_eq!(rejected.header("content-type"), Some("application/json"));
+    assert!(rejected.json()["errors"][0]["message"].is_string());
+    let tracking_key = rejected.text("/trackingKey");
+    assert_eq!(rejected.header("x-request-id"), Some(tracking_key.as_str()));
     sts.send("DELETE /api/security/tokens/1", &read, None)
         .await
         .assert(404);
@@ -127,7 +132,7 @@ pub(crate) async fn serves_the_sts_tool(fixture: StoreFixture) {
 
 pub(crate) async fn serves_the_go_sdk(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    let mut sdk = ClientConnection::to(&node).await;
+    let mut sdk = ClientConnection::open(&node).await;
     let bearer = format!("Authorization: Bearer {token}");
     let agent = "User-Agent: pipeops-go-sdk";
     let read = [agent, "Accept: application/json", &bearer];
@@ -156,19 +161,28 @@ pub(crate) async fn serves_the_go_sdk(fixture: StoreFixture) {
     let target = format!("GET {base}?workspace_uuid={workspace}");
     let listed = sdk.send(&target, &read, None).await.assert(200).json();
     let listed = listed["data"]["tokens"].as_array().unwrap();
-    let ours = listed.iter().find(|it| it["uuid"] == *uuid).unwrap();
-    assert_eq!(ours["permissions"], serde_json::json!(["projects:read"]));
+    let listed_token = listed.iter().find(|it| it["uuid"] == *uuid).unwrap();
+    assert_eq!(
+        listed_token["permissions"],
+        serde_json::json!(["projects:read"])
+    );
     assert!(
-        ours["token"].as_str().unwrap_or_default().is_empty(),
-        "shown once"
+        listed_token["token"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty(),
+        "the secret is returned only once"
     );
 
-    let one = |method: &str| format!("{method} {base}/{uuid}");
-    let shown = sdk.send(&one("GET"), &read, None).await.assert(200);
-    assert_eq!(shown.text("/data/token/name"), "ci");
-    let its_bearer = format!("Authorization: Bearer {minted}");
-    let its = [agent, &its_bearer];
-    sdk.send("GET /verify?scope=projects:read", &its, None)
+    let request_line = |method: &str| format!("{method} {base}/{uuid}");
+    let found = sdk
+        .send(&request_line("GET"), &read, None)
+        .await
+        .assert(200);
+    assert_eq!(found.text("/data/token/name"), "ci");
+    let minted_bearer = format!("Authorization: Bearer {minted}");
+    let minted_headers = [agent, &minted_bearer];
+    sdk.send("GET /verify?scope=projects:read", &minted_headers, None)
         .await
         .assert(200);
     for (body, status) in [
@@ -176,19 +190,23 @@ pub(crate) async fn serves_the_go_sdk(fixture: StoreFixture) {
         (r#"{"is_active":true}"#, 200),
     ] {
         let changed = sdk
-            .send(&one("PATCH"), &write, Some(body))
+            .send(&request_line("PATCH"), &write, Some(body))
             .await
             .assert(200);
         assert_eq!(changed.json()["data"]["token"]["is_active"], status == 200);
-        sdk.send("GET /verify", &its, None).await.assert(status);
+        sdk.send("GET /verify", &minted_headers, None)
+            .await
+            .assert(status);
     }
-    let revoked = sdk.send(&one("DELETE"), &read, None).await;
+    let revoked = sdk.send(&request_line("DELETE"), &read, None).await;
     assert!([200, 204].contains(&revoked.status), "{revoked:?}");
-    sdk.send("GET /verify", &its, None).await.assert(401);
-    let refused = sdk.send(&target, &its, None).await.assert(401);
-    assert_eq!(refused.json()["success"], false);
-    assert!(refused.json()["message"].is_string());
-    // The connection stayed open all the time.
+    sdk.send("GET /verify", &minted_headers, None)
+        .await
+        .assert(401);
+    let rejected = sdk.send(&target, &minted_headers, None).await.assert(401);
+    assert_eq!(rejected.json()["success"], false);
+    assert!(rejected.json()["message"].is_string());
+    // All requests used one connection, which is still open.
     sdk.send(&target, &read, None).await.assert(200);
     node.stop().await;
 }

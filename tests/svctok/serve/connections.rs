@@ -17,39 +17,39 @@ use crate::store_fixture::StoreFixture;
 
 const LIMIT: usize = 8;
 
-async fn limited(fixture: &StoreFixture) -> (Node, String) {
+async fn start_limited(fixture: &StoreFixture) -> (Node, String) {
     Node::bootstrap(fixture, &["--max-connections", &LIMIT.to_string()]).await
 }
 
-/// A connection after one request.
-async fn idle(address: SocketAddr, path: &str) -> TcpStream {
-    idle_from([127, 0, 0, 1].into(), address, path).await
+/// Opens a connection and sends one request.
+async fn open_idle(address: SocketAddr, path: &str) -> TcpStream {
+    open_idle_from([127, 0, 0, 1].into(), address, path).await
 }
 
-async fn idle_from(client: IpAddr, address: SocketAddr, path: &str) -> TcpStream {
+async fn open_idle_from(client: IpAddr, address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(client, 0)).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let answer = http1::exchange(&mut stream, &HttpRequest::get(path).bytes()).await;
-    answer.unwrap().assert(200);
+    let response = http1::exchange(&mut stream, &HttpRequest::get(path).bytes()).await;
+    response.unwrap().assert(200);
     stream
 }
 
 async fn is_open(stream: &mut TcpStream) -> bool {
-    let call = HttpRequest::get("/healthz").bytes();
-    http1::exchange(stream, &call).await.is_ok()
+    let request = HttpRequest::get("/healthz").bytes();
+    http1::exchange(stream, &request).await.is_ok()
 }
 
-pub(crate) async fn longest_idle_connection_makes_room(fixture: StoreFixture) {
-    let (node, token) = limited(&fixture).await;
+pub(crate) async fn longest_idle_connection_is_closed_at_the_limit(fixture: StoreFixture) {
+    let (node, token) = start_limited(&fixture).await;
     let mut streams = Vec::new();
     for _ in 0..LIMIT {
-        streams.push(idle(node.address, "/healthz").await);
+        streams.push(open_idle(node.address, "/healthz").await);
     }
-    // The first one is now the one that was idle for the shortest time.
+    // The first connection now has the shortest idle time.
     assert!(is_open(&mut streams[0]).await);
-    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
-    node.send(&own).await.assert(200);
+    let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
+    node.send(&get_self).await.assert(200);
     assert!(!is_open(&mut streams[1]).await);
     assert!(is_open(&mut streams[0]).await);
     let metrics = node
@@ -64,11 +64,11 @@ pub(crate) async fn longest_idle_connection_makes_room(fixture: StoreFixture) {
     node.stop().await;
 }
 
-/// A connection whose client answers pings, after one request.
-async fn idle_http2(node: &Node) -> SendRequest<Empty<Bytes>> {
+/// Opens an HTTP/2 connection whose client responds to pings, and sends one request.
+async fn open_idle_http2(node: &Node) -> SendRequest<Empty<Bytes>> {
     let stream = TcpStream::connect(node.address).await.unwrap();
-    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (mut client, connection) = shaken.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = handshake.unwrap();
     tokio::spawn(connection);
     let health = Request::get("http://svctok.test/healthz");
     let health = health.body(Empty::new()).unwrap();
@@ -76,34 +76,34 @@ async fn idle_http2(node: &Node) -> SendRequest<Empty<Bytes>> {
     client
 }
 
-pub(crate) async fn idle_http2_connections_make_room(fixture: StoreFixture) {
-    let (node, token) = limited(&fixture).await;
+pub(crate) async fn idle_http2_connections_are_closed_at_the_limit(fixture: StoreFixture) {
+    let (node, token) = start_limited(&fixture).await;
     let mut clients = Vec::new();
     for _ in 0..LIMIT {
-        clients.push(idle_http2(&node).await);
+        clients.push(open_idle_http2(&node).await);
     }
-    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
+    let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
     for _ in 0..2 * LIMIT {
-        node.send(&own).await.assert(200);
+        node.send(&get_self).await.assert(200);
     }
     node.stop().await;
 }
 
-pub(crate) async fn address_keeps_at_most_its_share(fixture: StoreFixture) {
-    let (node, _) = limited(&fixture).await;
-    let from = |last: u8| idle_from([127, 0, 0, last].into(), node.address, "/healthz");
-    // Idle for longer than those of the address with the most connections.
+pub(crate) async fn address_with_most_connections_keeps_a_quarter(fixture: StoreFixture) {
+    let (node, _) = start_limited(&fixture).await;
+    let from = |last: u8| open_idle_from([127, 0, 0, last].into(), node.address, "/healthz");
+    // These connections are idle for longer than those of the address with the most connections.
     let mut modest = [from(3).await, from(4).await];
     let mut greedy = Vec::new();
     for _ in 0..LIMIT - modest.len() {
         greedy.push(from(2).await);
     }
-    // Others arrive until the greedy one is left with a quarter.
+    // Further addresses connect until the greedy address has only a quarter of the connections.
     let mut others = Vec::new();
     for other in 5..9 {
         others.push(from(other).await);
     }
-    // From now on its connections replace its own.
+    // A new connection from this address now replaces one of its own.
     greedy.push(from(2).await);
     let open = join_all(greedy.iter_mut().map(is_open)).await;
     assert_eq!(open, [false, false, false, false, false, true, true]);
@@ -118,7 +118,7 @@ pub(crate) async fn idle_connections_do_not_block_metrics(fixture: StoreFixture)
     let address = line.rsplit("//").next().unwrap().trim().parse().unwrap();
     let mut streams = Vec::new();
     for _ in 0..16 {
-        streams.push(idle(address, "/metrics").await);
+        streams.push(open_idle(address, "/metrics").await);
     }
     for path in ["/metrics", "/healthz", "/readyz"] {
         HttpRequest::get(path).send(address).await.assert(200);
@@ -126,14 +126,14 @@ pub(crate) async fn idle_connections_do_not_block_metrics(fixture: StoreFixture)
     node.stop().await;
 }
 
-pub(crate) async fn in_flight_request_survives_a_connection_flood(fixture: StoreFixture) {
-    let (node, token) = limited(&fixture).await;
-    let own = HttpRequest::get("/service-tokens/self")
+pub(crate) async fn requests_succeed_during_a_connection_flood(fixture: StoreFixture) {
+    let (node, token) = start_limited(&fixture).await;
+    let get_self = HttpRequest::get("/service-tokens/self")
         .with_key(&token)
         .bytes();
     let mut flood = Vec::new();
     for _ in 0..8 {
-        // Half of them send nothing, the other half a part of a request.
+        // Half of the connections send nothing, the other half sends an incomplete request.
         for _ in 0..LIMIT {
             flood.push(TcpStream::connect(node.address).await.unwrap());
             let mut stream = TcpStream::connect(node.address).await.unwrap();
@@ -144,10 +144,10 @@ pub(crate) async fn in_flight_request_survives_a_connection_flood(fixture: Store
             flood.push(stream);
         }
         let mut stream = TcpStream::connect(node.address).await.unwrap();
-        let answer = http1::exchange(&mut stream, &own).await.unwrap();
-        answer.assert(200);
+        let response = http1::exchange(&mut stream, &get_self).await.unwrap();
+        response.assert(200);
     }
-    // The oldest of the flood is closed.
+    // The oldest connection of the flood is closed.
     let mut rest = Vec::new();
     let _ = flood[0].read_to_end(&mut rest).await;
     assert_eq!(rest, b"");

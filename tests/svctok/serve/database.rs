@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL, and a server that refuses them.
+//! Connections to PostgreSQL: their limit, and a server that refuses them.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::http1::HttpRequest;
 use crate::node::{NODE_TIMEOUT, Node, NodeProcess, poll_interval};
 use crate::store_fixture::StoreFixture;
 
-/// The sessions of the node.
+/// Returns the number of PostgreSQL sessions of the node.
 async fn sessions(fixture: &StoreFixture) -> i64 {
     let mut connection = PgConnection::connect(&fixture.store).await.unwrap();
     let row = sqlx::query(
@@ -29,24 +29,24 @@ pub(crate) async fn database_connections_limit_the_sessions(fixture: StoreFixtur
         node.send(&list).await.assert(200);
     });
     join_all(lists).await;
-    // One more listens. A session that was closed ends a little later.
-    let begun = Instant::now();
+    // The change feed uses one more session. PostgreSQL ends closed sessions with a delay.
+    let started_at = Instant::now();
     while sessions(&fixture).await > 3 {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "too many sessions");
+        assert!(started_at.elapsed() < NODE_TIMEOUT, "too many sessions");
         poll_interval().await;
     }
     node.stop().await;
 }
 
-pub(crate) async fn database_connections_are_for_postgres(fixture: StoreFixture) {
+pub(crate) async fn database_connections_flag_requires_postgres(fixture: StoreFixture) {
     let started = NodeProcess::start(&fixture, &["--database-connections", "2"]);
-    let ended = started.wait().await;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let output = started.wait().await;
+    assert_eq!(output.code, Some(2), "{output:?}");
     assert!(
-        ended
+        output
             .stderr
             .contains("--database-connections is for a postgres:// store"),
-        "{ended:?}"
+        "{output:?}"
     );
     for number in ["0", "1001", "-1", "ten"] {
         let started = NodeProcess::start(&fixture, &["--database-connections", number]);
@@ -54,25 +54,31 @@ pub(crate) async fn database_connections_are_for_postgres(fixture: StoreFixture)
     }
 }
 
-/// The reason is in the log, and the response comes at once.
+/// The log names the reason, and no request waits for a timeout.
 pub(crate) async fn refused_connections_are_logged_with_their_reason(fixture: StoreFixture) {
     let (mut node, token) = Node::bootstrap(&fixture, &[]).await;
     fixture.server().stop(Stop::Fast);
     let list = HttpRequest::get("/service-tokens").with_key(&token);
-    let begun = Instant::now();
-    // The token is cached at first.
+    let started_at = Instant::now();
+    // The first responses come from the cache.
     while node.send(&list).await.status != 503 {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "no failure");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the node still reads the store"
+        );
         poll_interval().await;
     }
     node.wait_for_log("Connection refused").await;
     fixture.server().start();
     while node.send(&list).await.status != 200 {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "no recovery");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the node does not recover"
+        );
         poll_interval().await;
     }
-    let ended = node.stop().await;
+    let output = node.stop().await;
     for timeout in ["no connection in time", "timed out"] {
-        assert!(!ended.stderr.contains(timeout), "{}", ended.stderr);
+        assert!(!output.stderr.contains(timeout), "{}", output.stderr);
     }
 }

@@ -1,4 +1,4 @@
-//! Connections and the limit of open files.
+//! The connection limit and the limit of open files.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeProcess};
 use crate::store_fixture::StoreFixture;
 
-/// A node that is started after `ulimit` with these flags.
-fn start(fixture: &StoreFixture, ulimit: &str, more: &[&str]) -> NodeProcess {
-    let tool = NodeProcess::command();
+/// Starts a node after `ulimit` with these flags.
+fn start(fixture: &StoreFixture, ulimit: &str, flags: &[&str]) -> NodeProcess {
+    let svctok = NodeProcess::command();
     let mut limited = Command::new("sh");
     let script = format!(r#"ulimit {ulimit}; exec "$@""#);
     limited.args(["-c", &script, "sh"]);
-    limited.arg(tool.get_program()).args(tool.get_args());
-    for (name, _) in tool.get_envs() {
+    limited.arg(svctok.get_program()).args(svctok.get_args());
+    for (name, _) in svctok.get_envs() {
         limited.env_remove(name);
     }
     limited.args(["--store", &fixture.store, "--listen", "127.0.0.1:0"]);
-    NodeProcess::spawn(limited.args(more), Stdio::piped())
+    NodeProcess::spawn(limited.args(flags), Stdio::piped())
 }
 
-pub(crate) async fn default_connection_limit_shrinks_to_the_open_files(fixture: StoreFixture) {
+pub(crate) async fn default_connection_limit_fits_the_open_file_limit(fixture: StoreFixture) {
     let mut node = start(&fixture, "-n 256", &[]).wait_until_listening().await;
     let line = node
         .wait_for_log("connection limit lowered to fit open files")
@@ -36,13 +36,13 @@ pub(crate) async fn default_connection_limit_shrinks_to_the_open_files(fixture: 
 }
 
 pub(crate) async fn oversized_connection_limit_is_a_usage_error(fixture: StoreFixture) {
-    let more = ["--max-connections", "129"];
-    let ended = start(&fixture, "-n 256", &more).wait().await;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    let said = "129 connections do not fit into 256 open files, of which 128 are reserved";
-    assert!(ended.stderr.contains(said), "{ended:?}");
-    let more = ["--max-connections", "128"];
-    let node = start(&fixture, "-n 256", &more)
+    let flags = ["--max-connections", "129"];
+    let output = start(&fixture, "-n 256", &flags).wait().await;
+    assert_eq!(output.code, Some(2), "{output:?}");
+    let error = "129 connections do not fit into 256 open files, of which 128 are reserved";
+    assert!(output.stderr.contains(error), "{output:?}");
+    let flags = ["--max-connections", "128"];
+    let node = start(&fixture, "-n 256", &flags)
         .wait_until_listening()
         .await;
     node.stop().await;
@@ -51,21 +51,21 @@ pub(crate) async fn oversized_connection_limit_is_a_usage_error(fixture: StoreFi
 pub(crate) async fn soft_limit_of_open_files_is_raised(fixture: StoreFixture) {
     const CONNECTIONS: usize = 100;
 
-    let more = ["--max-connections", "128"];
+    let flags = ["--max-connections", "128"];
     let limits = "-Hn 512; ulimit -Sn 64";
-    let node = start(&fixture, limits, &more).wait_until_listening().await;
+    let node = start(&fixture, limits, &flags).wait_until_listening().await;
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
         streams.push(TcpStream::connect(node.address).await.unwrap());
         node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }
-    let ended = node.stop().await;
-    let said = "cannot accept a connection";
-    assert!(!ended.stderr.contains(said), "{}", ended.stderr);
+    let output = node.stop().await;
+    let error = "cannot accept a connection";
+    assert!(!output.stderr.contains(error), "{}", output.stderr);
 }
 
-/// Takes descriptors away from a running node.
-fn limit(node: &Node, files: usize) {
+/// Lowers the limit of open files of a running node.
+fn lower_limit(node: &Node, files: usize) {
     let mut prlimit = Command::new("prlimit");
     prlimit.arg(format!("--pid={}", node.process_id()));
     prlimit.arg(format!("--nofile={files}:{files}"));
@@ -74,31 +74,31 @@ fn limit(node: &Node, files: usize) {
 
 pub(crate) async fn recovers_from_too_many_open_files(fixture: StoreFixture) {
     const FILES: usize = 64;
-    const OBSERVED: Duration = Duration::from_secs(1);
+    const OBSERVATION: Duration = Duration::from_secs(1);
 
     let mut node = start(&fixture, "-n 512", &[]).wait_until_listening().await;
-    limit(&node, FILES);
+    lower_limit(&node, FILES);
     let mut streams = Vec::new();
     for _ in 0..2 * FILES {
         streams.push(TcpStream::connect(node.address).await.unwrap());
     }
     node.wait_for_log("cannot accept a connection").await;
-    // They are still connected, and idle.
+    // The other connections are still open and idle.
     node.send(&HttpRequest::get("/healthz")).await.assert(200);
-    // No busy loop, which would occupy a whole core.
+    // A busy loop would use a whole core.
     #[cfg(target_os = "linux")]
     {
         let before = node.cpu_time();
-        sleep(OBSERVED).await;
+        sleep(OBSERVATION).await;
         let used = node.cpu_time().saturating_sub(before);
-        assert!(used <= OBSERVED / 4, "{used:?}");
+        assert!(used <= OBSERVATION / 4, "{used:?}");
     }
     drop(streams);
     let health = HttpRequest::get("/healthz");
-    let answered = timeout(Duration::from_secs(60), node.send(&health)).await;
-    answered.unwrap().assert(200);
-    let ended = node.stop().await;
-    // One line per ten seconds.
-    let lines = ended.stderr.matches("cannot accept a connection").count();
-    assert!(lines <= 3, "{}", ended.stderr);
+    let response = timeout(Duration::from_secs(60), node.send(&health)).await;
+    response.unwrap().assert(200);
+    let output = node.stop().await;
+    // The log has at most one such line per 10 s.
+    let lines = output.stderr.matches("cannot accept a connection").count();
+    assert!(lines <= 3, "{}", output.stderr);
 }

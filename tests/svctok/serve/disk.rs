@@ -1,4 +1,4 @@
-//! A disk that is soon full.
+//! A small file system that a test can fill.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,18 +7,19 @@ use std::process::Command;
 
 use crate::store_fixture::StoreFixture;
 
-/// The reason why nothing can be mounted, if so.
-pub(crate) fn can_be_mounted() -> Result<(), String> {
+/// Checks that the test may mount a file system. Returns the reason if not.
+pub(crate) fn check_mount() -> Result<(), String> {
     let fixture = StoreFixture::sqlite();
     let mounted = Disk::mount(&fixture.folder.join("disk"), "64k").map(drop);
     let _ = fs::remove_dir_all(&fixture.folder);
     mounted
 }
 
-/// A small file system.
+/// A small file system, unmounted on drop.
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
+    /// Mounts a file system of this size, such as `64k`.
     pub(crate) fn mount(folder: &Path, size: &str) -> Result<Self, String> {
         fs::create_dir_all(folder).unwrap();
         let mut mount = Command::new("mount");
@@ -42,7 +43,7 @@ impl Disk {
         while file.write_all(&[0; 512]).is_ok() {}
     }
 
-    /// Removes what fills it.
+    /// Removes the file that fills the file system.
     pub(crate) fn empty(&self) {
         fs::remove_file(self.0.join("filler")).unwrap();
     }

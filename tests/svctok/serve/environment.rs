@@ -1,4 +1,4 @@
-//! Variables that are set to nothing.
+//! Empty environment variables.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use crate::http1::HttpRequest;
 use crate::node::NodeProcess;
 use crate::store_fixture::StoreFixture;
 
-/// Every variable of `svctok serve`.
+/// Every environment variable that `svctok serve` reads.
 const VARIABLES: [&str; 19] = [
     "SVCTOK_STORE",
     "SVCTOK_LISTEN",
@@ -32,11 +32,11 @@ const VARIABLES: [&str; 19] = [
 pub(crate) async fn every_variable_of_the_help_is_tested(_: StoreFixture) {
     let output = NodeProcess::command().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    let named = help.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
-    let mut named: Vec<_> = named.filter(|it| it.starts_with("SVCTOK_")).collect();
-    named.sort_unstable();
-    named.dedup();
-    for variable in named {
+    let names = help.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+    let mut names: Vec<_> = names.filter(|it| it.starts_with("SVCTOK_")).collect();
+    names.sort_unstable();
+    names.dedup();
+    for variable in names {
         assert!(VARIABLES.contains(&variable), "{variable}");
     }
 }
@@ -58,8 +58,8 @@ pub(crate) async fn empty_variables_count_as_unset(fixture: StoreFixture) {
     }
 }
 
-/// `--tls-cert` requires `--tls-key`, and a client address header a trusted proxy.
-pub(crate) async fn flag_does_not_require_an_empty_variable(fixture: StoreFixture) {
+/// `--tls-cert` requires `--tls-key`, and `--client-address-header` requires `--trusted-proxy`.
+pub(crate) async fn empty_variable_does_not_satisfy_a_required_flag(fixture: StoreFixture) {
     let listen = ["--store", &fixture.store, "--listen", "127.0.0.1:0"];
     for (variable, flag, value) in [
         ("SVCTOK_TLS_KEY", "--tls-cert", "cert.pem"),
@@ -72,14 +72,17 @@ pub(crate) async fn flag_does_not_require_an_empty_variable(fixture: StoreFixtur
     ] {
         let mut command = NodeProcess::command();
         command.env(variable, "").args(listen).args([flag, value]);
-        let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+        let output = NodeProcess::spawn(&mut command, Stdio::piped())
             .wait()
             .await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(output.code, Some(2), "{output:?}");
         let missing = variable
             .trim_start_matches("SVCTOK_")
             .to_lowercase()
             .replace('_', "-");
-        assert!(ended.stderr.contains(&format!("--{missing}")), "{ended:?}");
+        assert!(
+            output.stderr.contains(&format!("--{missing}")),
+            "{output:?}"
+        );
     }
 }

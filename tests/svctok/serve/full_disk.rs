@@ -16,7 +16,7 @@ fn run(folder: &Path, store: &str, args: &[&str]) -> Finished {
     Process::spawn(command.args(args)).finish()
 }
 
-fn names(folder: &Path) -> Vec<String> {
+fn file_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
@@ -24,7 +24,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-pub(crate) async fn full_disk_keeps_token_files_and_contexts(fixture: StoreFixture) {
+pub(crate) async fn full_disk_leaves_token_files_and_contexts_unchanged(fixture: StoreFixture) {
     let disk = Disk::mount(&fixture.folder.join("disk"), "256k").unwrap();
     let folder = disk.path();
     let store = "file:tokens.toml";
@@ -55,22 +55,22 @@ pub(crate) async fn full_disk_keeps_token_files_and_contexts(fixture: StoreFixtu
     let before: Vec<_> = ["tokens.toml", "contexts.toml"]
         .map(|name| fs::read(folder.join(name)).unwrap())
         .into();
-    let files = names(folder);
+    let files = file_names(folder);
     for args in [
         &["create", "--name", "new", "-o", "token"][..],
         &["update", "0000000000", "--name", "x"],
         &[&save[..], &["b"]].concat(),
     ] {
-        let ended = run(folder, store, args);
-        assert!(!ended.status.success(), "{args:?}");
-        assert_eq!(ended.stdout, "", "{args:?}");
+        let output = run(folder, store, args);
+        assert!(!output.status.success(), "{args:?}");
+        assert_eq!(output.stdout, "", "{args:?}");
         assert!(
-            ended.stderr.starts_with("error: "),
+            output.stderr.starts_with("error: "),
             "{args:?}: {}",
-            ended.stderr
+            output.stderr
         );
     }
-    assert_eq!(names(folder), files);
+    assert_eq!(file_names(folder), files);
     let after: Vec<_> = ["tokens.toml", "contexts.toml"]
         .map(|name| fs::read(folder.join(name)).unwrap())
         .into();
@@ -79,28 +79,28 @@ pub(crate) async fn full_disk_keeps_token_files_and_contexts(fixture: StoreFixtu
     run(folder, store, &["create", "--name", "new", "-o", "token"]).succeeded();
 }
 
-pub(crate) async fn secret_for_a_full_disk_is_reported_lost(fixture: StoreFixture) {
+pub(crate) async fn secret_that_cannot_be_written_is_reported_lost(fixture: StoreFixture) {
     let disk = Disk::mount(&fixture.folder.join("disk"), "64k").unwrap();
     let target = disk.path().join("secret");
     let target = target.to_str().unwrap();
     disk.fill();
     let create = ["create", "--name", "a", "--output-file", target];
-    let ended = run(&fixture.folder, &fixture.store, &create);
-    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert_eq!(names(disk.path()), ["filler"]);
+    let output = run(&fixture.folder, &fixture.store, &create);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    assert_eq!(file_names(disk.path()), ["filler"]);
     let listed = run(&fixture.folder, &fixture.store, &["list"]).succeeded();
     let is_created = listed.lines().count() == 2;
     assert_eq!(
         is_created,
-        ended.stderr.contains("its secret is lost"),
+        output.stderr.contains("its secret is lost"),
         "{}",
-        ended.stderr
+        output.stderr
     );
     assert_eq!(
         is_created,
-        ended.stderr.contains("`svctok rotate "),
+        output.stderr.contains("`svctok rotate "),
         "{}",
-        ended.stderr
+        output.stderr
     );
     disk.empty();
     run(&fixture.folder, &fixture.store, &create).succeeded();

@@ -1,4 +1,4 @@
-//! Requests as bytes, and their responses.
+//! A minimal HTTP/1.1 client that sends raw bytes.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::node::NODE_TIMEOUT;
 
-/// A request to be sent.
+/// A request that can be sent repeatedly.
 #[derive(Clone)]
 pub(crate) struct HttpRequest {
     line: String,
@@ -39,17 +39,17 @@ impl HttpRequest {
         Self::new("GET", target)
     }
 
-    /// With a JSON body.
+    /// Creates a `POST` request with a JSON body.
     pub(crate) fn post(target: &str, body: &str) -> Self {
-        let call = Self::new("POST", target).with("content-type", "application/json");
-        call.with_body(body)
+        let request = Self::new("POST", target).with("content-type", "application/json");
+        request.with_body(body)
     }
 
-    /// With a form that holds this token.
+    /// Creates a `POST` request with a form that contains this token.
     pub(crate) fn form(target: &str, token: &str) -> Self {
-        let call = Self::new("POST", target);
-        let call = call.with("content-type", "application/x-www-form-urlencoded");
-        call.with_body(&format!("token={token}"))
+        let request = Self::new("POST", target);
+        let request = request.with("content-type", "application/x-www-form-urlencoded");
+        request.with_body(&format!("token={token}"))
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
@@ -79,7 +79,7 @@ impl HttpRequest {
         format!("{line}{headers}{length}\r\n{body}").into_bytes()
     }
 
-    /// On a connection of its own.
+    /// Sends the request on a new connection.
     pub(crate) async fn send(&self, address: SocketAddr) -> HttpResponse {
         self.try_send(address).await.unwrap()
     }
@@ -90,7 +90,7 @@ impl HttpRequest {
     }
 }
 
-/// Sends these bytes, and reads one answer.
+/// Sends these bytes and reads one response.
 pub(crate) async fn exchange<S>(stream: &mut S, bytes: &[u8]) -> io::Result<HttpResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -104,7 +104,7 @@ pub(crate) async fn read_response(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<HttpResponse> {
     let read = timeout(NODE_TIMEOUT, read(stream)).await;
-    read.expect("a request is not answered")
+    read.expect("a response in time")
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<HttpResponse> {
@@ -114,16 +114,16 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<HttpResponse>
     }
     let head = String::from_utf8(head).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let mut answer = HttpResponse {
+    let mut response = HttpResponse {
         status,
         head,
         body: String::new(),
     };
-    let length = answer.header("content-length");
+    let length = response.header("content-length");
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).await?;
-    answer.body = String::from_utf8(body).unwrap();
-    Ok(answer)
+    response.body = String::from_utf8(body).unwrap();
+    Ok(response)
 }
 
 impl HttpResponse {
@@ -143,12 +143,12 @@ impl HttpResponse {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The text at this place of a JSON body.
+    /// Returns the string at this JSON pointer of the body.
     pub(crate) fn text(&self, pointer: &str) -> String {
         let json = self.json();
         let found = json.pointer(pointer).and_then(Value::as_str);
         found
-            .unwrap_or_else(|| panic!("no text at {pointer}: {json}"))
+            .unwrap_or_else(|| panic!("no string at {pointer}: {json}"))
             .to_owned()
     }
 }

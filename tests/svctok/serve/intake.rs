@@ -1,4 +1,4 @@
-//! Credentials as bytes on a socket: odd bytes, schemes and spaces.
+//! Credential headers as raw bytes: unusual bytes, schemes and whitespace.
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -7,9 +7,9 @@ use crate::http1::{self, HttpRequest, HttpResponse};
 use crate::node::Node;
 use crate::store_fixture::StoreFixture;
 
-/// Header lines, with `TOKEN` for a valid token, and their status and code. An empty
-/// code is that of a request that is not HTTP.
-const LINES: &[(&[u8], u16, &str)] = &[
+/// Header lines, with the placeholder `TOKEN` for a valid token, and the status and error code of the
+/// response. The code is empty if the request succeeds or is not valid HTTP.
+const HEADER_LINES: &[(&[u8], u16, &str)] = &[
     (b"X-API-Key: TOKEN", 200, ""),
     (b"x-api-key:TOKEN", 200, ""),
     (b"X-API-KEY: \t TOKEN \t", 200, ""),
@@ -17,7 +17,7 @@ const LINES: &[(&[u8], u16, &str)] = &[
     (b"Authorization: aPIkEY    TOKEN  ", 200, ""),
     (b"Authorization: \tBEARER TOKEN", 200, ""),
     (b"Authorization: Bearer TOKEN\r\nX-API-Key: TOKEN", 200, ""),
-    // Bytes that are no part of a token.
+    // Bytes that are not allowed in a token.
     (b"X-API-Key: TOKEN\xff", 400, "invalid_request"),
     (b"X-API-Key: \xa0TOKEN", 400, "invalid_request"),
     (b"X-API-Key: \xef\xbb\xbfTOKEN", 400, "invalid_request"),
@@ -26,14 +26,14 @@ const LINES: &[(&[u8], u16, &str)] = &[
     (b"X-API-Key:", 400, "invalid_request"),
     (b"X-API-Key: \"TOKEN\"", 401, "invalid_token"),
     (b"X-API-Key: TOKEN,TOKEN", 401, "invalid_token"),
-    // Bytes that are no part of a header.
+    // Bytes that are not allowed in a header.
     (b"X-API-Key: \x00TOKEN", 400, ""),
     (b"X-API-Key: TOKEN\x7f", 400, ""),
     (b"X-API-Key: TOKEN\x0b", 400, ""),
     (b"X-API-Key : TOKEN", 400, ""),
     (b"X-API-Key: TOKEN\r\n x", 400, ""),
     (b"X-API-Key: TOKEN\rx: y", 400, ""),
-    // Our schemes, malformed.
+    // Supported schemes, malformed.
     (b"Authorization: ApiKey\tTOKEN", 400, "invalid_request"),
     (b"Authorization: ApiKey \tTOKEN", 400, "invalid_request"),
     (b"Authorization: ApiKey\xa0TOKEN", 400, "invalid_request"),
@@ -89,10 +89,10 @@ const LINES: &[(&[u8], u16, &str)] = &[
     ),
 ];
 
-pub(crate) async fn odd_credential_headers_match_the_table(fixture: StoreFixture) {
+pub(crate) async fn unusual_credential_headers_get_the_expected_status(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    for (line, status, code) in LINES {
-        let line: Vec<u8> = insert(line, token.as_bytes());
+    for (line, status, code) in HEADER_LINES {
+        let line: Vec<u8> = replace_placeholders(line, token.as_bytes());
         let head = b"GET /service-tokens/self HTTP/1.1\r\nhost: svctok.test\r\n";
         let mut stream = TcpStream::connect(node.address).await.unwrap();
         stream
@@ -109,21 +109,21 @@ pub(crate) async fn odd_credential_headers_match_the_table(fixture: StoreFixture
     node.stop().await;
 }
 
-/// Replaces each `TOKEN` in a line.
-fn insert(line: &[u8], token: &[u8]) -> Vec<u8> {
+/// Replaces each placeholder in a line with the token.
+fn replace_placeholders(line: &[u8], token: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = line;
-    while let Some(at) = rest.windows(5).position(|part| part == b"TOKEN") {
-        bytes.extend_from_slice(&rest[..at]);
+    while let Some(index) = rest.windows(5).position(|part| part == b"TOKEN") {
+        bytes.extend_from_slice(&rest[..index]);
         bytes.extend_from_slice(token);
-        rest = &rest[at + 5..];
+        rest = &rest[index + 5..];
     }
     bytes.extend_from_slice(rest);
     bytes
 }
 
-/// The body of a rejected request is never the next request of its connection.
-pub(crate) async fn unread_body_is_never_a_request(fixture: StoreFixture) {
+/// The server never parses the unread body of a rejected request as the next request.
+pub(crate) async fn unread_body_is_never_parsed_as_a_request(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let smuggled = HttpRequest::new("DELETE", "/service-tokens/self?last_admin=true");
     let smuggled = smuggled.with_key(&token);
@@ -159,13 +159,13 @@ pub(crate) async fn unread_body_is_never_a_request(fixture: StoreFixture) {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
         stream.write_all(&[request, next].concat()).await.unwrap();
         http1::read_response(&mut stream).await.unwrap();
-        // The response to the next request, or the end of the connection.
+        // The server responds to the next request or closes the connection.
         let next: Result<HttpResponse, _> = http1::read_response(&mut stream).await;
         if let Ok(next) = next {
             assert!(next.assert(200).body.contains("openapi"), "{target}");
         }
-        let own = HttpRequest::get("/service-tokens/self").with_key(&token);
-        node.send(&own).await.assert(200);
+        let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
+        node.send(&get_self).await.assert(200);
     }
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What clients cannot do to a node.
+//! Malformed input from clients.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -10,16 +10,16 @@ use crate::store_fixture::StoreFixture;
 
 pub(crate) async fn malformed_input_closes_only_its_connection(fixture: StoreFixture) {
     let node = Node::start(&fixture, &[]).await;
-    for nonsense in [
+    for input in [
         &b"\x16\x03\x01\x00\xff\xff"[..],
         b"GET\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
     ] {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
-        stream.write_all(nonsense).await.unwrap();
+        stream.write_all(input).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut rest = Vec::new();
-        // Closed or reset.
+        // The server closes or resets the connection.
         let _ = timeout(NODE_TIMEOUT, stream.read_to_end(&mut rest))
             .await
             .unwrap();

@@ -1,4 +1,4 @@
-//! What the log contains about requests, and what it must not contain.
+//! The log lines of requests, and the secrets that they must not contain.
 
 use serde_json::Value;
 
@@ -8,9 +8,9 @@ use crate::node::{Node, NodeProcess};
 use crate::store_fixture::StoreFixture;
 
 pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: StoreFixture) {
-    let more = ["--log-format", "json", "--log-level", "trace"];
-    let (node, administrator) = Node::bootstrap(&fixture, &more).await;
-    let create = HttpRequest::post("/service-tokens?why=because", r#"{"name":"ci"}"#)
+    let flags = ["--log-format", "json", "--log-level", "trace"];
+    let (node, administrator) = Node::bootstrap(&fixture, &flags).await;
+    let create = HttpRequest::post("/service-tokens?x=y", r#"{"name":"ci"}"#)
         .with("authorization", &format!("Bearer {administrator}"))
         .with("x-request-id", "build-4711");
     let created = node.send(&create).await.assert(201);
@@ -24,12 +24,12 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
     let rotated = rotated.text("/token");
 
     // A secret in the path, the query, and the request id.
-    let astray = HttpRequest::get(&format!("/service-tokens/{rotated}?token={rotated}"));
-    let astray = astray
+    let misplaced = HttpRequest::get(&format!("/service-tokens/{rotated}?token={rotated}"));
+    let misplaced = misplaced
         .with_key(&administrator)
         .with("x-request-id", &rotated);
-    let answer = node.send(&astray).await.assert(404);
-    assert_ne!(answer.header("x-request-id"), Some(rotated.as_str()));
+    let response = node.send(&misplaced).await.assert(404);
+    assert_ne!(response.header("x-request-id"), Some(rotated.as_str()));
     node.send(&HttpRequest::form("/introspect", &token).with_key(&rotated))
         .await
         .assert(403);
@@ -43,16 +43,16 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
         .await
         .assert(200);
 
-    let ended = node.stop().await;
-    let lines: Vec<Value> = ended
+    let output = node.stop().await;
+    let lines: Vec<Value> = output
         .stderr
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
-    let of_target = |target: &str| -> Vec<&Value> {
+    let lines_of_target = |target: &str| -> Vec<&Value> {
         lines.iter().filter(|it| it["target"] == target).collect()
     };
-    let requests = of_target("svctok::request");
+    let requests = lines_of_target("svctok::request");
     assert_eq!(requests.len(), 7);
     let first = requests[0];
     assert_eq!(first["method"], "POST");
@@ -62,7 +62,7 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
     assert_eq!(first["span"]["request_id"], "build-4711");
     assert_eq!(requests[2]["path"], "/service-tokens/***");
 
-    let audits = of_target("tower_service_token::audit");
+    let audits = lines_of_target("tower_service_token::audit");
     let actions: Vec<_> = audits
         .iter()
         .map(|it| it["action"].as_str().unwrap())
@@ -72,20 +72,20 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
     assert_eq!(audits[1]["span"]["request_id"], "build-4711");
 
     for token in [&administrator, &token, &rotated] {
-        assert!(!ended.stderr.contains(secret_of(token)));
+        assert!(!output.stderr.contains(secret_of(token)));
     }
 }
 
 pub(crate) async fn log_format_defaults_to_text(fixture: StoreFixture) {
     let node = Node::start(&fixture, &[]).await;
-    let call = HttpRequest::get("/healthz").with("x-request-id", "a");
-    node.send(&call).await.assert(200);
-    let ended = node.stop().await;
-    let line = ended
+    let request = HttpRequest::get("/healthz").with("x-request-id", "a");
+    node.send(&request).await.assert(200);
+    let output = node.stop().await;
+    let line = output
         .stderr
         .lines()
         .find(|line| line.contains("svctok::request"));
-    let line = line.unwrap_or_else(|| panic!("{}", ended.stderr));
+    let line = line.unwrap_or_else(|| panic!("{}", output.stderr));
     for part in [
         "INFO",
         "request_id=\"a\"",
@@ -95,21 +95,24 @@ pub(crate) async fn log_format_defaults_to_text(fixture: StoreFixture) {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    assert!(!ended.stderr.contains('\u{1b}'), "colors in a pipe");
+    assert!(
+        !output.stderr.contains('\u{1b}'),
+        "output to a pipe has colors"
+    );
 }
 
 pub(crate) async fn invalid_log_filter_is_a_usage_error(fixture: StoreFixture) {
-    let ended = NodeProcess::start(&fixture, &["--log-level", "svctok=loud"])
+    let output = NodeProcess::start(&fixture, &["--log-level", "svctok=loud"])
         .wait()
         .await;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("--log-level"), "{ended:?}");
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stderr.contains("--log-level"), "{output:?}");
 }
 
-pub(crate) async fn unread_log_does_not_block_requests(fixture: StoreFixture) {
+pub(crate) async fn closed_stderr_does_not_block_requests(fixture: StoreFixture) {
     let mut node = Node::start(&fixture, &[]).await;
     node.close_stderr();
-    // The reader ends with the next line.
+    // The thread that reads stderr ends at the next line, which closes the pipe.
     for _ in 0..5 {
         node.send(&HttpRequest::get("/healthz")).await.assert(200);
     }

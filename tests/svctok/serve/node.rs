@@ -1,4 +1,4 @@
-//! `svctok serve` as a process, as a test sees it.
+//! A `svctok serve` process.
 
 use std::env;
 use std::net::SocketAddr;
@@ -13,26 +13,26 @@ use tokio::net::TcpStream;
 use crate::http1::{HttpRequest, HttpResponse};
 use crate::store_fixture::StoreFixture;
 
-/// Longer than any successful step takes.
+/// The timeout of a step. Successful steps are much faster.
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The prefix of the line on stdout.
+/// The prefix of the stdout line with the bootstrap token.
 const BOOTSTRAP: &str = "bootstrap token: ";
 
-/// A process that listens, and does not outlive its test.
+/// A listening process, which is killed on drop.
 pub(crate) struct Node {
     process: NodeProcess,
     pub(crate) address: SocketAddr,
 }
 
-/// A process whose output is read as it comes.
+/// A process whose output is read while it runs.
 pub(crate) struct NodeProcess {
     child: Child,
     stdout: LineReader,
     stderr: LineReader,
 }
 
-/// The exit status and the whole output of a process.
+/// The exit code and the whole output of a process.
 #[derive(Debug)]
 pub(crate) struct NodeOutput {
     pub(crate) code: Option<i32>,
@@ -41,39 +41,42 @@ pub(crate) struct NodeOutput {
 }
 
 struct LineReader {
-    /// A lock without contention, so that nodes can be shared.
+    /// The lock makes nodes `Sync`. It is never contended.
     pipe: Mutex<Receiver<String>>,
     lines_read: Vec<String>,
 }
 
 impl Node {
-    /// Listens on a free port of the loopback address, on the place's store.
-    pub(crate) async fn start(fixture: &StoreFixture, more: &[&str]) -> Self {
-        NodeProcess::start(fixture, more)
+    /// Starts a node on a free port of the loopback address, with the store of the fixture.
+    pub(crate) async fn start(fixture: &StoreFixture, flags: &[&str]) -> Self {
+        NodeProcess::start(fixture, flags)
             .wait_until_listening()
             .await
     }
 
-    /// Listens on this address; does not read it from the log.
+    /// Starts a node on this address. Waits until it accepts connections, without reading the log.
     pub(crate) async fn start_at(
         fixture: &StoreFixture,
         address: SocketAddr,
-        more: &[&str],
+        flags: &[&str],
     ) -> Self {
         let listen = address.to_string();
-        let more = [&["--listen", &listen], more].concat();
-        let process = NodeProcess::start(fixture, &more);
-        let begun = Instant::now();
+        let flags = [&["--listen", &listen], flags].concat();
+        let process = NodeProcess::start(fixture, &flags);
+        let started_at = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            assert!(begun.elapsed() < NODE_TIMEOUT, "it does not listen");
+            assert!(
+                started_at.elapsed() < NODE_TIMEOUT,
+                "the node does not listen"
+            );
             poll_interval().await;
         }
         Self { process, address }
     }
 
-    /// The administrator's token, which this node minted.
-    pub(crate) async fn bootstrap(fixture: &StoreFixture, more: &[&str]) -> (Self, String) {
-        let mut node = Self::start(fixture, more).await;
+    /// Starts a node. Returns it with the administrator token that it minted.
+    pub(crate) async fn bootstrap(fixture: &StoreFixture, flags: &[&str]) -> (Self, String) {
+        let mut node = Self::start(fixture, flags).await;
         let token = node.bootstrap_token().await;
         (node, token)
     }
@@ -83,26 +86,26 @@ impl Node {
         line.strip_prefix(BOOTSTRAP).unwrap().to_owned()
     }
 
-    /// The first line of the log that contains this text.
+    /// Waits for the first log line that contains this text.
     pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
         self.process.stderr.find(part).await
     }
 
-    pub(crate) async fn send(&self, call: &HttpRequest) -> HttpResponse {
-        call.send(self.address).await
+    pub(crate) async fn send(&self, request: &HttpRequest) -> HttpResponse {
+        request.send(self.address).await
     }
 
-    /// Closes the other end of the process's stderr.
+    /// Closes the reading end of the process's stderr.
     pub(crate) fn close_stderr(&mut self) {
-        let none: &[u8] = b"";
-        self.process.stderr = LineReader::new(lines(none));
+        let empty: &[u8] = b"";
+        self.process.stderr = LineReader::new(lines(empty));
     }
 
     pub(crate) fn process_id(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// The memory in use, in bytes.
+    /// Returns the resident memory in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process_id());
@@ -112,16 +115,16 @@ impl Node {
         kib.parse::<u64>().unwrap() * 1024
     }
 
-    /// The time for which the process has used a core.
+    /// Returns the CPU time that the process has used.
     #[cfg(target_os = "linux")]
     pub(crate) fn cpu_time(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.process_id());
         let stat = std::fs::read_to_string(path).unwrap();
-        // The name may hold spaces. After it come the state and 10 numbers, user and system time.
+        // The process name may contain spaces. User and system time are the 12th and 13th field after it.
         let (_, fields) = stat.rsplit_once(") ").unwrap();
         let fields = fields.split(' ').skip(11).take(2);
         let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
-        // `USER_HZ` is 100 on every architecture of Linux that matters here.
+        // `USER_HZ` is 100 on the Linux architectures that run these tests.
         Duration::from_millis(ticks * 10)
     }
 
@@ -130,19 +133,19 @@ impl Node {
         self.process.signal(name);
     }
 
-    /// Sends SIGTERM, and waits for a successful exit.
+    /// Sends SIGTERM and asserts a successful exit.
     pub(crate) async fn stop(self) -> NodeOutput {
         self.signal("TERM");
-        let ended = self.wait().await;
-        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        ended
+        let output = self.wait().await;
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        output
     }
 
     pub(crate) async fn wait(self) -> NodeOutput {
         self.process.wait().await
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
@@ -156,22 +159,22 @@ impl NodeProcess {
         command
     }
 
-    pub(crate) fn start(fixture: &StoreFixture, more: &[&str]) -> Self {
+    pub(crate) fn start(fixture: &StoreFixture, flags: &[&str]) -> Self {
         let mut command = Self::command();
         command.args(["--store", &fixture.store]);
-        if !more.contains(&"--listen") {
+        if !flags.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        Self::spawn(command.args(more), Stdio::piped())
+        Self::spawn(command.args(flags), Stdio::piped())
     }
 
     pub(crate) fn spawn(command: &mut Command, stdout: Stdio) -> Self {
         command.stdin(Stdio::null()).stdout(stdout);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let none: &[u8] = b"";
+        let empty: &[u8] = b"";
         let stdout = match child.stdout.take() {
             Some(stdout) => lines(stdout),
-            None => lines(none),
+            None => lines(empty),
         };
         Self {
             stdout: LineReader::new(stdout),
@@ -192,7 +195,7 @@ impl NodeProcess {
         }
     }
 
-    /// The first line of the log that contains this text.
+    /// Waits for the first log line that contains this text.
     pub(crate) async fn wait_for_log(&mut self, part: &str) -> String {
         self.stderr.find(part).await
     }
@@ -206,23 +209,26 @@ impl NodeProcess {
     }
 
     pub(crate) async fn wait(mut self) -> NodeOutput {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(begun.elapsed() < NODE_TIMEOUT, "the process does not end");
+            assert!(
+                started_at.elapsed() < NODE_TIMEOUT,
+                "the process does not exit"
+            );
             poll_interval().await;
         };
         NodeOutput {
             code: status.code(),
-            stdout: self.stdout.rest().await,
-            stderr: self.stderr.rest().await,
+            stdout: self.stdout.read_to_end().await,
+            stderr: self.stderr.read_to_end().await,
         }
     }
 }
 
-/// The tool, without the environment variables that it reads.
+/// Creates a command that runs `svctok` without the environment variables that it reads.
 pub(crate) fn svctok() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_svctok"));
     command.env_remove("RUST_LOG");
@@ -249,29 +255,31 @@ impl LineReader {
         }
     }
 
-    /// The first line that contains this text, among those read and those still to come.
+    /// Returns the first line that contains this text. Reads further lines as needed.
     async fn find(&mut self, part: &str) -> String {
-        let begun = Instant::now();
-        let mut at = 0;
+        let started_at = Instant::now();
+        let mut index = 0;
         loop {
-            while let Some(line) = self.lines_read.get(at) {
+            while let Some(line) = self.lines_read.get(index) {
                 if line.contains(part) {
                     return line.clone();
                 }
-                at += 1;
+                index += 1;
             }
             match self.pipe.get_mut().unwrap().try_recv() {
                 Ok(line) => self.lines_read.push(line),
-                Err(TryRecvError::Empty) if begun.elapsed() < NODE_TIMEOUT => poll_interval().await,
+                Err(TryRecvError::Empty) if started_at.elapsed() < NODE_TIMEOUT => {
+                    poll_interval().await;
+                }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
-                    panic!("no line with '{part}', but: {:#?}", self.lines_read)
+                    panic!("no line contains '{part}': {:#?}", self.lines_read)
                 }
             }
         }
     }
 
-    /// The whole output.
-    async fn rest(&mut self) -> String {
+    /// Reads to the end and returns the whole output.
+    async fn read_to_end(&mut self) -> String {
         loop {
             match self.pipe.get_mut().unwrap().try_recv() {
                 Ok(line) => self.lines_read.push(line),
@@ -284,7 +292,7 @@ impl LineReader {
     }
 }
 
-/// The interval between two checks.
+/// Waits for the interval between two checks.
 pub(crate) async fn poll_interval() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }

@@ -1,4 +1,4 @@
-//! Whether a node reports that it is ready.
+//! The readiness check of a node.
 
 use std::time::{Duration, Instant};
 
@@ -12,49 +12,49 @@ use crate::node::{NODE_TIMEOUT, Node, poll_interval};
 use crate::store_fixture::StoreFixture;
 
 /// The maximum duration of `/readyz` on a busy machine.
-const BOUND: Duration = Duration::from_secs(5);
+const MAX_DURATION: Duration = Duration::from_secs(5);
 
-async fn becomes(node: &Node, status: u16) {
-    becomes_at(node, "/readyz", status).await;
+async fn wait_for_status(node: &Node, status: u16) {
+    wait_for_status_at(node, "/readyz", status).await;
 }
 
-pub(crate) async fn becomes_at(node: &Node, target: &str, status: u16) {
-    let begun = Instant::now();
+pub(crate) async fn wait_for_status_at(node: &Node, target: &str, status: u16) {
+    let started_at = Instant::now();
     loop {
-        let asked = Stopwatch::start();
-        let answer = node.send(&HttpRequest::get(target)).await;
-        let took = asked.elapsed_without_stalls();
-        assert!(took < BOUND, "{took:?}");
+        let watch = Stopwatch::start();
+        let response = node.send(&HttpRequest::get(target)).await;
+        let elapsed = watch.elapsed_without_stalls();
+        assert!(elapsed < MAX_DURATION, "{elapsed:?}");
         node.send(&HttpRequest::get("/healthz")).await.assert(200);
-        if answer.status == status {
+        if response.status == status {
             return;
         }
-        assert!(begun.elapsed() < NODE_TIMEOUT, "{}", answer.status);
+        assert!(started_at.elapsed() < NODE_TIMEOUT, "{}", response.status);
         poll_interval().await;
     }
 }
 
-pub(crate) async fn readiness_follows_the_store(fixture: StoreFixture) {
+pub(crate) async fn readiness_fails_while_the_store_is_unreachable(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     node.send(&HttpRequest::get("/readyz")).await.assert(200);
     fixture.server().stop(Stop::Fast);
-    becomes(&node, 503).await;
+    wait_for_status(&node, 503).await;
     let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&token);
-    let answer = node.send(&create).await.assert(503);
-    assert!(answer.header("retry-after").is_some());
+    let response = node.send(&create).await.assert(503);
+    assert!(response.header("retry-after").is_some());
     fixture.server().start();
-    becomes(&node, 200).await;
+    wait_for_status(&node, 200).await;
     node.send(&create).await.assert(201);
 
-    fixture.server().freeze();
-    becomes(&node, 503).await;
-    fixture.server().thaw();
-    becomes(&node, 200).await;
+    fixture.server().suspend();
+    wait_for_status(&node, 503).await;
+    fixture.server().resume();
+    wait_for_status(&node, 200).await;
     node.stop().await;
 }
 
-/// The log lines about the store and its feed, in order.
-fn said(log: &str) -> Vec<&str> {
+/// Returns the log messages about the store and its feed, in order.
+fn store_messages(log: &str) -> Vec<&str> {
     let lines = [
         "the store is unreachable",
         "the store is reachable again",
@@ -63,10 +63,11 @@ fn said(log: &str) -> Vec<&str> {
         "change feed lost",
         "change feed restored",
     ];
-    let said = |line: &str| lines.into_iter().find(|it| line.contains(it));
-    log.lines().filter_map(said).collect()
+    let message = |line: &str| lines.into_iter().find(|it| line.contains(it));
+    log.lines().filter_map(message).collect()
 }
 
+/// Returns the value of a gauge from the metrics.
 async fn gauge(node: &Node, name: &str) -> Option<String> {
     let metrics = node
         .send(&HttpRequest::get("/metrics"))
@@ -78,11 +79,11 @@ async fn gauge(node: &Node, name: &str) -> Option<String> {
     value.map(str::to_owned)
 }
 
-async fn gauge_becomes(node: &Node, name: &str, value: &str) {
-    let begun = Instant::now();
+async fn wait_for_gauge(node: &Node, name: &str, value: &str) {
+    let started_at = Instant::now();
     while gauge(node, name).await.as_deref() != Some(value) {
         assert!(
-            begun.elapsed() < NODE_TIMEOUT,
+            started_at.elapsed() < NODE_TIMEOUT,
             "{name} does not become {value}"
         );
         poll_interval().await;
@@ -97,10 +98,10 @@ pub(crate) async fn readiness_reports_reads_and_writes(fixture: StoreFixture) {
         ("/readyz?write=1&any", 200),
         ("/readyz?any=write", 200),
     ] {
-        let answer = node.send(&HttpRequest::get(target)).await.assert(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        let body = answer.json();
+        let response = node.send(&HttpRequest::get(target)).await.assert(status);
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        let body = response.json();
         assert_eq!(body["status"], "ready", "{body}");
         assert_eq!(body["reads"], "ok", "{body}");
         assert_ne!(body["writes"], "failing", "{body}");
@@ -112,7 +113,7 @@ pub(crate) async fn readiness_reports_reads_and_writes(fixture: StoreFixture) {
     assert_eq!(gauge(&node, "svctok_store_readable").await.unwrap(), "1");
     assert_eq!(gauge(&node, "svctok_store_writable").await.unwrap(), "1");
     let log = node.stop().await.stderr;
-    assert_eq!(said(&log), [""; 0], "{log}");
+    assert_eq!(store_messages(&log), [""; 0], "{log}");
 }
 
 pub(crate) async fn token_file_node_is_ready_for_reads_only(mut fixture: StoreFixture) {
@@ -136,15 +137,17 @@ pub(crate) async fn token_file_node_is_ready_for_reads_only(mut fixture: StoreFi
 
 pub(crate) async fn outage_is_logged_once_without_requests(fixture: StoreFixture) {
     let (mut node, _) = Node::bootstrap(&fixture, &[]).await;
-    gauge_becomes(&node, "svctok_store_readable", "1").await;
+    wait_for_gauge(&node, "svctok_store_readable", "1").await;
     fixture.server().stop(Stop::Fast);
     node.wait_for_log("the store is unreachable").await;
-    gauge_becomes(&node, "svctok_store_readable", "0").await;
+    wait_for_gauge(&node, "svctok_store_readable", "0").await;
     fixture.server().start();
     node.wait_for_log("the store is reachable again").await;
-    gauge_becomes(&node, "svctok_store_readable", "1").await;
+    wait_for_gauge(&node, "svctok_store_readable", "1").await;
     let log = node.stop().await.stderr;
-    let reads = said(&log).into_iter().filter(|it| it.contains("reachable"));
+    let reads = store_messages(&log)
+        .into_iter()
+        .filter(|it| it.contains("reachable"));
     let reads: Vec<_> = reads.collect();
     assert_eq!(
         reads,
@@ -152,7 +155,7 @@ pub(crate) async fn outage_is_logged_once_without_requests(fixture: StoreFixture
     );
 }
 
-pub(crate) async fn full_disk_makes_writes_unready(mut fixture: StoreFixture) {
+pub(crate) async fn full_disk_fails_the_write_readiness_check(mut fixture: StoreFixture) {
     let disk = Disk::mount(&fixture.folder.join("disk"), "1m").unwrap();
     let path = disk.path().join("tokens.db");
     fixture.store = format!("sqlite:{}", path.display());
@@ -161,7 +164,7 @@ pub(crate) async fn full_disk_makes_writes_unready(mut fixture: StoreFixture) {
         .await
         .assert(200);
     disk.fill();
-    becomes_at(&node, "/readyz?write", 503).await;
+    wait_for_status_at(&node, "/readyz?write", 503).await;
     let body = node
         .send(&HttpRequest::get("/readyz"))
         .await
@@ -171,16 +174,16 @@ pub(crate) async fn full_disk_makes_writes_unready(mut fixture: StoreFixture) {
         (&body["reads"], &body["writes"]),
         (&json!("ok"), &json!("failing"))
     );
-    gauge_becomes(&node, "svctok_store_writable", "0").await;
+    wait_for_gauge(&node, "svctok_store_writable", "0").await;
     let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     node.send(&create).await.assert(503);
     node.wait_for_log("does not accept changes").await;
     disk.empty();
-    becomes_at(&node, "/readyz?write", 200).await;
+    wait_for_status_at(&node, "/readyz?write", 200).await;
     node.send(&create).await.assert(201);
     let log = node.stop().await.stderr;
     assert_eq!(
-        said(&log),
+        store_messages(&log),
         [
             "the store does not accept changes",
             "the store accepts changes again"
@@ -197,12 +200,12 @@ pub(crate) async fn shutdown_on_a_full_disk_fails(mut fixture: StoreFixture) {
     node.send(&create).await.assert(201);
     disk.fill();
     node.signal("TERM");
-    let ended = node.wait().await;
-    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    let output = node.wait().await;
+    assert_eq!(output.code, Some(4), "{}", output.stderr);
     assert!(
-        ended.stderr.contains("cannot close the store"),
+        output.stderr.contains("cannot close the store"),
         "{}",
-        ended.stderr
+        output.stderr
     );
     disk.empty();
     let node = Node::start(&fixture, &[]).await;
@@ -220,7 +223,7 @@ pub(crate) async fn shutdown_on_a_full_disk_fails(mut fixture: StoreFixture) {
 }
 
 /// Runs a command in the server's data directory and restarts the server. With a file
-/// `standby.signal` there, it is a standby that follows no server: it is read-only.
+/// `standby.signal` there, the server is a standby without a primary and therefore read-only.
 async fn restart(fixture: &StoreFixture, command: &str) {
     let copy = format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; {command}'");
     fixture.server().run(&copy).await;
@@ -228,14 +231,14 @@ async fn restart(fixture: &StoreFixture, command: &str) {
     fixture.server().start();
 }
 
-pub(crate) async fn read_only_server_makes_writes_unready(fixture: StoreFixture) {
+pub(crate) async fn read_only_database_fails_the_write_readiness_check(fixture: StoreFixture) {
     let (node, administrator) = Node::bootstrap(&fixture, &[]).await;
     node.send(&HttpRequest::get("/readyz?write"))
         .await
         .assert(200);
     restart(&fixture, "touch standby.signal").await;
-    becomes(&node, 200).await;
-    becomes_at(&node, "/readyz?write", 503).await;
+    wait_for_status(&node, 200).await;
+    wait_for_status_at(&node, "/readyz?write", 503).await;
     let body = node
         .send(&HttpRequest::get("/readyz"))
         .await
@@ -246,10 +249,12 @@ pub(crate) async fn read_only_server_makes_writes_unready(fixture: StoreFixture)
     let create = HttpRequest::post("/service-tokens", r#"{"name":"ci"}"#).with_key(&administrator);
     node.send(&create).await.assert(503);
     restart(&fixture, "rm standby.signal").await;
-    becomes_at(&node, "/readyz?write", 200).await;
+    wait_for_status_at(&node, "/readyz?write", 200).await;
     node.send(&create).await.assert(201);
     let log = node.stop().await.stderr;
-    let writes = said(&log).into_iter().filter(|it| it.contains("changes"));
+    let writes = store_messages(&log)
+        .into_iter()
+        .filter(|it| it.contains("changes"));
     let expected = [
         "the store does not accept changes",
         "the store accepts changes again",
@@ -259,18 +264,20 @@ pub(crate) async fn read_only_server_makes_writes_unready(fixture: StoreFixture)
 
 pub(crate) async fn lost_feed_is_reported_and_leaves_the_node_ready(fixture: StoreFixture) {
     let (mut node, _) = Node::bootstrap(&fixture, &[]).await;
-    gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
-    fixture.server().freeze();
+    wait_for_gauge(&node, "svctok_change_feed_connected", "1").await;
+    fixture.server().suspend();
     node.wait_for_log("change feed lost").await;
-    gauge_becomes(&node, "svctok_change_feed_connected", "0").await;
+    wait_for_gauge(&node, "svctok_change_feed_connected", "0").await;
     let body = node.send(&HttpRequest::get("/readyz")).await.json();
     assert_eq!(body["feed"], "lost");
-    fixture.server().thaw();
+    fixture.server().resume();
     node.wait_for_log("change feed restored").await;
-    gauge_becomes(&node, "svctok_change_feed_connected", "1").await;
-    becomes(&node, 200).await;
+    wait_for_gauge(&node, "svctok_change_feed_connected", "1").await;
+    wait_for_status(&node, 200).await;
     let log = node.stop().await.stderr;
-    let feed = said(&log).into_iter().filter(|it| it.contains("feed"));
+    let feed = store_messages(&log)
+        .into_iter()
+        .filter(|it| it.contains("feed"));
     assert_eq!(
         feed.collect::<Vec<_>>(),
         ["change feed lost", "change feed restored"]

@@ -1,4 +1,4 @@
-//! Tokens in places where none belongs, which the log must not repeat.
+//! Tokens in paths, queries, headers and fields, which the log and the audit trail must hide.
 
 use serde_json::{Value, json};
 use tower_service_token::token::TokenFormat;
@@ -7,30 +7,30 @@ use crate::http1::HttpRequest;
 use crate::node::Node;
 use crate::store_fixture::StoreFixture;
 
-/// A token with each prefix, whole and cut, which no store knows.
+/// Returns tokens that are in no store: one for each prefix, complete and truncated.
 fn stray_tokens() -> Vec<String> {
     let mut tokens = Vec::new();
     for prefix in ["svctok-", "acme_", "a-b-c_d-"] {
         let minted = TokenFormat::new(prefix).unwrap().mint().unwrap();
         let token = minted.expose_secret();
         tokens.push(token.to_owned());
-        // The prefix, the id, and half of the secret: shorter than the segments of some routes.
+        // The prefix, the ID and half of the secret, which is shorter than the segments of some routes.
         tokens.push(token[..prefix.len() + 11 + 16].to_owned());
     }
     tokens
 }
 
-/// The first digits of the secret of a token.
+/// Returns the first characters of the secret of a token.
 fn secret_of(token: &str) -> &str {
     let (_, secret) = token.rsplit_once('_').unwrap();
     &secret[..8]
 }
 
 fn requests(token: &str) -> Vec<HttpRequest> {
-    let create = |member: &str, value: Value| {
+    let create = |field: &str, value: Value| {
         HttpRequest::post(
             "/service-tokens",
-            &json!({"name": "ci", member: value}).to_string(),
+            &json!({"name": "ci", field: value}).to_string(),
         )
     };
     vec![
@@ -60,8 +60,8 @@ fn requests(token: &str) -> Vec<HttpRequest> {
 pub(crate) async fn log_and_audit_hide_stray_tokens(fixture: StoreFixture) {
     let tokens = stray_tokens();
     for format in ["json", "text"] {
-        let more = ["--log-format", format, "--log-level", "trace"];
-        let (node, administrator) = Node::bootstrap(&fixture, &more).await;
+        let flags = ["--log-format", format, "--log-level", "trace"];
+        let (node, administrator) = Node::bootstrap(&fixture, &flags).await;
         for token in &tokens {
             for request in requests(token) {
                 let response = node.send(&request.with_key(&administrator)).await;
@@ -94,7 +94,6 @@ pub(crate) async fn log_and_audit_hide_stray_tokens(fixture: StoreFixture) {
     }
 }
 
-/// What is not a secret stays readable.
 pub(crate) async fn log_shows_ids_routes_and_request_ids(fixture: StoreFixture) {
     let (node, administrator) = Node::bootstrap(&fixture, &["--log-format", "json"]).await;
     let create = HttpRequest::post("/service-tokens", r#"{"name":"internationalization_team"}"#);
@@ -119,5 +118,48 @@ pub(crate) async fn log_shows_ids_routes_and_request_ids(fixture: StoreFixture) 
         "internationalization_team",
     ] {
         assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+/// A secret without its id, and tokens with a character in their secret that belongs to none.
+pub(crate) async fn log_hides_bare_and_split_tokens(fixture: StoreFixture) {
+    let minted = TokenFormat::new("acme_").unwrap().mint().unwrap();
+    let token = minted.expose_secret();
+    let (id, secret) = token.rsplit_once('_').unwrap();
+    // Almost every secret has all three kinds of characters.
+    let secret = if secret.contains(|char: char| char.is_ascii_digit()) {
+        secret.to_owned()
+    } else {
+        format!("{}7", &secret[1..])
+    };
+    let (left, right) = secret.split_at(8);
+    let texts = [
+        secret.clone(),
+        format!("_{secret}"),
+        format!("{id}_{left}/{right}"),
+        format!("{id}_/{secret}"),
+        format!("{id}_{left}%E2%80%8D{right}"),
+        format!("{id}_{left}%2F{right}"),
+    ];
+    let (node, administrator) = Node::bootstrap(&fixture, &["--log-format", "json"]).await;
+    for text in &texts {
+        let path = format!("/service-tokens/{text}/rotate");
+        node.send(&HttpRequest::get(&path).with_key(&administrator))
+            .await;
+        let named = json!({"name": "x", "description": format!("by mistake {text}")});
+        let create = HttpRequest::post("/service-tokens", &named.to_string());
+        node.send(&create.with_key(&administrator))
+            .await
+            .assert(201);
+    }
+    let joined = json!({"name": format!("{id}_{left}\u{200d}{right}")});
+    let create = HttpRequest::post("/service-tokens", &joined.to_string());
+    node.send(&create.with_key(&administrator))
+        .await
+        .assert(201);
+    let log = node.stop().await.stderr;
+    for part in [left, right] {
+        let line = log.lines().find(|line| line.contains(part));
+        assert_eq!(line, None, "{part}");
     }
 }

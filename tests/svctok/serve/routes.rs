@@ -1,4 +1,4 @@
-//! The routes, and who may call them.
+//! The routes, and the credentials that they require.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,8 @@ use crate::http1::HttpRequest;
 use crate::node::{Node, NodeProcess};
 use crate::store_fixture::StoreFixture;
 
-/// A call of each group of routes, and its response to an authorized caller.
-fn guarded(token: &str) -> Vec<(HttpRequest, u16)> {
+/// Returns one request for each route group, with the status for an authorized caller.
+fn protected_requests(token: &str) -> Vec<(HttpRequest, u16)> {
     vec![
         (HttpRequest::get("/service-tokens"), 200),
         (HttpRequest::get("/service-tokens/self"), 200),
@@ -28,14 +28,14 @@ fn guarded(token: &str) -> Vec<(HttpRequest, u16)> {
 
 pub(crate) async fn every_route_group_accepts_every_scheme(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    for (call, status) in guarded(&token) {
+    for (request, status) in protected_requests(&token) {
         for (name, scheme) in [
             ("Authorization", "ApiKey "),
             ("Authorization", "Bearer "),
             ("X-API-Key", ""),
         ] {
-            let call = call.clone().with(name, &format!("{scheme}{token}"));
-            node.send(&call).await.assert(status);
+            let request = request.clone().with(name, &format!("{scheme}{token}"));
+            node.send(&request).await.assert(status);
         }
     }
     node.stop().await;
@@ -44,13 +44,34 @@ pub(crate) async fn every_route_group_accepts_every_scheme(fixture: StoreFixture
 pub(crate) async fn every_route_group_rejects_missing_tokens(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     let unknown = TokenFormat::default().mint().unwrap();
-    for (call, _) in guarded(&token) {
-        node.send(&call).await.assert(401);
-        let grpc = call.clone().with("Content-Type", "application/grpc");
-        let answer = node.send(&grpc).await.assert(401);
-        assert_eq!(answer.header("grpc-status"), None);
-        let unknown = call.with_key(unknown.expose_secret());
+    for (request, _) in protected_requests(&token) {
+        node.send(&request).await.assert(401);
+        let grpc = request.clone().with("Content-Type", "application/grpc");
+        let response = node.send(&grpc).await.assert(401);
+        assert_eq!(response.header("grpc-status"), None);
+        let unknown = request.with_key(unknown.expose_secret());
         node.send(&unknown).await.assert(401);
+    }
+    node.stop().await;
+}
+
+pub(crate) async fn unknown_paths_have_errors_of_their_dialect(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &[]).await;
+    for path in ["/api", "/api/", "/api/x"] {
+        let call = HttpRequest::get(path).with_key(&token);
+        let answer = node.send(&call).await.assert(404);
+        assert_eq!(answer.json()["_type"], "NotFoundError", "{path}");
+    }
+    for path in [
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/x",
+        "/workspace/",
+        "/workspace/x",
+    ] {
+        let call = HttpRequest::get(path).with_key(&token);
+        let answer = node.send(&call).await.assert(404);
+        assert_eq!(answer.json()["status"], "error", "{path}");
     }
     node.stop().await;
 }
@@ -83,7 +104,7 @@ pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
     node.stop().await;
 }
 
-pub(crate) async fn verify_status_and_prefixes_are_settings(fixture: StoreFixture) {
+pub(crate) async fn verify_status_and_prefixes_are_configurable(fixture: StoreFixture) {
     let flags = [
         "--verify-no-content",
         "--verify-prefix",
@@ -102,43 +123,53 @@ pub(crate) async fn verify_status_and_prefixes_are_settings(fixture: StoreFixtur
             ("/verify/deploy/any?role=a", 403),
             ("/verify/any/", 204),
             ("/verify/other/x", 404),
-            // A comma separates nothing, so it cannot end a requirement or open another prefix.
+            // A comma is not a separator: it neither ends a requirement nor starts another prefix.
             ("/verify/ops/x", 404),
         ] {
-            let call = HttpRequest::new(method, target);
-            let answer = node.send(&call.clone().with_key(&token)).await;
-            assert_eq!(answer.status, status, "{method} {target}");
-            let without = if status == 404 || status == 400 {
+            let request = HttpRequest::new(method, target);
+            let response = node.send(&request.clone().with_key(&token)).await;
+            assert_eq!(response.status, status, "{method} {target}");
+            let unauthenticated = if status == 404 || status == 400 {
                 status
             } else {
                 401
             };
-            assert_eq!(node.send(&call).await.status, without, "{method} {target}");
+            assert_eq!(
+                node.send(&request).await.status,
+                unauthenticated,
+                "{method} {target}"
+            );
         }
     }
     node.stop().await;
     for value in ["a/b", "?role=x", "deploy?roles=x", "deploy?role="] {
-        let ended = NodeProcess::start(&fixture, &["--verify-prefix", value])
+        let output = NodeProcess::start(&fixture, &["--verify-prefix", value])
             .wait()
             .await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains("--verify-prefix"), "{ended:?}");
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains("--verify-prefix"), "{output:?}");
     }
 }
 
-pub(crate) async fn metrics_can_be_moved_or_disabled(fixture: StoreFixture) {
-    let mut apart = Node::start(&fixture, &["--metrics-listen", "127.0.0.1:0"]).await;
-    let line = apart.wait_for_log("metrics on http://").await;
+pub(crate) async fn metrics_can_have_their_own_listener_or_be_disabled(fixture: StoreFixture) {
+    let mut separate = Node::start(&fixture, &["--metrics-listen", "127.0.0.1:0"]).await;
+    let line = separate.wait_for_log("metrics on http://").await;
     let address = line.rsplit("//").next().unwrap().trim().parse().unwrap();
     HttpRequest::get("/metrics").send(address).await.assert(200);
     HttpRequest::get("/readyz").send(address).await.assert(200);
     HttpRequest::get("/verify").send(address).await.assert(404);
-    apart.send(&HttpRequest::get("/metrics")).await.assert(404);
-    apart.stop().await;
+    separate
+        .send(&HttpRequest::get("/metrics"))
+        .await
+        .assert(404);
+    separate.stop().await;
 
-    let off = Node::start(&fixture, &["--metrics-listen", "off"]).await;
-    off.send(&HttpRequest::get("/metrics")).await.assert(404);
-    off.stop().await;
+    let disabled = Node::start(&fixture, &["--metrics-listen", "off"]).await;
+    disabled
+        .send(&HttpRequest::get("/metrics"))
+        .await
+        .assert(404);
+    disabled.stop().await;
 }
 
 pub(crate) async fn file_store_serves_only_reads(fixture: StoreFixture) {
@@ -157,26 +188,26 @@ pub(crate) async fn file_store_serves_only_reads(fixture: StoreFixture) {
         .await;
 
     let introspect = HttpRequest::form("/introspect", token).with_key(token);
-    let answer = node.send(&introspect).await.assert(200);
-    assert_eq!(answer.json()["active"], true);
+    let response = node.send(&introspect).await.assert(200);
+    assert_eq!(response.json()["active"], true);
     let verify = HttpRequest::get("/verify").with_key(token);
     node.send(&verify).await.assert(200);
     for path in ["/healthz", "/readyz", "/metrics"] {
         node.send(&HttpRequest::get(path)).await.assert(200);
     }
-    for call in [
+    for request in [
         HttpRequest::get("/service-tokens"),
         HttpRequest::form("/revoke", token),
         HttpRequest::get("/api/server/info"),
         HttpRequest::get("/workspace"),
     ] {
-        node.send(&call.with_key(token)).await.assert(404);
+        node.send(&request.with_key(token)).await.assert(404);
     }
     node.send(&verify).await.assert(200);
-    let ended = node.stop().await;
-    assert_eq!(ended.stdout, "");
+    let output = node.stop().await;
+    assert_eq!(output.stdout, "");
     assert!(
-        ended
+        output
             .stderr
             .contains("a file: store is read-only: /service-tokens, /revoke")
     );
@@ -186,7 +217,7 @@ pub(crate) async fn default_store_is_created_in_the_data_directory(fixture: Stor
     let start = || {
         let mut command = NodeProcess::command();
         command.args(["--listen", "127.0.0.1:0"]);
-        // Equivalent to none.
+        // An empty variable counts as unset.
         command.env("SVCTOK_STORE", "");
         command.env("XDG_DATA_HOME", fixture.folder.join("data"));
         NodeProcess::spawn(&mut command, Stdio::piped()).wait_until_listening()
@@ -202,13 +233,13 @@ pub(crate) async fn default_store_is_created_in_the_data_directory(fixture: Stor
         let found = fs::metadata(fixture.folder.join(path)).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, mode, "{path}");
     }
-    let again = start().await;
+    let restarted = start().await;
     let verify = HttpRequest::get("/verify").with_key(&token);
-    again.send(&verify).await.assert(200);
-    assert_eq!(again.stop().await.stdout, "");
+    restarted.send(&verify).await.assert(200);
+    assert_eq!(restarted.stop().await.stdout, "");
 }
 
-pub(crate) async fn environment_replaces_missing_flags(fixture: StoreFixture) {
+pub(crate) async fn environment_variables_replace_missing_flags(fixture: StoreFixture) {
     let mut command = NodeProcess::command();
     command.env("SVCTOK_STORE", &fixture.store);
     command.env("SVCTOK_LISTEN", "0.0.0.0:0");
@@ -231,13 +262,13 @@ pub(crate) async fn environment_replaces_missing_flags(fixture: StoreFixture) {
 
 pub(crate) async fn serve_rejects_client_flags(fixture: StoreFixture) {
     for flag in ["--url", "--context"] {
-        let ended = NodeProcess::start(&fixture, &[flag, "https://tokens.test"])
+        let output = NodeProcess::start(&fixture, &[flag, "https://tokens.test"])
             .wait()
             .await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(output.code, Some(2), "{output:?}");
         assert!(
-            ended.stderr.contains("omit --url and --context"),
-            "{ended:?}"
+            output.stderr.contains("omit --url and --context"),
+            "{output:?}"
         );
     }
 }

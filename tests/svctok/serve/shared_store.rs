@@ -22,7 +22,7 @@ pub(crate) async fn changes_reach_the_other_node(fixture: StoreFixture) {
     let (a, administrator) = Node::bootstrap(&fixture, &[]).await;
     let b = Node::start(&fixture, &[]).await;
     let mut longest = Duration::ZERO;
-    let mut stated = 0;
+    let mut promised = 0;
     for number in 0..TOKENS {
         let body = json!({"name": format!("token-{number}"), "roles": ["deployer"]});
         let create =
@@ -36,26 +36,29 @@ pub(crate) async fn changes_reach_the_other_node(fixture: StoreFixture) {
         let revoked = a.send(&revoke.with_key(&administrator)).await.assert(204);
         let since = (Instant::now(), Stopwatch::start());
         let within = revoked.header("service-token-effective-within").unwrap();
-        stated = within.parse().unwrap();
+        promised = within.parse().unwrap();
         a.send(&verify).await.assert(401);
         while b.send(&verify).await.status != 401 {
-            assert!(since.0.elapsed() < NODE_TIMEOUT, "the token still works");
+            assert!(
+                since.0.elapsed() < NODE_TIMEOUT,
+                "the token is still accepted"
+            );
             poll_interval().await;
         }
         longest = longest.max(since.1.elapsed_without_stalls());
         b.send(&verify).await.assert(401);
     }
     fixture.report(&format!(
-        "{TOKENS} tokens revoked on a, refused on b within {longest:.1?}; stated: {stated} s"
+        "{TOKENS} tokens revoked on node a, rejected on node b within {longest:.1?}; promised: {promised} s"
     ));
-    assert!(longest <= Duration::from_secs(stated), "{longest:?}");
+    assert!(longest <= Duration::from_secs(promised), "{longest:?}");
     a.stop().await;
     b.stop().await;
 }
 
-/// Creates tokens until the node is killed. Returns the acknowledged ones by name, and how many were
-/// requested.
-async fn creates(
+/// Creates tokens until the node is killed. Returns the acknowledged tokens by name, and the number of
+/// requests.
+async fn create_until_killed(
     mut stream: TcpStream,
     administrator: String,
     client: usize,
@@ -66,16 +69,16 @@ async fn creates(
         let name = format!("{client}-{number}");
         let create = HttpRequest::post("/service-tokens", &body(&name).to_string());
         let bytes = create.with_key(&administrator).bytes();
-        let Ok(answer) = http1::exchange(&mut stream, &bytes).await else {
+        let Ok(response) = http1::exchange(&mut stream, &bytes).await else {
             return (created, number + 1);
         };
-        created.insert(name, answer.assert(201).text("/token"));
+        created.insert(name, response.assert(201).text("/token"));
         acknowledged.fetch_add(1, Ordering::SeqCst);
     }
-    unreachable!("the numbers do not end")
+    unreachable!("the range is unbounded")
 }
 
-/// Values that are stored in several tables.
+/// Returns a creation body whose values the store keeps in several tables.
 fn body(name: &str) -> Value {
     json!({
         "name": name,
@@ -85,8 +88,8 @@ fn body(name: &str) -> Value {
     })
 }
 
-/// All tokens by name, page by page.
-async fn listed(node: &Node, administrator: &str) -> BTreeMap<String, Value> {
+/// Lists all tokens page by page. Returns them by name.
+async fn list_all(node: &Node, administrator: &str) -> BTreeMap<String, Value> {
     let mut listed = BTreeMap::new();
     let mut target = "/service-tokens?limit=50".to_owned();
     loop {
@@ -96,8 +99,8 @@ async fn listed(node: &Node, administrator: &str) -> BTreeMap<String, Value> {
         let page = page.assert(200).json();
         for token in page["service_tokens"].as_array().unwrap() {
             let name = token["name"].as_str().unwrap().to_owned();
-            let twice = listed.insert(name, token.clone());
-            assert!(twice.is_none(), "{twice:?}");
+            let duplicate = listed.insert(name, token.clone());
+            assert!(duplicate.is_none(), "{duplicate:?}");
         }
         match page["next_cursor"].as_str() {
             None => return listed,
@@ -114,25 +117,33 @@ pub(crate) async fn killed_node_loses_no_acknowledged_change(fixture: StoreFixtu
     for client in 0..CLIENTS {
         let count = Arc::clone(&acknowledged);
         let stream = TcpStream::connect(a.address).await.unwrap();
-        clients.spawn(creates(stream, administrator.clone(), client, count));
+        clients.spawn(create_until_killed(
+            stream,
+            administrator.clone(),
+            client,
+            count,
+        ));
     }
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while acknowledged.load(Ordering::SeqCst) < CREATED_BEFORE_KILL {
-        assert!(begun.elapsed() < NODE_TIMEOUT, "nothing is created");
+        assert!(
+            started_at.elapsed() < NODE_TIMEOUT,
+            "too few tokens are created"
+        );
         poll_interval().await;
     }
     a.kill();
     let mut created = BTreeMap::new();
-    let mut asked = 0;
-    for (of_one, number) in clients.join_all().await {
-        created.extend(of_one);
-        asked += number;
+    let mut requested = 0;
+    for (acknowledged, number) in clients.join_all().await {
+        created.extend(acknowledged);
+        requested += number;
     }
     assert!(created.len() >= CREATED_BEFORE_KILL);
     assert_eq!(
-        asked,
+        requested,
         created.len() + CLIENTS,
-        "each had one request in flight"
+        "each client has one request in flight"
     );
 
     let target = "/verify?role=deployer&role=auditor&scope=builds:read&scope=builds:write";
@@ -141,9 +152,9 @@ pub(crate) async fn killed_node_loses_no_acknowledged_change(fixture: StoreFixtu
             .await
             .assert(200);
     }
-    let mut kept = listed(&b, &administrator).await;
-    kept.remove("administrator").unwrap();
-    for (name, token) in &kept {
+    let mut stored = list_all(&b, &administrator).await;
+    stored.remove("administrator").unwrap();
+    for (name, token) in &stored {
         for (field, value) in body(name).as_object().unwrap() {
             let names = |value: &Value| -> Option<BTreeSet<String>> {
                 let names = value.as_array()?.iter();
@@ -156,23 +167,26 @@ pub(crate) async fn killed_node_loses_no_acknowledged_change(fixture: StoreFixtu
         }
         assert_eq!(token["state"], "active");
     }
-    assert!(created.keys().all(|name| kept.contains_key(name)));
-    let unheard = kept.len() - created.len();
+    assert!(created.keys().all(|name| stored.contains_key(name)));
+    let unacknowledged = stored.len() - created.len();
     fixture.report(&format!(
-        "killed after {} acknowledged creations: all there, and {unheard} of {CLIENTS} in flight",
+        "killed after {} acknowledged creations: none lost, {unacknowledged} of {CLIENTS} in flight stored",
         created.len()
     ));
-    assert!(unheard <= CLIENTS);
+    assert!(unacknowledged <= CLIENTS);
 
-    let again = Node::start(&fixture, &[]).await;
-    assert_eq!(listed(&again, &administrator).await.len(), kept.len() + 1);
+    let restarted = Node::start(&fixture, &[]).await;
+    assert_eq!(
+        list_all(&restarted, &administrator).await.len(),
+        stored.len() + 1
+    );
     let create = HttpRequest::post("/service-tokens", &body("after").to_string());
-    let after = again
+    let after = restarted
         .send(&create.with_key(&administrator))
         .await
         .assert(201);
     let verify = HttpRequest::get(target).with_key(&after.text("/token"));
     b.send(&verify).await.assert(200);
-    assert_eq!(again.stop().await.stdout, "");
+    assert_eq!(restarted.stop().await.stdout, "");
     b.stop().await;
 }

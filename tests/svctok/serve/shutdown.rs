@@ -1,4 +1,4 @@
-//! The end of a node.
+//! Shutdown of a node.
 
 use std::convert::Infallible;
 use std::fs;
@@ -14,71 +14,71 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use test_support::stall::Stopwatch;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bootstrap::says;
+use crate::bootstrap::run_svctok;
 use crate::http1::{self, HttpRequest};
 use crate::lost_store::{create, database};
 use crate::node::{NODE_TIMEOUT, Node, NodeProcess, poll_interval};
 use crate::store_fixture::StoreFixture;
 use crate::tls;
 
-/// A creation whose body is sent but for its last byte, and that byte.
-async fn in_flight(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
+/// Sends a creation without the last byte of its body. Returns the connection and that byte.
+async fn send_incomplete_creation(node: &Node, administrator: &str) -> (TcpStream, Vec<u8>) {
     let create = HttpRequest::post("/service-tokens", r#"{"name":"in flight"}"#);
     let create = create.with_key(administrator);
     let mut bytes = create.with("expect", "100-continue").bytes();
     let last = bytes.split_off(bytes.len() - 1);
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    // It requests the body, so the request is in progress.
-    let answer = http1::exchange(&mut stream, &bytes).await.unwrap();
-    answer.assert(100);
+    // The service requests the body, so the request is in flight.
+    let response = http1::exchange(&mut stream, &bytes).await.unwrap();
+    response.assert(100);
     (stream, last)
 }
 
 pub(crate) async fn shutdown_completes_in_flight_requests(fixture: StoreFixture) {
-    let more = ["--metrics-listen", "127.0.0.1:0"];
-    let (mut node, token) = Node::bootstrap(&fixture, &more).await;
+    let flags = ["--metrics-listen", "127.0.0.1:0"];
+    let (mut node, token) = Node::bootstrap(&fixture, &flags).await;
     let line = node.wait_for_log("metrics on http://").await;
     let metrics = line.rsplit("//").next().unwrap().trim().parse().unwrap();
     HttpRequest::get("/readyz").send(metrics).await.assert(200);
     let mut idle = TcpStream::connect(node.address).await.unwrap();
     let verify = HttpRequest::get("/verify").with_key(&token);
-    let answer = http1::exchange(&mut idle, &verify.bytes()).await.unwrap();
-    answer.assert(200);
+    let response = http1::exchange(&mut idle, &verify.bytes()).await.unwrap();
+    response.assert(200);
 
-    let (mut stream, last) = in_flight(&node, &token).await;
+    let (mut stream, last) = send_incomplete_creation(&node, &token).await;
     node.signal("TERM");
     node.wait_for_log("stopping").await;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     while TcpStream::connect(node.address).await.is_ok() {
         assert!(
-            begun.elapsed() < NODE_TIMEOUT,
-            "connections are still taken"
+            started_at.elapsed() < NODE_TIMEOUT,
+            "the node still accepts connections"
         );
         poll_interval().await;
     }
     HttpRequest::get("/readyz").send(metrics).await.assert(503);
     HttpRequest::get("/healthz").send(metrics).await.assert(200);
-    // A connection without a request is closed.
+    // The idle connection is closed.
     assert!(http1::read_response(&mut idle).await.is_err());
 
-    let answer = http1::exchange(&mut stream, &last).await.unwrap();
-    let created = answer.assert(201).text("/token");
-    let ended = node.wait().await;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(!ended.stderr.contains("aborted"), "{}", ended.stderr);
+    let response = http1::exchange(&mut stream, &last).await.unwrap();
+    let created = response.assert(201).text("/token");
+    let output = node.wait().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(!output.stderr.contains("aborted"), "{}", output.stderr);
 
-    let again = Node::start(&fixture, &[]).await;
+    let restarted = Node::start(&fixture, &[]).await;
     let verify = HttpRequest::get("/verify").with_key(&created);
-    again.send(&verify).await.assert(200);
-    again.stop().await;
+    restarted.send(&verify).await.assert(200);
+    restarted.stop().await;
 }
 
 pub(crate) async fn shutdown_completes_in_flight_http2_requests(fixture: StoreFixture) {
-    let (mut node, token, authority) = tls::with_tls(&fixture).await;
+    let (mut node, token, authority) = tls::start_with_tls(&fixture).await;
     let stream = tls::connect(&authority, &node, &["h2"]).await;
-    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (mut client, connection) = shaken.unwrap();
-    let ending = tokio::spawn(connection);
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = handshake.unwrap();
+    let connection_task = tokio::spawn(connection);
     let (body, parts) = mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
     let request = Request::post("https://localhost/service-tokens")
         .header("x-api-key", token)
@@ -86,7 +86,7 @@ pub(crate) async fn shutdown_completes_in_flight_http2_requests(fixture: StoreFi
         .body(StreamBody::new(parts).boxed_unsync())
         .unwrap();
     let in_flight = tokio::spawn(client.send_request(request));
-    // Sent after it on the same connection.
+    // The response to a later request shows that the service has received the first one.
     let health = Request::get("https://localhost/healthz");
     let health = health.body(Empty::new().boxed_unsync()).unwrap();
     assert_eq!(client.send_request(health).await.unwrap().status(), 200);
@@ -98,59 +98,59 @@ pub(crate) async fn shutdown_completes_in_flight_http2_requests(fixture: StoreFi
     drop(body);
     assert_eq!(in_flight.await.unwrap().unwrap().status(), 201);
     drop(client);
-    ending.await.unwrap().unwrap();
+    connection_task.await.unwrap().unwrap();
     assert_eq!(node.wait().await.code, Some(0));
 }
 
 pub(crate) async fn shutdown_aborts_unfinished_requests(fixture: StoreFixture) {
-    let more = ["--shutdown-timeout", "300ms"];
-    let (node, token) = Node::bootstrap(&fixture, &more).await;
-    let (_stream, _) = in_flight(&node, &token).await;
+    let flags = ["--shutdown-timeout", "300ms"];
+    let (node, token) = Node::bootstrap(&fixture, &flags).await;
+    let (_stream, _) = send_incomplete_creation(&node, &token).await;
     let watch = Stopwatch::start();
-    let ended = node.stop().await;
+    let output = node.stop().await;
     assert!(watch.elapsed_without_stalls() < Duration::from_secs(20));
     let warning = "timed out: unfinished requests are aborted";
-    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
 }
 
 pub(crate) async fn second_signal_aborts_requests(fixture: StoreFixture) {
     let (mut node, token) = Node::bootstrap(&fixture, &[]).await;
-    let (_stream, _) = in_flight(&node, &token).await;
+    let (_stream, _) = send_incomplete_creation(&node, &token).await;
     let watch = Stopwatch::start();
     node.signal("INT");
     node.wait_for_log("stopping").await;
     node.signal("TERM");
-    let ended = node.wait().await;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let output = node.wait().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
     let warning = "second signal: unfinished requests are aborted";
-    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
     assert!(watch.elapsed_without_stalls() < Duration::from_secs(20));
 }
 
 pub(crate) async fn shutdown_writes_last_used_times(fixture: StoreFixture) {
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
-    let own = HttpRequest::get("/service-tokens/self").with_key(&token);
-    let before = node.send(&own).await.assert(200).json();
+    let get_self = HttpRequest::get("/service-tokens/self").with_key(&token);
+    let before = node.send(&get_self).await.assert(200).json();
     assert!(before["last_used_at"].is_null());
     node.stop().await;
-    let again = Node::start(&fixture, &[]).await;
-    let after = again.send(&own).await.assert(200).json();
+    let restarted = Node::start(&fixture, &[]).await;
+    let after = restarted.send(&get_self).await.assert(200).json();
     assert!(after["last_used_at"].is_string(), "{after}");
-    again.stop().await;
+    restarted.stop().await;
 }
 
-/// The names in the test's folder, of the database and of what SQLite puts beside it.
+/// Returns the names of the database file and of the files that SQLite creates beside it.
 fn database_files(fixture: &StoreFixture) -> Vec<String> {
     let entries = fs::read_dir(&fixture.folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let is_of_database = |name: &String| name.starts_with("tokens.db");
-    let mut names: Vec<_> = names.filter(is_of_database).collect();
+    let is_database = |name: &String| name.starts_with("tokens.db");
+    let mut names: Vec<_> = names.filter(is_database).collect();
     names.sort_unstable();
     names
 }
 
-/// There is one file, and a copy of it alone has these tokens.
-fn is_complete(fixture: &StoreFixture, names: &[String]) {
+/// Asserts that the database is one file, and that a copy of it contains these tokens.
+fn assert_one_complete_file(fixture: &StoreFixture, names: &[String]) {
     assert_eq!(
         database_files(fixture),
         ["tokens.db", "tokens.db.initialized"]
@@ -158,7 +158,7 @@ fn is_complete(fixture: &StoreFixture, names: &[String]) {
     let copy = fixture.folder.join("copy.db");
     fs::copy(database(fixture), &copy).unwrap();
     let url = format!("sqlite:{}", copy.display());
-    let listed = says(&["--store", &url, "list", "-o", "json"]);
+    let listed = run_svctok(&["--store", &url, "list", "-o", "json"]);
     for name in names {
         assert!(listed.contains(&format!("\"{name}\"")), "{name}: {listed}");
     }
@@ -174,20 +174,20 @@ pub(crate) async fn shutdown_leaves_one_complete_file(fixture: StoreFixture) {
         }
         node.signal(if round % 2 == 0 { "TERM" } else { "INT" });
         assert_eq!(node.wait().await.code, Some(0));
-        is_complete(&fixture, &names);
+        assert_one_complete_file(&fixture, &names);
         node = Node::start(&fixture, &[]).await;
     }
     node.stop().await;
 }
 
 pub(crate) async fn shutdown_with_a_stuck_request_leaves_one_complete_file(fixture: StoreFixture) {
-    let more = ["--shutdown-timeout", "300ms"];
-    let (node, token) = Node::bootstrap(&fixture, &more).await;
+    let flags = ["--shutdown-timeout", "300ms"];
+    let (node, token) = Node::bootstrap(&fixture, &flags).await;
     create(&node, &token, "ci").await;
-    let (_stream, _) = in_flight(&node, &token).await;
-    let ended = node.stop().await;
-    assert!(ended.stderr.contains("aborted"), "{}", ended.stderr);
-    is_complete(&fixture, &["ci".to_owned()]);
+    let (_stream, _) = send_incomplete_creation(&node, &token).await;
+    let output = node.stop().await;
+    assert!(output.stderr.contains("aborted"), "{}", output.stderr);
+    assert_one_complete_file(&fixture, &["ci".to_owned()]);
 }
 
 pub(crate) async fn last_of_two_nodes_leaves_one_complete_file(fixture: StoreFixture) {
@@ -198,14 +198,14 @@ pub(crate) async fn last_of_two_nodes_leaves_one_complete_file(fixture: StoreFix
     a.stop().await;
     create(&b, &token, "after").await;
     b.stop().await;
-    is_complete(&fixture, &["by-a", "by-b", "after"].map(str::to_owned));
+    assert_one_complete_file(&fixture, &["by-a", "by-b", "after"].map(str::to_owned));
 }
 
 pub(crate) async fn commands_leave_one_complete_file(fixture: StoreFixture) {
     let command = |args: &[&str]| {
-        let said = says(&[&["--store", &fixture.store][..], args].concat());
+        let stdout = run_svctok(&[&["--store", &fixture.store][..], args].concat());
         assert_eq!(database_files(&fixture), ["tokens.db"], "{args:?}");
-        said
+        stdout
     };
     let token = command(&["create", "--name", "ci", "-o", "token"]);
     let file = fixture.file("token", Some(&token));
@@ -236,7 +236,7 @@ pub(crate) async fn sighup_is_ignored(fixture: StoreFixture) {
     node.stop().await;
 }
 
-/// A database server that accepts connections and never answers.
+/// The database server accepts connections and never responds.
 pub(crate) async fn signal_before_the_store_is_open_mints_nothing(_: StoreFixture) {
     let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://{}/tokens", database.local_addr().unwrap());
@@ -248,10 +248,10 @@ pub(crate) async fn signal_before_the_store_is_open_mints_nothing(_: StoreFixtur
     running.wait_for_log("SIGHUP is ignored").await;
     running.signal("TERM");
     let watch = Stopwatch::start();
-    let ended = running.wait().await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stdout, "");
-    assert!(ended.stderr.contains("not open yet"), "{ended:?}");
+    let output = running.wait().await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout, "");
+    assert!(output.stderr.contains("not open yet"), "{output:?}");
     // 4 s for the store and 2 s for the log.
     assert!(watch.elapsed_without_stalls() < Duration::from_secs(8));
     drop(connection);
@@ -259,25 +259,31 @@ pub(crate) async fn signal_before_the_store_is_open_mints_nothing(_: StoreFixtur
 
 pub(crate) async fn failed_start_leaves_one_complete_file(fixture: StoreFixture) {
     let file = fixture.file("precious", Some("precious"));
-    let more = ["--bootstrap-token-file", &file];
-    let ended = NodeProcess::start(&fixture, &more).wait().await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let flags = ["--bootstrap-token-file", &file];
+    let output = NodeProcess::start(&fixture, &flags).wait().await;
+    assert_eq!(output.code, Some(1), "{output:?}");
     assert_eq!(database_files(&fixture), ["tokens.db"]);
 }
 
-/// 1 s for requests, 3 s for the last uses, 4 s for the store and 2 s for the log.
-pub(crate) async fn hanging_store_delays_shutdown_by_at_most_9_s(fixture: StoreFixture) {
-    let more = ["--shutdown-timeout", "1s"];
-    let (mut node, token) = Node::bootstrap(&fixture, &more).await;
-    let (_stream, _) = in_flight(&node, &token).await;
-    fixture.server().freeze();
+/// The limits are 1 s for requests, 3 s for last-used times, 4 s for the store and 2 s for the log.
+pub(crate) async fn unresponsive_store_delays_shutdown_by_at_most_9_s(fixture: StoreFixture) {
+    let flags = ["--shutdown-timeout", "1s"];
+    let (mut node, token) = Node::bootstrap(&fixture, &flags).await;
+    let (_stream, _) = send_incomplete_creation(&node, &token).await;
+    fixture.server().suspend();
     let watch = Stopwatch::start();
     node.signal("TERM");
     node.wait_for_log("timed out: unfinished requests are aborted")
         .await;
-    let ended = node.wait().await;
-    let took = watch.elapsed_without_stalls();
-    fixture.server().thaw();
-    assert!(took < Duration::from_secs(12), "{took:?}: {}", ended.stderr);
-    fixture.report(&format!("a stop takes {took:.1?} while the store hangs"));
+    let output = node.wait().await;
+    let elapsed = watch.elapsed_without_stalls();
+    fixture.server().resume();
+    assert!(
+        elapsed < Duration::from_secs(12),
+        "{elapsed:?}: {}",
+        output.stderr
+    );
+    fixture.report(&format!(
+        "shutdown takes {elapsed:.1?} while the store does not respond"
+    ));
 }

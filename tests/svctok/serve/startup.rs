@@ -1,4 +1,4 @@
-//! Starts that fail, before anything is minted.
+//! Starts that fail before a token is minted.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,20 +9,20 @@ use tokio::net::TcpListener;
 use crate::node::NodeProcess;
 use crate::store_fixture::StoreFixture;
 
-pub(crate) async fn occupied_address_does_not_touch_the_store(fixture: StoreFixture) {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let ended = NodeProcess::start(&fixture, &["--listen", &address])
+pub(crate) async fn occupied_address_fails_before_the_store_is_opened(fixture: StoreFixture) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = NodeProcess::start(&fixture, &["--listen", &address])
         .wait()
         .await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
     assert!(
-        ended
+        output
             .stderr
             .contains(&format!("cannot listen on {address}")),
-        "{ended:?}"
+        "{output:?}"
     );
-    assert_eq!(ended.stdout, "");
+    assert_eq!(output.stdout, "");
     assert_eq!(
         fs::read_dir(&fixture.folder).unwrap().count(),
         0,
@@ -40,20 +40,20 @@ pub(crate) async fn unreachable_database_is_named_without_its_password(fixture: 
         &format!("postgres://tokens:hush@{address}/tokens"),
     ]);
     command.args(["--listen", "127.0.0.1:0", "--bootstrap-token-file", &file]);
-    let ended = NodeProcess::spawn(&mut command, Stdio::piped())
+    let output = NodeProcess::spawn(&mut command, Stdio::piped())
         .wait()
         .await;
-    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert_eq!(output.code, Some(4), "{output:?}");
     assert!(
-        ended
+        output
             .stderr
             .contains(&format!("postgres://{address}/tokens")),
-        "{ended:?}"
+        "{output:?}"
     );
-    assert!(ended.stderr.contains("Connection refused"), "{ended:?}");
-    assert!(!ended.stderr.contains("hush"), "{ended:?}");
+    assert!(output.stderr.contains("Connection refused"), "{output:?}");
+    assert!(!output.stderr.contains("hush"), "{output:?}");
     assert!(
         fs::metadata(&file).is_err(),
-        "a token that nobody takes was written"
+        "a bootstrap token was written"
     );
 }

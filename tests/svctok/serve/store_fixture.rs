@@ -1,4 +1,4 @@
-//! The stores of the nodes of a test.
+//! The store and the directory of a test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use test_support::postgres::Postgres;
 
-/// An empty store, and a folder of the test's own.
+/// An empty store and a directory that belong to one test.
 #[derive(Clone)]
 pub(crate) struct StoreFixture {
     pub(crate) folder: PathBuf,
@@ -44,10 +44,10 @@ impl StoreFixture {
     }
 
     pub(crate) fn server(&self) -> &Postgres {
-        self.server.as_ref().expect("a place in PostgreSQL")
+        self.server.as_ref().expect("the fixture uses PostgreSQL")
     }
 
-    /// A file of this name, with this text if any.
+    /// Returns the path of a file in the directory. Writes the file if there is a text.
     pub(crate) fn file(&self, name: &str, text: Option<&str>) -> String {
         let path = self.folder.join(name);
         if let Some(text) = text {

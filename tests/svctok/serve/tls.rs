@@ -1,4 +1,4 @@
-//! With TLS and without.
+//! TLS, and plain HTTP.
 
 use std::sync::Arc;
 
@@ -39,20 +39,20 @@ pub(crate) async fn connect(
     connector.connect(name, stream).await.unwrap()
 }
 
-/// A node, its administrator, and its certificate authority.
-pub(crate) async fn with_tls(fixture: &StoreFixture) -> (Node, String, Authority) {
+/// Starts a node with TLS. Returns it with its administrator token and its certificate authority.
+pub(crate) async fn start_with_tls(fixture: &StoreFixture) -> (Node, String, Authority) {
     let authority = Authority::new("test");
     let certificate = authority.certificate(&["localhost"]);
     let cert = fixture.file("cert.pem", Some(&certificate.chain));
     let key = fixture.file("key.pem", Some(&certificate.key));
-    let more = ["--tls-cert", &cert, "--tls-key", &key];
-    let (mut node, token) = Node::bootstrap(fixture, &more).await;
+    let flags = ["--tls-cert", &cert, "--tls-key", &key];
+    let (mut node, token) = Node::bootstrap(fixture, &flags).await;
     node.wait_for_log("listening on https://").await;
     (node, token, authority)
 }
 
 pub(crate) async fn tls_serves_http1_and_http2(fixture: StoreFixture) {
-    let (node, token, authority) = with_tls(&fixture).await;
+    let (node, token, authority) = start_with_tls(&fixture).await;
     let verify = HttpRequest::get("/verify").with_key(&token).bytes();
     for protocols in [&["http/1.1"][..], &[]] {
         let mut stream = connect(&authority, &node, protocols).await;
@@ -78,12 +78,12 @@ pub(crate) async fn tls_serves_http1_and_http2(fixture: StoreFixture) {
     node.stop().await;
 }
 
-async fn is_a_usage_error(fixture: &StoreFixture, more: &[&str], said: &str) {
-    let ended = NodeProcess::start(fixture, more).wait().await;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains(said), "{ended:?}");
-    assert!(!ended.stderr.contains("PRIVATE KEY"), "{ended:?}");
-    assert_eq!(ended.stdout, "", "nothing was minted");
+async fn assert_usage_error(fixture: &StoreFixture, flags: &[&str], error: &str) {
+    let output = NodeProcess::start(fixture, flags).wait().await;
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stderr.contains(error), "{output:?}");
+    assert!(!output.stderr.contains("PRIVATE KEY"), "{output:?}");
+    assert_eq!(output.stdout, "", "no token was minted");
 }
 
 pub(crate) async fn unusable_certificate_is_a_usage_error(fixture: StoreFixture) {
@@ -91,30 +91,30 @@ pub(crate) async fn unusable_certificate_is_a_usage_error(fixture: StoreFixture)
     let [one, other] = [(); 2].map(|()| authority.certificate(&["localhost"]));
     let cert = fixture.file("cert.pem", Some(&one.chain));
     let key = fixture.file("key.pem", Some(&one.key));
-    let others_key = fixture.file("other.pem", Some(&other.key));
+    let other_key = fixture.file("other.pem", Some(&other.key));
     let nothing = fixture.file("nothing.pem", Some("nothing\n"));
     let absent = fixture.file("absent.pem", None);
-    for (cert, key, said) in [
-        (&cert, &others_key, "cert.pem with"),
+    for (cert, key, error) in [
+        (&cert, &other_key, "cert.pem with"),
         (&cert, &nothing, "nothing.pem"),
         (&cert, &absent, "absent.pem"),
         (&cert, &cert, "cert.pem"),
         (&nothing, &key, "nothing.pem: no certificate found"),
         (&absent, &key, "absent.pem"),
     ] {
-        is_a_usage_error(&fixture, &["--tls-cert", cert, "--tls-key", key], said).await;
+        assert_usage_error(&fixture, &["--tls-cert", cert, "--tls-key", key], error).await;
     }
-    is_a_usage_error(&fixture, &["--tls-cert", &cert], "--tls-key").await;
-    is_a_usage_error(&fixture, &["--tls-key", &key], "--tls-cert").await;
+    assert_usage_error(&fixture, &["--tls-cert", &cert], "--tls-key").await;
+    assert_usage_error(&fixture, &["--tls-key", &key], "--tls-cert").await;
 }
 
 pub(crate) async fn plain_http_is_limited_to_loopback(fixture: StoreFixture) {
-    let everywhere = ["--listen", "0.0.0.0:0"];
-    is_a_usage_error(&fixture, &everywhere, "--insecure-plain-http").await;
+    let all_addresses = ["--listen", "0.0.0.0:0"];
+    assert_usage_error(&fixture, &all_addresses, "--insecure-plain-http").await;
 
-    let more = ["--insecure-plain-http", "--log-level", "trace"];
-    let more = [&everywhere[..], &more].concat();
-    let (mut node, token) = Node::bootstrap(&fixture, &more).await;
+    let flags = ["--insecure-plain-http", "--log-level", "trace"];
+    let flags = [&all_addresses[..], &flags].concat();
+    let (mut node, token) = Node::bootstrap(&fixture, &flags).await;
     node.wait_for_log("plain HTTP exposes tokens").await;
     node.address.set_ip([127, 0, 0, 1].into());
     let verify = HttpRequest::get("/verify").with_key(&token);
@@ -134,6 +134,6 @@ pub(crate) async fn plain_http_is_limited_to_loopback(fixture: StoreFixture) {
         (200, Version::HTTP_2)
     );
     drop(client);
-    let ended = node.stop().await;
-    assert!(!ended.stderr.contains(secret_of(&token)));
+    let output = node.stop().await;
+    assert!(!output.stderr.contains(secret_of(&token)));
 }

@@ -1,4 +1,4 @@
-//! Unknown tokens cost other clients of the same address nothing.
+//! A flood of unknown tokens does not affect valid tokens from the same address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::http1::HttpRequest;
 use crate::node::Node;
 use crate::store_fixture::StoreFixture;
 
-/// Connections of the client that sends unknown tokens.
+/// The number of connections of the client that sends unknown tokens.
 const CONNECTIONS: u32 = 60;
 
-const GOOD_TOKENS: usize = 100;
+const VALID_TOKENS: usize = 100;
 
 /// The interval between two first uses of valid tokens.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A lookup waits for 2 s: with a stall as long as that, a first use may be refused.
+/// A lookup waits for at most 2 s. After a stall of that length, the node may reject a first use.
 const TOLERATED_STALL: Duration = Duration::from_secs(1);
 
-/// The lookups that are allowed per second, and at once after a pause.
+/// The allowed number of lookups per second, and in one burst.
 const LOOKUPS_PER_SECOND: f64 = 4_000.0;
-const LOOKUPS_AT_ONCE: f64 = 400.0;
+const LOOKUP_BURST: f64 = 400.0;
 
 pub(crate) async fn first_uses_succeed_among_300_unknown_tokens_per_second(fixture: StoreFixture) {
     assert_first_uses_succeed(fixture, 300).await;
@@ -58,72 +58,72 @@ async fn assert_first_uses_succeed(fixture: StoreFixture, per_second: u32) {
     node.stop().await;
 }
 
-/// Returns the statuses of first uses of valid tokens during a flood, the lookups meanwhile and how
-/// many there may be.
+/// Uses valid tokens for the first time during a flood. Returns the statuses, the number of lookups and
+/// the allowed number.
 async fn first_uses(node: &Node, administrator: &str, per_second: u32) -> (Vec<u16>, f64, f64) {
-    let mut good = Vec::new();
-    for number in 0..GOOD_TOKENS {
+    let mut valid = Vec::new();
+    for number in 0..VALID_TOKENS {
         let body = format!(r#"{{"name":"client-{number}"}}"#);
-        let call = HttpRequest::post("/service-tokens", &body).with_key(administrator);
-        good.push(node.send(&call).await.assert(201).text("/token"));
+        let request = HttpRequest::post("/service-tokens", &body).with_key(administrator);
+        valid.push(node.send(&request).await.assert(201).text("/token"));
     }
 
     let (started, lookups_before) = (Instant::now(), lookups(node).await);
     let flood = Flood::start(node.address, per_second, CONNECTIONS);
-    // Until the address has no budget left.
+    // The address exhausts its budget in this time.
     sleep(Duration::from_millis(700)).await;
     let mut uses = JoinSet::new();
-    for token in good {
-        let call = HttpRequest::get("/verify").with_key(&token);
+    for token in valid {
+        let request = HttpRequest::get("/verify").with_key(&token);
         let address = node.address;
-        uses.spawn(async move { call.send(address).await.status });
+        uses.spawn(async move { request.send(address).await.status });
         sleep(PAUSE).await;
     }
     let statuses = uses.join_all().await;
-    let junk = flood.stop().await;
+    let unknown = flood.stop().await;
     let seconds = started.elapsed().as_secs_f64();
     let looked_up = lookups(node).await - lookups_before;
     let accepted = statuses.iter().filter(|status| **status == 200).count();
     println!(
-        "{junk} unknown tokens in {seconds:.1} s, {looked_up} lookups, {accepted} of {} first uses",
+        "{unknown} unknown tokens in {seconds:.1} s, {looked_up} lookups, {accepted} of {} first uses",
         statuses.len()
     );
-    let bound = LOOKUPS_PER_SECOND * seconds + LOOKUPS_AT_ONCE;
+    let bound = LOOKUPS_PER_SECOND * seconds + LOOKUP_BURST;
     (statuses, looked_up, bound)
 }
 
-/// Each way between the service and a database far away.
+/// The delay in each direction between the service and a remote database.
 const LATENCY: Duration = Duration::from_millis(5);
 
-/// Of unknown tokens, so many that a first come, first served store keeps the last one waiting for
-/// more than a second.
+/// The number of connections of a flood that would make the last lookup of a first-come, first-served
+/// queue wait for more than 1 s.
 const MANY_CONNECTIONS: u32 = 800;
 
-/// With a database that answers fewer lookups per second than there are unknown tokens: none of
-/// these is answered with 503, which [`Flood`] asserts.
-pub(crate) async fn slow_database_still_serves_known_tokens_and_other_addresses(
+/// The database completes fewer lookups per second than unknown tokens arrive. [`Flood`] asserts that
+/// no unknown token gets a 503 response.
+pub(crate) async fn slow_database_does_not_affect_known_tokens_and_other_addresses(
     fixture: StoreFixture,
 ) {
     let mut slow = fixture.clone();
-    slow.store = delayed(&fixture.store).await;
+    slow.store = start_delaying_proxy(&fixture.store).await;
     let trusted = ["--trusted-proxy", "127.0.0.1"];
     let (node, administrator) = Node::bootstrap(&slow, &trusted).await;
     let post = async |path: &str, body: &str| {
-        let call = HttpRequest::post(path, body).with_key(&administrator);
-        node.send(&call).await
+        let request = HttpRequest::post(path, body).with_key(&administrator);
+        node.send(&request).await
     };
-    let (mut remembered, mut unused) = (Vec::new(), Vec::new());
+    let (mut evicted, mut unused) = (Vec::new(), Vec::new());
     for number in 0..20 {
-        for tokens in [&mut remembered, &mut unused] {
+        for tokens in [&mut evicted, &mut unused] {
             let body = format!(r#"{{"name":"client-{number}"}}"#);
             let created = post("/service-tokens", &body).await.assert(201);
             tokens.push((created.text("/service_token/id"), created.text("/token")));
         }
-        let (id, token) = &remembered[number];
+        let (id, token) = &evicted[number];
         node.send(&HttpRequest::get("/verify").with_key(token))
             .await
             .assert(200);
-        // Each change evicts it from the cache.
+        // Each change evicts the token from the cache.
         for change in ["disable", "enable"] {
             let path = format!("/service-tokens/{id}/{change}");
             post(&path, "").await.assert(200);
@@ -133,11 +133,11 @@ pub(crate) async fn slow_database_still_serves_known_tokens_and_other_addresses(
     let flood = Flood::start(node.address, 3_000, MANY_CONNECTIONS);
     sleep(Duration::from_millis(700)).await;
     let mut uses = JoinSet::new();
-    for (remembered, unused) in remembered.into_iter().zip(unused) {
-        for (client, (_, token)) in [("192.0.2.1", remembered), ("198.51.100.1", unused)] {
-            let call = HttpRequest::get("/verify").with("x-forwarded-for", client);
-            let (call, address) = (call.with_key(&token), node.address);
-            uses.spawn(async move { call.send(address).await.status });
+    for (evicted, unused) in evicted.into_iter().zip(unused) {
+        for (client, (_, token)) in [("192.0.2.1", evicted), ("198.51.100.1", unused)] {
+            let request = HttpRequest::get("/verify").with("x-forwarded-for", client);
+            let (request, address) = (request.with_key(&token), node.address);
+            uses.spawn(async move { request.send(address).await.status });
         }
         sleep(PAUSE).await;
     }
@@ -148,8 +148,8 @@ pub(crate) async fn slow_database_still_serves_known_tokens_and_other_addresses(
     node.stop().await;
 }
 
-/// Returns the URL of this database with [`LATENCY`] before it.
-async fn delayed(url: &str) -> String {
+/// Starts a proxy that adds [`LATENCY`] to this database. Returns the URL of the proxy.
+async fn start_delaying_proxy(url: &str) -> String {
     let options: PgConnectOptions = url.parse().unwrap();
     let server = (options.get_host().to_owned(), options.get_port());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -183,16 +183,16 @@ async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
 struct Flood {
     workers: JoinSet<()>,
     stopped: Arc<AtomicBool>,
-    answered: Arc<AtomicU32>,
+    responses: Arc<AtomicU32>,
 }
 
 impl Flood {
     fn start(address: SocketAddr, per_second: u32, connections: u32) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicU32::new(0));
+        let responses = Arc::new(AtomicU32::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..connections {
-            let (stopped, answered) = (Arc::clone(&stopped), Arc::clone(&answered));
+            let (stopped, responses) = (Arc::clone(&stopped), Arc::clone(&responses));
             workers.spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 let mut ticks = interval(Duration::from_secs(1) * connections / per_second);
@@ -200,39 +200,39 @@ impl Flood {
                 while !stopped.load(Ordering::Relaxed) {
                     ticks.tick().await;
                     let unknown = TokenFormat::default().mint().unwrap();
-                    let call = HttpRequest::get("/verify")
+                    let request = HttpRequest::get("/verify")
                         .with("x-forwarded-for", "192.0.2.1")
                         .with_key(unknown.expose_secret());
-                    let status = exchange(&mut stream, &call.bytes()).await;
+                    let status = exchange(&mut stream, &request.bytes()).await;
                     assert!([401, 429].contains(&status), "{status}");
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    responses.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         Self {
             workers,
             stopped,
-            answered,
+            responses,
         }
     }
 
-    /// Returns how many tokens were answered.
+    /// Stops the flood. Returns the number of responses.
     async fn stop(self) -> u32 {
         self.stopped.store(true, Ordering::Relaxed);
         self.workers.join_all().await;
-        self.answered.load(Ordering::Relaxed)
+        self.responses.load(Ordering::Relaxed)
     }
 }
 
-/// Sends a request and reads the whole response, by chunks: the flood shares a machine with the
-/// server that it is to load.
+/// Sends a request and reads the whole response. It reads chunks instead of single bytes, because the
+/// flood shares the CPU with the server.
 async fn exchange(stream: &mut TcpStream, request: &[u8]) -> u16 {
     stream.write_all(request).await.unwrap();
     let (mut response, mut read) = ([0; 4096], 0);
     loop {
-        let more = stream.read(&mut response[read..]).await.unwrap();
-        assert!(more > 0, "the connection was closed");
-        read += more;
+        let chunk = stream.read(&mut response[read..]).await.unwrap();
+        assert!(chunk > 0, "the connection was closed");
+        read += chunk;
         let text = std::str::from_utf8(&response[..read]).unwrap();
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
@@ -247,7 +247,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8]) -> u16 {
     }
 }
 
-/// Returns how many lookups of the store have ended.
+/// Returns the number of completed lookups.
 async fn lookups(node: &Node) -> f64 {
     let metrics = node
         .send(&HttpRequest::get("/metrics"))

@@ -1,18 +1,18 @@
-//! Apache with `mod_oauth2`, which introspects each token at our server.
+//! Apache with `mod_oauth2`, which introspects each token at the token server.
 
 use test_support::port::ReservedPort;
 
 use crate::proxies::daemon::{Daemon, Folder};
-use crate::proxies::http::{Reply, get};
+use crate::proxies::http::{HttpResponse, get};
 use crate::proxies::tokens::TokenServer;
 
-/// Our server, and an Apache that introspects there.
+/// The token server, and an Apache that introspects there.
 struct ApacheServer {
     apache: Daemon,
     tokens: TokenServer,
 }
 
-/// The placeholders `{…}` are filled in. The cache is off, so each request is introspected.
+/// The configuration, with placeholders `{…}`. The cache is off, so each request is introspected.
 const CONFIGURATION: &str = r#"
 ServerName localhost
 ServerRoot {folder}
@@ -76,39 +76,42 @@ impl ApacheServer {
         }
     }
 
-    fn with(&self, path: &str, token: &str) -> Reply {
+    fn get_with(&self, path: &str, token: &str) -> HttpResponse {
         let bearer = format!("Bearer {token}");
         get(self.apache.port(), path, &[("Authorization", &bearer)])
     }
 }
 
 pub(crate) fn valid_token_is_accepted_with_its_claims() {
-    let place = ApacheServer::new();
-    let user = &place.tokens.user;
-    let reply = place.with("/any", user);
-    assert_eq!((reply.status, &*reply.body), (200, "served"));
-    assert_eq!(reply.header("X-Name"), "ci");
-    assert_eq!(reply.header("X-Client-Id"), &user["svctok-".len()..][..10]);
+    let server = ApacheServer::new();
+    let user = &server.tokens.user;
+    let response = server.get_with("/any", user);
+    assert_eq!((response.status, &*response.body), (200, "served"));
+    assert_eq!(response.header("X-Name"), "ci");
+    assert_eq!(
+        response.header("X-Client-Id"),
+        &user["svctok-".len()..][..10]
+    );
 }
 
 pub(crate) fn apache_rejects_invalid_tokens() {
-    let place = ApacheServer::new();
-    let mistyped = place.tokens.user.replace("svctok-", "svctok-0");
+    let server = ApacheServer::new();
+    let mistyped = server.tokens.user.replace("svctok-", "svctok-0");
     for token in [
         "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
         &mistyped,
         "x",
     ] {
         for page in ["/any", "/deploy"] {
-            assert_eq!(place.with(page, token).status, 401, "{page}");
+            assert_eq!(server.get_with(page, token).status, 401, "{page}");
         }
     }
-    assert_eq!(get(place.apache.port(), "/any", &[]).status, 401);
+    assert_eq!(get(server.apache.port(), "/any", &[]).status, 401);
 }
 
 pub(crate) fn missing_role_or_scope_is_403() {
-    let place = ApacheServer::new();
-    let (user, service) = (&place.tokens.user, &place.tokens.service);
+    let server = ApacheServer::new();
+    let (user, service) = (&server.tokens.user, &server.tokens.service);
     for (page, token, status) in [
         ("/deploy", user, 200),
         ("/write", user, 200),
@@ -117,26 +120,26 @@ pub(crate) fn missing_role_or_scope_is_403() {
         ("/deploy", service, 403),
         ("/write", service, 403),
     ] {
-        assert_eq!(place.with(page, token).status, status, "{page}");
+        assert_eq!(server.get_with(page, token).status, status, "{page}");
     }
 }
 
-pub(crate) fn revoked_token_is_rejected_at_once() {
-    let place = ApacheServer::new();
-    let user = &place.tokens.user;
-    assert_eq!(place.with("/any", user).status, 200);
-    assert_eq!(place.tokens.revoke(user).status, 200);
-    assert_eq!(place.with("/any", user).status, 401);
+pub(crate) fn revoked_token_is_rejected_immediately() {
+    let server = ApacheServer::new();
+    let user = &server.tokens.user;
+    assert_eq!(server.get_with("/any", user).status, 200);
+    assert_eq!(server.tokens.revoke(user).status, 200);
+    assert_eq!(server.get_with("/any", user).status, 401);
 }
 
 /// `mod_oauth2` has one response for every token that it cannot verify.
 pub(crate) fn apache_rejects_requests_while_the_token_server_is_down() {
-    let mut place = ApacheServer::new();
-    let user = place.tokens.user.clone();
-    assert_eq!(place.with("/any", &user).status, 200);
-    let stopped = std::mem::replace(&mut place.tokens, TokenServer::start());
+    let mut server = ApacheServer::new();
+    let user = server.tokens.user.clone();
+    assert_eq!(server.get_with("/any", &user).status, 200);
+    let stopped = std::mem::replace(&mut server.tokens, TokenServer::start());
     drop(stopped);
-    let reply = place.with("/any", &user);
-    assert_eq!(reply.status, 401);
-    assert!(!reply.body.contains("served"), "{}", reply.body);
+    let response = server.get_with("/any", &user);
+    assert_eq!(response.status, 401);
+    assert!(!response.body.contains("served"), "{}", response.body);
 }

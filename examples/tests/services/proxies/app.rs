@@ -21,7 +21,7 @@ impl App {
     }
 
     pub(crate) fn serve(router: Router) -> Self {
-        let runtime = Runtime::new().expect("threads");
+        let runtime = Runtime::new().expect("the runtime starts");
         let bound = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))));
         let listener = bound.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
@@ -33,7 +33,7 @@ impl App {
     }
 }
 
-/// Returns the headers and the body, or fails on request.
+/// Returns the headers and the body. Responds to `/broken` with 500.
 async fn echo(request: Request) -> Response {
     if request.uri().path() == "/broken" {
         return (StatusCode::INTERNAL_SERVER_ERROR, "broken").into_response();

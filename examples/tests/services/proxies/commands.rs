@@ -1,4 +1,4 @@
-//! The output of the example: tokens, and commands for a shell.
+//! The tokens and the shell commands that the example prints.
 
 use std::process::Command;
 
@@ -26,17 +26,17 @@ pub(crate) fn printed_tokens_have_the_stated_rights() {
         ("/verify?scope=introspect", &tokens.service, 200),
         ("/verify?role=deployer", &tokens.service, 403),
     ] {
-        let reply = get(tokens.port, path, &[("X-API-Key", token)]);
-        assert_eq!(reply.status, status, "{path}");
+        let response = get(tokens.port, path, &[("X-API-Key", token)]);
+        assert_eq!(response.status, status, "{path}");
     }
 }
 
-pub(crate) fn printed_commands_work_verbatim() {
+pub(crate) fn printed_commands_succeed_verbatim() {
     let tokens = TokenServer::start();
     let [introspect, verify, revoke] = &tokens.commands;
-    let answer: Value = serde_json::from_str(&output(introspect)).expect("JSON");
-    assert_eq!(answer["active"], true);
-    assert_eq!(answer["roles"][0], "deployer");
+    let introspected: Value = serde_json::from_str(&output(introspect)).expect("JSON");
+    assert_eq!(introspected["active"], true);
+    assert_eq!(introspected["roles"][0], "deployer");
     let verified = output(verify);
     assert!(verified.starts_with("HTTP/1.1 200"), "{verified}");
     assert!(verified.contains("x-service-token-name: ci"), "{verified}");

@@ -47,11 +47,11 @@ impl Drop for Folder {
     }
 }
 
-/// A process that is stopped by its id.
+/// A server process, stopped on drop.
 pub(crate) struct Daemon {
     child: Child,
     port: ReservedPort,
-    // The server removes the file when it ends.
+    // The server removes its pid file from this folder when it exits.
     folder: Folder,
 }
 
@@ -82,11 +82,11 @@ impl Daemon {
     fn wait_until_it_listens(&mut self) {
         let deadline = Instant::now() + PROCESS_TIMEOUT;
         while TcpStream::connect(self.port.address()).is_err() {
-            let ended = self.child.try_wait().expect("a child of ours");
-            if ended.is_some() || Instant::now() > deadline {
+            let status = self.child.try_wait().expect("the child can be polled");
+            if status.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(self.folder.path().join("stderr"));
                 panic!(
-                    "it does not listen ({ended:?}): {}",
+                    "the server does not listen ({status:?}): {}",
                     log.unwrap_or_default()
                 );
             }
@@ -96,7 +96,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Stops it by SIGTERM, so that it cleans up, and kills it after a timeout.
+    /// Sends SIGTERM, so that the server cleans up, and kills it after a timeout.
     fn drop(&mut self) {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").arg(id).status();

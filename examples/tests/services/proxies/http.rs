@@ -1,18 +1,18 @@
-//! The minimum of HTTP that shows what a proxy sends.
+//! A minimal HTTP client.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
 use test_support::process::PROCESS_TIMEOUT;
 
-pub(crate) struct Reply {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     head: String,
     pub(crate) body: String,
 }
 
-impl Reply {
-    /// The first value of a header, or the empty string.
+impl HttpResponse {
+    /// Returns the first value of a header, or the empty string.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let field = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -20,12 +20,17 @@ impl Reply {
     }
 }
 
-pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> HttpResponse {
     send(port, "GET", path, headers, "")
 }
 
-/// A request from one of this machine's own addresses.
-pub(crate) fn get_from(client: Ipv4Addr, port: u16, path: &str, headers: &[(&str, &str)]) -> Reply {
+/// Sends a request from this loopback address.
+pub(crate) fn get_from(
+    client: Ipv4Addr,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> HttpResponse {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_io().build().expect("a runtime");
     let stream = runtime.block_on(async {
@@ -45,7 +50,7 @@ pub(crate) fn send(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Reply {
+) -> HttpResponse {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("a server");
     exchange(stream, method, path, headers, body)
 }
@@ -56,13 +61,13 @@ fn exchange(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Reply {
+) -> HttpResponse {
     let length = body.len().to_string();
     let length = [("Content-Length", &*length)];
     stream
         .set_read_timeout(Some(PROCESS_TIMEOUT))
         .expect("a socket");
-    // HTTP/1.0: the reply is not chunked, and the connection closes after it.
+    // HTTP/1.0: the response is not chunked, and the connection closes after it.
     let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in headers.iter().chain(&length) {
         write!(request, "{name}: {value}\r\n").expect("into memory");
@@ -70,12 +75,14 @@ fn exchange(
     request.extend_from_slice(b"\r\n");
     request.extend_from_slice(body.as_bytes());
     stream.write_all(&request).expect("a server that reads");
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply).expect("a reply in time");
-    let reply = String::from_utf8_lossy(&reply);
-    let (head, body) = reply.split_once("\r\n\r\n").expect(&reply);
+    let mut response = Vec::new();
+    stream
+        .read_to_end(&mut response)
+        .expect("a response in time");
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").expect(&response);
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Reply {
+    HttpResponse {
         status: status.expect(head),
         head: head.to_owned(),
         body: body.to_owned(),

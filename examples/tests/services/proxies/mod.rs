@@ -1,5 +1,5 @@
-//! Real servers that use ours: nginx by `auth_request`, with the configuration of the example, and
-//! Apache with `mod_oauth2`, by introspection.
+//! Third-party servers that check tokens with the example `introspection_server`: nginx through
+//! `auth_request`, with the configuration in `examples/nginx`, and Apache through `mod_oauth2`.
 
 mod apache;
 mod app;
@@ -19,7 +19,7 @@ type TestGroup = (&'static str, &'static [&'static str], &'static [Test]);
 
 type Test = (&'static str, fn());
 
-/// Names functions `fn()` of a module.
+/// Lists functions `fn()` of a module with their names.
 macro_rules! tests {
     ($module:ident: $($name:ident),+ $(,)?) => {
         &[$((concat!(stringify!($module), "::", stringify!($name)), $module::$name)),+]
@@ -40,11 +40,11 @@ const GROUPS: [TestGroup; 4] = [
             request_body_reaches_only_the_app,
             invalid_tokens_are_rejected,
             missing_role_is_403,
-            path_that_servers_read_differently_is_400,
+            path_that_servers_parse_differently_is_400,
             client_supplied_identity_headers_are_removed,
             token_with_many_long_roles_is_forwarded,
             repeated_credential_is_400,
-            too_many_unknown_tokens_are_429_but_known_ones_pass,
+            too_many_unknown_tokens_are_429_but_valid_ones_pass,
             forged_addresses_do_not_escape_the_failure_limit,
             reads_the_forwarded_header_that_nginx_writes,
             unavailable_token_server_is_503_until_it_recovers,
@@ -61,21 +61,21 @@ const GROUPS: [TestGroup; 4] = [
             valid_token_is_accepted_with_its_claims,
             apache_rejects_invalid_tokens,
             missing_role_or_scope_is_403,
-            revoked_token_is_rejected_at_once,
+            revoked_token_is_rejected_immediately,
             apache_rejects_requests_while_the_token_server_is_down,
         ],
     ),
     (
         "curl",
         &["/usr/bin/curl"],
-        tests![commands: printed_commands_work_verbatim],
+        tests![commands: printed_commands_succeed_verbatim],
     ),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (what, files, tests) in GROUPS {
-        let missing = (!installed(files)).then(|| format!("there is no {what}"));
+    for (program, files, tests) in GROUPS {
+        let missing = (!installed(files)).then(|| format!("{program} is not installed"));
         for &(name, test) in tests {
             let test = move || {
                 test();

@@ -1,8 +1,8 @@
-//! The example that holds the tokens, as a process.
+//! The example `introspection_server` as a process.
 
 use test_support::process::{Process, example};
 
-use crate::proxies::http::{Reply, send};
+use crate::proxies::http::{HttpResponse, send};
 
 pub(crate) struct TokenServer {
     process: Process,
@@ -19,23 +19,23 @@ impl TokenServer {
         Self::start_on(0)
     }
 
-    /// Listens on a reserved port, or on a free one for 0.
+    /// Starts the example on a reserved port, or on a free one for 0.
     pub(crate) fn start_on(port: u16) -> Self {
         Self::start_with(&[("PORT", &port.to_string())])
     }
 
-    /// Starts it with these variables in the environment.
+    /// Starts the example with these environment variables.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
         let mut command = example("introspection_server");
         let command = command.env("PORT", "0").envs(environment.iter().copied());
         let mut process = Process::spawn(command);
-        let mut behind = |label: &str| {
+        let mut value_after = |label: &str| {
             let line = process.line();
             line.strip_prefix(label).expect(&line).to_owned()
         };
-        let address = behind("listening on http://127.0.0.1:");
-        let service = behind("introspect token: ");
-        let user = behind("user token: ");
+        let address = value_after("listening on http://127.0.0.1:");
+        let service = value_after("introspect token: ");
+        let user = value_after("user token: ");
         Self {
             port: address.parse().expect("a port"),
             service,
@@ -45,12 +45,12 @@ impl TokenServer {
         }
     }
 
-    /// The public part of the service's token.
+    /// Returns the ID in the service's token.
     pub(crate) fn service_id(&self) -> &str {
         &self.service["svctok-".len()..][..10]
     }
 
-    pub(crate) fn revoke(&self, token: &str) -> Reply {
+    pub(crate) fn revoke(&self, token: &str) -> HttpResponse {
         let form = [("Content-Type", "application/x-www-form-urlencoded")];
         send(
             self.port,
@@ -61,8 +61,8 @@ impl TokenServer {
         )
     }
 
-    /// Suspends it: its port accepts connections and nothing answers.
-    pub(crate) fn hang(&self) {
+    /// Suspends the process. Its port accepts connections, but no response follows.
+    pub(crate) fn suspend(&self) {
         self.process.signal("STOP");
     }
 

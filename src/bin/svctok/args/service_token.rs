@@ -184,7 +184,7 @@ pub(crate) struct RotateArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// Include deleted tokens
+    /// Include deleted tokens, and show the state of each
     #[arg(long)]
     pub(crate) all: bool,
     /// The maximum number of tokens [default: no limit]

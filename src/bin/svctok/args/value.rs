@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::{Span, SpanRelativeTo};
-use tower_service_token::internal::parse_start;
+use tower_service_token::internal::{parse_duration, parse_start};
 use tower_service_token::lifecycle::Expiry;
 
 /// Parses a date or a time.
@@ -49,11 +48,7 @@ fn relative(
 
 /// Parses a duration whose days have 24 hours.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text.parse::<Span>().ok().and_then(|span| {
-        let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-        Duration::try_from(duration).ok()
-    });
-    duration.ok_or_else(|| "not a duration such as 1h, 30d or PT1H".to_owned())
+    parse_duration(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -64,8 +59,8 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn begins_with_year(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() > 4 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-'
+    let rest = text.trim_start_matches(|char: char| char.is_ascii_digit());
+    text.len() - rest.len() >= 4 && rest.starts_with('-')
 }
 
 #[cfg(test)]
@@ -98,6 +93,14 @@ mod tests {
         for text in ["", "2027-1-2", "2027-02-30", "2027-01-31T10:00:00", "1d"] {
             assert!(date_or_timestamp(text).is_err(), "{text}");
         }
+        for late in ["10000-01-01", "9999-12-31"] {
+            assert!(
+                expiration(late).is_ok() && expires_in(late).is_err(),
+                "{late}"
+            );
+            assert!(date_or_timestamp(late).is_ok(), "{late}");
+        }
+        assert!(expires_in("99999999999d").is_ok() && from_now("99999999999d").is_ok());
         assert!(expiration("30d").is_err() && expires_in("2027-01-31").is_err());
         assert!(label("=x").is_err() && label("x").is_err());
         assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));

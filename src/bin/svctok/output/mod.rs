@@ -84,25 +84,25 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Whether notes are hidden.
 static IS_QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Hides [notes for people](inform) from now on.
+/// Hides [notes](eprint_note) from now on.
 pub(crate) fn hide_notes() {
     IS_QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Writes a note to stderr, unless notes are [hidden](hide_notes).
-pub(crate) fn inform(text: impl Display) {
+/// Writes a note for people to stderr, unless notes are [hidden](hide_notes). Failures are ignored.
+pub(crate) fn eprint_note(text: impl Display) {
     if !IS_QUIET.load(Ordering::Relaxed) {
-        note(text);
+        eprint_message(text);
     }
 }
 
-/// Writes an error, a warning or a prompt to stderr. Failures are ignored.
-pub(crate) fn note(text: impl Display) {
+/// Writes an error, a warning or a prompt to stderr, even if notes are hidden. Failures are ignored.
+pub(crate) fn eprint_message(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Writes a message to stderr, and gives up after `limit`.
-pub(crate) fn note_within(limit: Duration, text: impl Display) {
+pub(crate) fn eprint_message_within(limit: Duration, text: impl Display) {
     let text = format!("{text}\n");
     let _ = within(limit, move || io::stderr().write_all(text.as_bytes()));
 }

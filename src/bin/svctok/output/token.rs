@@ -22,8 +22,8 @@ impl<'a> TokenData<'a> {
     }
 }
 
-/// Formats a table with one line per token.
-pub(crate) fn token_table(tokens: &[TokenInfo]) -> String {
+/// Formats a table with one line per token. `with_state` adds a column with the state of each.
+pub(crate) fn token_table(tokens: &[TokenInfo], with_state: bool) -> String {
     let rows = tokens.iter().map(|token| {
         [
             token.id.to_string(),
@@ -32,7 +32,14 @@ pub(crate) fn token_table(tokens: &[TokenInfo]) -> String {
             list(&token.roles),
         ]
     });
-    columns(["ID", "NAME", "EXPIRATION", "ROLES"], rows)
+    if !with_state {
+        return columns(["ID", "NAME", "EXPIRATION", "ROLES"], rows);
+    }
+    let states = tokens.iter().map(|token| token.state.to_string());
+    let rows = rows
+        .zip(states)
+        .map(|([id, name, expiration, roles], state)| [id, name, state, expiration, roles]);
+    columns(["ID", "NAME", "STATE", "EXPIRATION", "ROLES"], rows)
 }
 
 /// Formats a table with all fields of one token.

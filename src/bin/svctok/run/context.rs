@@ -4,7 +4,7 @@ use crate::args::{AccessArgs, ContextArgs, ContextCommand, NameArgs, SaveArgs};
 use crate::context::{Context, ContextFile, is_valid_name};
 use crate::environment::Environment;
 use crate::failure::{Failure, FailureKind};
-use crate::output::{Format, columns, details, inform, print, success};
+use crate::output::{Format, columns, details, eprint_note, print, success};
 use crate::secret::{SecretText, redact_secrets};
 use crate::store_url::StoreUrl;
 use crate::target::Target;
@@ -115,7 +115,7 @@ fn delete(file: &ContextFile, args: NameArgs) -> Result<(), Failure> {
     contexts.contexts.remove(&name);
     if contexts.current.as_ref() == Some(&name) {
         contexts.current = None;
-        inform("No context is current; `svctok context set` sets one.");
+        eprint_note("No context is current; `svctok context set` sets one.");
     }
     file.write(&contexts)?;
     print(&success(format_args!("Context deleted: {name}")))

@@ -9,8 +9,8 @@ use tower_service_token::wire::{BulkPreviewResponse, BulkRevocationResponse};
 use super::report::note_propagation;
 use crate::args::DeleteArgs;
 use crate::failure::{Failure, FailureKind};
-use crate::output::{Format, Progress, inform, note, success};
-use crate::tokens::{Conditions, TokenRef, Tokens};
+use crate::output::{Format, Progress, eprint_message, eprint_note, success};
+use crate::tokens::{Conditions, Tokens};
 
 /// If more tokens are deleted, a terminal shows only their number.
 const MAX_LINES: usize = 20;
@@ -35,13 +35,12 @@ async fn delete_one(args: DeleteArgs, output: Format) -> Result<(), Failure> {
     };
     let work = async |tokens: &Tokens| tokens.revoke(token).await;
     let (revoked, effective_within) = Tokens::with(&args.access, conditions, work).await?;
-    let revoked = revoked.to_string();
-    output.show(&json!({ "id": revoked, "state": "revoked" }), || {
-        let shown = match token {
-            TokenRef::Own => &revoked,
-            TokenRef::Id(_) | TokenRef::Number { .. } => args.id.text(),
-        };
-        success(format_args!("Service token deleted: {shown}"))
+    let data = json!({ "id": revoked.to_string(), "state": "revoked" });
+    output.show(&data, || {
+        success(format_args!(
+            "Service token deleted: {}",
+            args.id.display(revoked)
+        ))
     })?;
     note_propagation(effective_within);
     Ok(())
@@ -88,18 +87,20 @@ async fn preview(filter: TokenFilter, tokens: &Tokens, output: Format) -> Result
         lines.collect()
     })?;
     let (count, shown) = (preview.count, preview.sample.len());
-    inform(format_args!("{} would be deleted.", count_tokens(count)));
+    eprint_note(format_args!("{} would be deleted.", count_tokens(count)));
     if shown < count {
-        inform(format_args!("The first {shown} of them are shown."));
+        eprint_note(format_args!("The first {shown} of them are shown."));
     }
     if preview.forbidden > 0 {
-        note(format_args!(
+        eprint_message(format_args!(
             "The deletion would be refused: the caller may not delete {} of them.",
             preview.forbidden
         ));
     }
     if preview.ends_administration {
-        note("The deletion would be refused: no other valid token may administer tokens.");
+        eprint_message(
+            "The deletion would be refused: no other valid token may administer tokens.",
+        );
     }
     Ok(())
 }
@@ -189,7 +190,7 @@ impl Deletion {
             lines.collect()
         })?;
         if !is_brief {
-            inform(format_args!("Deleted {}.", count_tokens(ids.len())));
+            eprint_note(format_args!("Deleted {}.", count_tokens(ids.len())));
         }
         note_propagation(self.effective_within);
         Ok(())

@@ -15,7 +15,9 @@ impl IdArgs {
             let message = "only get, rotate and delete accept `self` as the ID";
             return Err(Failure::usage(message).with_hint("`svctok get self` shows the ID"));
         }
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        // With leading zeros, ten digits are an ID alone: no number is written so.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'));
         let id = if is_number {
             number(text)
         } else {
@@ -33,6 +35,15 @@ impl IdArgs {
             return Ok(TokenRef::Own);
         }
         self.read()
+    }
+
+    /// Formats the ID of the token that was found, after the number that the user wrote, if any.
+    pub(super) fn display(&self, found: TokenId) -> String {
+        let (text, found) = (self.text(), found.to_string());
+        if text == found || text == SELF {
+            return found;
+        }
+        format!("{text} ({found})")
     }
 
     /// Returns the ID as the user wrote it.

@@ -5,17 +5,19 @@ use std::time::Duration;
 use serde::Serialize;
 use tower_service_token::client::{ChangedTokenInfo, IssuedTokenInfo};
 
+use crate::args::IdArgs;
 use crate::failure::Failure;
-use crate::output::{Format, SecretFile, TokenData, inform, success};
+use crate::output::{Format, SecretFile, TokenData, eprint_note, success};
 
 /// Shows a changed token, and when every node sees the change.
 pub(super) fn show_change(
     changed: &ChangedTokenInfo,
     action: &str,
-    id: &str,
+    id: &IdArgs,
     output: Format,
 ) -> Result<(), Failure> {
     output.show(&TokenData::new(&changed.token), || {
+        let id = id.display(changed.token.id);
         success(format_args!("Service token {action}: {id}"))
     })?;
     note_propagation(changed.effective_within);
@@ -26,10 +28,12 @@ pub(super) fn show_change(
 pub(super) fn note_propagation(effective_within: Duration) {
     match effective_within {
         Duration::ZERO => {}
-        Duration::MAX => inform("The server does not report when the change reaches every node."),
+        Duration::MAX => {
+            eprint_note("The server does not report when the change reaches every node.");
+        }
         within => {
             let seconds = within.as_secs_f64().ceil();
-            inform(format_args!(
+            eprint_note(format_args!(
                 "The change reaches every node within {seconds} s."
             ));
         }
@@ -72,14 +76,14 @@ pub(super) fn show_secret(
         ))
     });
     if is_in_file {
-        inform_reader(
+        eprint_note_for_people(
             output,
             "The secret is in the file. It is not possible to see it again.",
         );
         return shown;
     }
     shown.map_err(lost)?;
-    inform_reader(
+    eprint_note_for_people(
         output,
         "The secret is only displayed once. It is not possible to see it again.",
     );
@@ -88,9 +92,9 @@ pub(super) fn show_secret(
 
 /// Notes something about a result for people. Scripts read the other formats, and may take a text on
 /// stderr for a failure.
-fn inform_reader(output: Format, text: &str) {
+fn eprint_note_for_people(output: Format, text: &str) {
     if output == Format::Table {
-        inform(text);
+        eprint_note(text);
     }
 }
 

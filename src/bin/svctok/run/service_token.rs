@@ -65,7 +65,7 @@ async fn list(args: ListArgs, output: Format) -> Result<(), Failure> {
     let work = async |tokens: &Tokens| tokens.list(filter, include_revoked, args.limit).await;
     let tokens = Tokens::with(&args.access, Conditions::default(), work).await?;
     output.show(&json!({ "service_tokens": tokens }), || {
-        token_table(&tokens)
+        token_table(&tokens, args.all)
     })
 }
 
@@ -105,7 +105,7 @@ async fn change(
     let conditions = args.conditions(allow_last_admin_removal);
     let work = async |tokens: &Tokens| work(tokens, tokens.id(id).await?).await;
     let changed = Tokens::with(&args.access, conditions, work).await?;
-    show_change(&changed, action, args.id.text(), output)
+    show_change(&changed, action, &args.id, output)
 }
 
 impl ChangeArgs {

@@ -9,7 +9,7 @@ use tower_service_token::wire::TokenInfo;
 
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
-use crate::output::{Format, note, success};
+use crate::output::{Format, eprint_message, success};
 use crate::secret::SecretText;
 use crate::store_url::{StoreOptions, StoreUrl};
 use crate::target::Target;
@@ -42,7 +42,7 @@ async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo
     let store = url.open_registry(StoreOptions::default()).await?;
     let found = store.find(&credential).await;
     if let Err(error) = store.close().await {
-        note(format_args!("cannot close the store: {error}"));
+        eprint_message(format_args!("cannot close the store: {error}"));
     }
     let attempted = format_args!("cannot look up the token in {url}");
     let found: Option<TokenRecord> = found.or_fail(FailureKind::Unreachable, attempted)?;
@@ -52,7 +52,7 @@ async fn verify_in_store(url: &StoreUrl, token: &SecretText) -> Result<TokenInfo
     let principal = verdict(found, &credential, &SystemClock);
     let principal = principal.map_err(|error| denial(&error.to_string()))?;
     if principal.uses_previous_secret() {
-        note("This is the previous secret: it is valid until its grace period ends.");
+        eprint_message("This is the previous secret: it is valid until its grace period ends.");
     }
     Ok(shown.expect("a missing record is denied"))
 }

@@ -22,7 +22,7 @@ use crate::args::AccessArgs;
 use crate::environment::user;
 use crate::failure::{Failure, FailureKind};
 use crate::marker::Marker;
-use crate::output::note;
+use crate::output::eprint_message;
 use crate::store_handle::StoreHandle;
 use crate::store_url::{StoreOptions, StoreUrl};
 use crate::target::Target;
@@ -121,7 +121,7 @@ impl Tokens {
         if let Self::Store { store, .. } = self
             && let Err(error) = store.close().await
         {
-            note(format_args!(
+            eprint_message(format_args!(
                 "cannot close the store: {}",
                 ErrorChain(&error)
             ));

@@ -42,6 +42,9 @@ impl Session for PgConnection {
              FROM json_array_elements_text($1::JSON)",
         prune_notifications: None,
         lock: Some("SELECT pg_advisory_xact_lock($1)"),
+        has_privilege: Some(
+            "SELECT has_table_privilege('service_tokens', 'UPDATE')::INT::BIGINT AS may_update",
+        ),
         has_statistics: true,
         allows_nul: false,
         explain: ("EXPLAIN ", "QUERY PLAN"),

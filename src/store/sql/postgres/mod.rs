@@ -43,9 +43,12 @@ use super::store::SqlStore;
 ///   than about 2,000 bytes are rejected.
 /// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, operations
 ///   fail with that reason after about 200 ms rather than at the deadline.
-/// - **Poolers.** A pooler in session mode works, such as `PgBouncer`. One that shares sessions between
-///   clients, as in transaction mode, is rejected when the store is opened: prepared statements and
-///   `LISTEN` do not work with it.
+/// - **Poolers.** A pooler in session mode works, such as `PgBouncer`, with at least two sessions for each
+///   process. If it has fewer sessions than the store uses
+///   [connections](SqlStore::with_max_connections), operations wait up to 0.7 s to notice, and then for
+///   a connection that is in use; set the number to one less than the pooler's sessions for each
+///   process. A pooler that shares sessions between clients, as in transaction mode, is rejected when the
+///   store is opened: prepared statements and `LISTEN` do not work with it.
 /// - **Encryption.** Connections use TLS with the feature `rustls`, according to the URL's `sslmode`.
 ///
 /// Notifications contain digests, and every role that may connect to the database may listen to them.
@@ -113,9 +116,12 @@ impl PostgresStore {
     /// `read-only`, `primary`, `standby` or `prefer-standby`, which is `any` for one server. A URL
     /// names one host. After a failover, the connections follow the name.
     ///
+    /// sqlx reads the other variables of libpq, such as `PGUSER` and `PGPASSWORD`, for what the URL does
+    /// not have. An empty one counts as a value: unset it.
+    ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid or names several hosts, the server is unreachable, not
+    /// Returns an error if the URL is not valid, has no user, or names several hosts, the server is unreachable, not
     /// accepted or a pooler that shares sessions, or the tables are of a newer release.
     ///
     /// # Panics

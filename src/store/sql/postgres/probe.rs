@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::store::sql::failure;
 
@@ -17,11 +17,17 @@ const PROBE_DELAY: Duration = Duration::from_millis(200);
 /// For how long callers share a refusal.
 const REFUSAL_TTL: Duration = Duration::from_millis(100);
 
+/// How long a server may take for the first answer on a connection that it accepted.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How often a server that accepts connections is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `too_many_connections`: the server, the database or the role has no slot for another connection.
 const NO_SLOT: &str = "53300";
+
+const NO_ANSWER: &str = "the server accepts connections, but does not answer: a pooler such as \
+     PgBouncer may have no session left";
 
 /// `cannot_connect_now`: the server is starting up or shutting down.
 const NOT_READY: &str = "57P03";
@@ -30,6 +36,9 @@ const NOT_READY: &str = "57P03";
 ///
 /// sqlx's pool retries refused connections until its timeout, and then reports only the timeout. If
 /// acquiring a connection takes too long, this opens one beside the pool.
+///
+/// A pooler in session mode that has no session left accepts a connection, and answers on it once
+/// another client leaves. That is no slot either.
 pub(super) struct ConnectProbe {
     pool: PgPool,
     last: Mutex<Option<Probed>>,
@@ -90,10 +99,7 @@ impl ConnectProbe {
             return probed.refusal.clone();
         }
         let refusal = match self.pool.connect_options().connect().await {
-            Ok(connection) => {
-                close(connection).await;
-                None
-            }
+            Ok(connection) => answers(connection).await.err(),
             // The pool returns all other errors.
             Err(error) => Refusal::of(&error),
         };
@@ -143,7 +149,18 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     error.is_some_and(|error| error.code().is_some_and(|it| it == code))
 }
 
-async fn close(connection: PgConnection) {
-    // The server has accepted it, which is the result of the probe.
-    let _ = connection.close().await;
+/// Returns an error if a connection that the server accepted gets no answer. Any other failure is not
+/// for lack of a slot.
+async fn answers(mut connection: PgConnection) -> Result<(), Refusal> {
+    // No prepared statement: a pooler may share its session.
+    match timeout(ANSWER_TIMEOUT, connection.execute("SELECT 1")).await {
+        Ok(_) => {
+            let _ = timeout(ANSWER_TIMEOUT, connection.close()).await;
+            Ok(())
+        }
+        Err(_) => Err(Refusal {
+            reason: NO_ANSWER.to_owned(),
+            has_no_slot: true,
+        }),
+    }
 }

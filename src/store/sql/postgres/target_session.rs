@@ -92,6 +92,16 @@ pub(super) fn parse(
     if options.get_host().contains(',') {
         return Err(configuration(SEVERAL_HOSTS));
     }
+    if options.get_username().is_empty() {
+        return Err(configuration(
+            "the user is empty: name one in the URL, or unset PGUSER",
+        ));
+    }
+    if options.get_host().is_empty() {
+        return Err(configuration(
+            "the host is empty: name one in the URL, or unset PGHOST and PGHOSTADDR",
+        ));
+    }
     // No column is a floating-point number, and PgBouncer rejects the parameter.
     Ok((options.extra_float_digits(None), target))
 }
@@ -237,6 +247,8 @@ mod tests {
             ("postgres://a:5432,b:5433/db", "several hosts"),
             ("postgres://a,b/db", "several hosts"),
             ("postgres:///db?host=a,b", "several hosts"),
+            ("postgres://h/db?user=", "the user is empty"),
+            ("postgres://u@h/db?host=", "the host is empty"),
             (
                 "postgres://h/db?sslpassword=hush",
                 "sslpassword is not supported",

@@ -36,6 +36,7 @@ impl Session for SqliteConnection {
              WHERE seq <= (SELECT MAX(seq) FROM service_token_changes) - 10000",
         ),
         lock: None,
+        has_privilege: None,
         has_statistics: false,
         allows_nul: true,
         explain: ("EXPLAIN QUERY PLAN ", "detail"),

@@ -1,4 +1,4 @@
-//! Callers whose tokens live in another store than the tokens that they change.
+//! Callers whose tokens are in a different store from the tokens that they change.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
 
 use crate::authority::error_responses::Api;
-use crate::authority::service::{TestService, call_with_body};
+use crate::authority::service::{TestService, request_with_body};
 use crate::authority::slow_bodies::Pending;
 
 const SECRET: &str = "break-glass-8e03978e40d543ddbc936894a57f9324";
@@ -36,7 +36,7 @@ const CREATE: &str = "POST /service-tokens";
 struct TokenFile(PathBuf);
 
 impl TokenFile {
-    fn new(more: &str) -> Self {
+    fn new(fields: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("svctok-authority-{}-{number}", std::process::id());
@@ -44,7 +44,7 @@ impl TokenFile {
         fs::create_dir_all(&file.0).unwrap();
         let digest = hex::encode(TokenDigest::of(SECRET).as_bytes());
         file.write(&format!(
-            "[[tokens]]\nname = \"break glass\"\ndigest = \"sha256:{digest}\"\n{more}\n"
+            "[[tokens]]\nname = \"break glass\"\ndigest = \"sha256:{digest}\"\n{fields}\n"
         ));
         file
     }
@@ -72,8 +72,8 @@ impl Drop for TokenFile {
     }
 }
 
-/// A service whose callers are found in `first` or in the registry.
-async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<TestService> {
+/// Starts a service that looks up callers in `first`, then in the registry.
+async fn start_with_chain(first: impl TokenStore + Clone, is_declared: bool) -> Arc<TestService> {
     let store = MemoryStore::new();
     let clock = ManualClock::new(SystemTime::now());
     let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
@@ -83,19 +83,19 @@ async fn chained(first: impl TokenStore + Clone, is_declared: bool) -> Arc<TestS
         tokens
     };
     let layer = ServiceTokenLayer::new(ChainStore::new(first).then(store));
-    TestService::serving(tokens, layer, clock).await
+    TestService::serve_in_process(tokens, layer, clock).await
 }
 
 const WRITER: &str = r#"scopes = ["service-tokens:write", "builds:*"]"#;
 
 pub(crate) async fn rejects_changes_by_tokens_of_undeclared_store(_: Arc<TestService>) {
     let file = TokenFile::new(WRITER);
-    let service = chained(file.open(), false).await;
-    let target = service.holder(&["builds:read"]).await;
-    let before = service.listed().await;
+    let service = start_with_chain(file.open(), false).await;
+    let target = service.create_with_scopes(&["builds:read"]).await;
+    let before = service.list().await;
     let one = format!("/service-tokens/{}", target.id);
     let pipeops = format!("/api/v1/service-account-tokens/{}", target.id);
-    for (api, call, body) in [
+    for (api, request, body) in [
         (
             Api::Management,
             CREATE.to_owned(),
@@ -126,27 +126,27 @@ pub(crate) async fn rejects_changes_by_tokens_of_undeclared_store(_: Arc<TestSer
             json!({ "name": "made" }),
         ),
     ] {
-        let answer = service.call(SECRET, &call, Some(body)).await;
-        api.assert_refused(&answer, 403, "unknown_actor", &call);
+        let response = service.send(SECRET, &request, Some(body)).await;
+        api.assert_rejected(&response, 403, "unknown_actor", &request);
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 }
 
 pub(crate) async fn rejects_changes_after_token_is_removed_from_file(_: Arc<TestService>) {
     let file = TokenFile::new(WRITER);
     let store = file.open();
-    let service = chained(store.clone(), true).await;
-    let made = service
-        .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+    let service = start_with_chain(store.clone(), true).await;
+    let created = service
+        .send(SECRET, CREATE, Some(json!({ "name": "made" })))
         .await;
-    let made = made.assert(201).json();
-    let by = made["service_token"]["created_by"].as_str().unwrap();
-    assert!(by.starts_with("token:"), "{by}");
+    let created = created.assert(201).json();
+    let creator = created["service_token"]["created_by"].as_str().unwrap();
+    assert!(creator.starts_with("token:"), "{creator}");
 
-    let before = service.listed().await;
-    let call = call_with_body(SECRET, CREATE, None);
-    let pending = Pending::send(&service, &call, "application/json", r#"{"name":"a"}"#).await;
-    // The layer accepted it, and the service is about to change something for it.
+    let before = service.list().await;
+    let request = request_with_body(SECRET, CREATE, None);
+    let pending = Pending::send(&service, &request, "application/json", r#"{"name":"a"}"#).await;
+    // The layer has accepted the token, and the service has not yet made the change.
     let credential = Credential::new(PresentedToken::new(SECRET).unwrap());
     let found = store.find(&credential).await.unwrap();
     let principal = verdict(found, &credential, &SystemClock).unwrap();
@@ -155,45 +155,46 @@ pub(crate) async fn rejects_changes_after_token_is_removed_from_file(_: Arc<Test
 
     file.write("tokens = []\n");
     store.reload().unwrap();
-    let answer = pending.complete().await;
-    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
+    let response = pending.complete().await;
+    Api::Management.assert_rejected(&response, 401, "invalid_token", CREATE);
     let error = tokens.create(NewToken::new("a")).await.unwrap_err();
     let kind = match error {
         LifecycleError::Unauthorized(AuthorityError::ActorTokenRejected(kind)) => kind,
         error => panic!("{error}"),
     };
     assert_eq!(kind, DenialKind::Unknown);
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 }
 
 pub(crate) async fn distinguishes_tokens_with_same_id_in_different_stores(
     service: Arc<TestService>,
 ) {
-    let namesake = service.holder(&["builds:read"]).await;
-    let file = TokenFile::new(&format!("{WRITER}\nid = \"{}\"", namesake.id));
+    let same_id = service.create_with_scopes(&["builds:read"]).await;
+    let file = TokenFile::new(&format!("{WRITER}\nid = \"{}\"", same_id.id));
     let layer = ServiceTokenLayer::new(file.open());
     let tokens = service.tokens().clone().with_actor_store(file.open());
-    let other = TestService::serving(tokens, layer, ManualClock::new(SystemTime::now())).await;
-    let before = service.listed().await;
-    for call in [
+    let other =
+        TestService::serve_in_process(tokens, layer, ManualClock::new(SystemTime::now())).await;
+    let before = service.list().await;
+    for request in [
         "GET /service-tokens/self",
         "POST /service-tokens/self/rotate",
         "DELETE /service-tokens/self",
-        &format!("POST /service-tokens/{}/rotate", namesake.id),
+        &format!("POST /service-tokens/{}/rotate", same_id.id),
     ] {
-        let answer = other.call(SECRET, call, None).await;
-        Api::Management.assert_refused(&answer, 401, "invalid_token", call);
+        let response = other.send(SECRET, request, None).await;
+        Api::Management.assert_rejected(&response, 401, "invalid_token", request);
     }
-    assert_eq!(service.listed().await, before);
-    assert_eq!(service.status_of(&namesake.secret).await, 200);
+    assert_eq!(service.list().await, before);
+    assert_eq!(service.status_of(&same_id.secret).await, 200);
 }
 
-/// A store without change notifications.
+/// A store that always returns the same record, like a cache without change notifications.
 #[derive(Clone)]
-struct Outdated(TokenRecord);
+struct StaleStore(TokenRecord);
 
 #[async_trait]
-impl TokenStore for Outdated {
+impl TokenStore for StaleStore {
     async fn find(&self, _: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         Ok(Some(self.0.clone()))
     }
@@ -204,72 +205,77 @@ pub(crate) async fn ignores_declared_store_for_registry_tokens(_: Arc<TestServic
     let tokens = ServiceTokens::new(store.clone());
     let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
     let writer = tokens.create(writer).await.unwrap();
-    // Like a chain that contains the registry, behind a cache.
-    let outdated = Outdated(writer.record().clone());
-    let layer = ServiceTokenLayer::new(outdated.clone());
+    // This is like a chain that contains the registry, behind a cache.
+    let stale = StaleStore(writer.record().clone());
+    let layer = ServiceTokenLayer::new(stale.clone());
     let id = writer.record().id();
     drop(tokens.rotate(id, Duration::ZERO).await.unwrap());
-    let declared = tokens.with_actor_store(outdated);
-    let service = TestService::serving(declared, layer, ManualClock::new(SystemTime::now())).await;
+    let declared = tokens.with_actor_store(stale);
+    let service =
+        TestService::serve_in_process(declared, layer, ManualClock::new(SystemTime::now())).await;
     let body = json!({ "name": "made" });
-    let answer = service
-        .call(writer.expose_secret(), CREATE, Some(body))
+    let response = service
+        .send(writer.expose_secret(), CREATE, Some(body))
         .await;
-    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
+    Api::Management.assert_rejected(&response, 401, "invalid_token", CREATE);
     assert_eq!(store.len(), 2);
 }
 
-/// A store over an authorization server that reports [`SECRET`] as active this many times.
-async fn introspected(active: usize, calls: Arc<AtomicUsize>, ttl: Duration) -> IntrospectionStore {
-    let answer = async move |form: String| {
+/// Returns a store whose authorization server reports [`SECRET`] as active this many times.
+async fn introspection_store(
+    active: usize,
+    request_count: Arc<AtomicUsize>,
+    ttl: Duration,
+) -> IntrospectionStore {
+    let handler = async move |form: String| {
         let is_ours = form.contains(SECRET);
-        let is_active = is_ours && calls.fetch_add(1, Ordering::SeqCst) < active;
+        let is_active = is_ours && request_count.fetch_add(1, Ordering::SeqCst) < active;
         Json(json!({ "active": is_active, "sub": "ci", "scope": "service-tokens:write" }))
     };
-    serving(post(answer), |builder| {
+    introspection_store_with(post(handler), |builder| {
         builder.with_ttl(ttl).with_negative_ttl(ttl)
     })
     .await
 }
 
-/// A store over an authorization server in this process.
-async fn serving(
+/// Starts an authorization server in this process. Returns a store that uses it.
+async fn introspection_store_with(
     introspect: MethodRouter,
-    set: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
+    configure: impl FnOnce(IntrospectionBuilder) -> IntrospectionBuilder,
 ) -> IntrospectionStore {
     let app = Router::new().route("/introspect", introspect);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/introspect", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
     let builder = IntrospectionStore::builder(ClientAuth::basic("svctok", "secret"));
-    let builder = set(builder.allow_http_to_loopback());
+    let builder = configure(builder.allow_http_to_loopback());
     builder.build(&endpoint).unwrap()
 }
 
 pub(crate) async fn rejects_changes_after_introspected_token_becomes_inactive(_: Arc<TestService>) {
-    // Lookups: the layer, the handler after it read the body, and the change.
+    // The layer looks the token up, then the handler after it has read the body, then the change.
     for active in 1..=3 {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let store = introspected(active, Arc::clone(&calls), Duration::ZERO).await;
-        let service = chained(store, true).await;
-        let before = service.listed().await;
-        let answer = service
-            .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+        let request_count = Arc::new(AtomicUsize::new(0));
+        let store = introspection_store(active, Arc::clone(&request_count), Duration::ZERO).await;
+        let service = start_with_chain(store, true).await;
+        let before = service.list().await;
+        let response = service
+            .send(SECRET, CREATE, Some(json!({ "name": "made" })))
             .await;
         if active == 3 {
-            answer.assert(201);
+            response.assert(201);
             continue;
         }
-        Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
-        assert_eq!(calls.load(Ordering::SeqCst), active + 1);
-        assert_eq!(service.listed().await, before);
+        Api::Management.assert_rejected(&response, 401, "invalid_token", CREATE);
+        assert_eq!(request_count.load(Ordering::SeqCst), active + 1);
+        assert_eq!(service.list().await, before);
     }
 }
 
 pub(crate) async fn rejects_changes_based_on_stale_introspection(_: Arc<TestService>) {
     let clock = ManualClock::new(SystemTime::now());
     let is_down = Arc::new(AtomicBool::new(false));
-    let answer = {
+    let handler = {
         let is_down = Arc::clone(&is_down);
         async move || {
             let body = json!({ "active": true, "sub": "ci", "scope": "service-tokens:write" });
@@ -280,31 +286,31 @@ pub(crate) async fn rejects_changes_based_on_stale_introspection(_: Arc<TestServ
             }
         }
     };
-    let store = serving(post(answer), |builder| {
+    let store = introspection_store_with(post(handler), |builder| {
         let builder = builder.with_ttl(Duration::from_secs(1));
         let builder = builder.with_stale_if_error(Duration::from_secs(60));
         builder.with_clock(clock.clone())
     });
-    let service = chained(store.await, true).await;
+    let service = start_with_chain(store.await, true).await;
     let body = json!({ "name": "made" });
-    let made = service.call(SECRET, CREATE, Some(body.clone())).await;
-    made.assert(201);
+    let created = service.send(SECRET, CREATE, Some(body.clone())).await;
+    created.assert(201);
     clock.advance(Duration::from_secs(2));
     is_down.store(true, Ordering::SeqCst);
-    let verified = service.call(SECRET, "GET /verify", None).await;
+    let verified = service.send(SECRET, "GET /verify", None).await;
     verified.assert(200);
-    service.call(SECRET, CREATE, Some(body)).await.assert(503);
+    service.send(SECRET, CREATE, Some(body)).await.assert(503);
 }
 
 pub(crate) async fn changes_require_fresh_introspection(_: Arc<TestService>) {
-    // Active once: the cached entry is older than the change.
-    let calls = Arc::new(AtomicUsize::new(0));
-    let store = introspected(1, calls, Duration::from_secs(10)).await;
-    let service = chained(store, true).await;
-    let before = service.listed().await;
-    let answer = service
-        .call(SECRET, CREATE, Some(json!({ "name": "made" })))
+    // The token is active in the first response only. The cache entry is older than the change.
+    let request_count = Arc::new(AtomicUsize::new(0));
+    let store = introspection_store(1, request_count, Duration::from_secs(10)).await;
+    let service = start_with_chain(store, true).await;
+    let before = service.list().await;
+    let response = service
+        .send(SECRET, CREATE, Some(json!({ "name": "made" })))
         .await;
-    Api::Management.assert_refused(&answer, 401, "invalid_token", CREATE);
-    assert_eq!(service.listed().await, before);
+    Api::Management.assert_rejected(&response, 401, "invalid_token", CREATE);
+    assert_eq!(service.list().await, before);
 }

@@ -1,4 +1,4 @@
-//! Each request on a connection is authenticated by itself.
+//! Each request on a connection is authenticated separately.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::authority::service::{TestService, Token, call_with_body};
+use crate::authority::service::{TestService, Token, request_with_body};
 use crate::http1;
 
 type Part = Result<Frame<Bytes>, Infallible>;
@@ -24,32 +24,32 @@ type Part = Result<Frame<Bytes>, Infallible>;
 pub(crate) async fn authenticates_each_request_on_a_kept_alive_connection(
     service: Arc<TestService>,
 ) {
-    let caller = service.holder(&["service-tokens:write"]).await;
+    let caller = service.create_with_scopes(&["service-tokens:write"]).await;
     let create = |secret: &str| {
         let body = json!({ "name": "made" });
-        call_with_body(secret, "POST /service-tokens", Some(body)).bytes()
+        request_with_body(secret, "POST /service-tokens", Some(body)).bytes()
     };
     let mut stream = TcpStream::connect(service.address).await.unwrap();
-    let made = http1::exchange(&mut stream, &create(&caller.secret)).await;
-    made.unwrap().assert(201);
-    let call = format!("POST /service-tokens/{}/disable", caller.id);
-    service.admin(&call, None).await.assert(200);
-    let refused = http1::exchange(&mut stream, &create(&caller.secret)).await;
-    refused.unwrap().assert(401);
+    let created = http1::exchange(&mut stream, &create(&caller.secret)).await;
+    created.unwrap().assert(201);
+    let request = format!("POST /service-tokens/{}/disable", caller.id);
+    service.send_as_admin(&request, None).await.assert(200);
+    let rejected = http1::exchange(&mut stream, &create(&caller.secret)).await;
+    rejected.unwrap().assert(401);
 
-    // Both are sent before the first is answered.
-    let caller = service.holder(&["service-tokens:write"]).await;
-    let end = call_with_body(&caller.secret, "DELETE /service-tokens/self", None);
-    let both = [end.bytes(), create(&caller.secret)].concat();
-    let before = service.listed().await.len();
+    // The client sends both requests before it reads the first response.
+    let caller = service.create_with_scopes(&["service-tokens:write"]).await;
+    let revoke = request_with_body(&caller.secret, "DELETE /service-tokens/self", None);
+    let both = [revoke.bytes(), create(&caller.secret)].concat();
+    let before = service.list().await.len();
     let mut stream = TcpStream::connect(service.address).await.unwrap();
     stream.write_all(&both).await.unwrap();
     http1::read_response(&mut stream).await.unwrap().assert(204);
     http1::read_response(&mut stream).await.unwrap().assert(401);
-    assert_eq!(service.listed().await.len(), before);
+    assert_eq!(service.list().await.len(), before);
 }
 
-/// A creation whose body comes from the sender.
+/// Returns a creation whose body comes from the sender.
 fn creation(
     service: &TestService,
     caller: &Token,
@@ -66,14 +66,14 @@ fn creation(
     (sender, request)
 }
 
-pub(crate) async fn a_revocation_reaches_streams_of_an_open_http2_connection(
+pub(crate) async fn revocation_reaches_streams_of_an_open_http2_connection(
     service: Arc<TestService>,
 ) {
     const STREAMS: usize = 10;
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();
-    let caller = service.holder(&["service-tokens:write"]).await;
+    let caller = service.create_with_scopes(&["service-tokens:write"]).await;
     let part = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
     let mut senders = Vec::new();
     let mut responses = Vec::new();
@@ -87,19 +87,19 @@ pub(crate) async fn a_revocation_reaches_streams_of_an_open_http2_connection(
     let (sender, request) = creation(&service, &caller);
     sender.unbounded_send(part("{\"name\":\"whole\"}")).unwrap();
     drop(sender);
-    let made = client.request(request).await.unwrap();
-    assert_eq!(made.status(), StatusCode::CREATED);
+    let created = client.request(request).await.unwrap();
+    assert_eq!(created.status(), StatusCode::CREATED);
 
-    let call = format!("DELETE /service-tokens/{}", caller.id);
-    service.admin(&call, None).await.assert(204);
-    let before = service.listed().await;
+    let request = format!("DELETE /service-tokens/{}", caller.id);
+    service.send_as_admin(&request, None).await.assert(204);
+    let before = service.list().await;
     for sender in senders {
-        // A stream that was rejected by its head receives no body.
+        // A stream that is already rejected does not receive the body.
         let _ = sender.unbounded_send(part("\"made\"}"));
     }
     for response in join_all(responses).await {
         let response = response.unwrap().unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 }

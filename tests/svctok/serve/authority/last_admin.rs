@@ -1,4 +1,4 @@
-//! The last administrator token is removed only with confirmation.
+//! The removal of the last administrator token requires confirmation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 use crate::authority::error_responses::Api;
-use crate::authority::service::{TestService, Token, call_with_body};
+use crate::authority::service::{TestService, Token, request_with_body};
 use crate::http1::HttpRequest;
 
-/// The requests that end the administrator with this id, or that limit its time.
+/// Returns the requests that revoke, disable or restrict the administrator with this ID.
 fn removals(service: &TestService, id: &str) -> Vec<(String, Option<Value>)> {
     let one = format!("/service-tokens/{id}");
     let patch = |body: Value| (format!("PATCH {one}"), Some(body));
@@ -26,27 +26,29 @@ fn removals(service: &TestService, id: &str) -> Vec<(String, Option<Value>)> {
     ]
 }
 
-fn with_query(call: &str, query: &str) -> String {
-    let (method, target) = call.split_once(' ').unwrap();
+fn with_query(request: &str, query: &str) -> String {
+    let (method, target) = request.split_once(' ').unwrap();
     format!("{method} {target}?{query}")
 }
 
 pub(crate) async fn last_administrator_removal_requires_confirmation(service: Arc<TestService>) {
     // These do not count as administrators.
-    service.holder(&["service-tokens:write", "*:*"]).await;
-    let ended = service.holder(&["service-tokens:admin"]).await;
-    service.expire(&ended).await;
+    service
+        .create_with_scopes(&["service-tokens:write", "*:*"])
+        .await;
+    let expired = service.create_with_scopes(&["service-tokens:admin"]).await;
+    service.expire(&expired).await;
     let later = json!({ "name": "later", "scopes": ["*"], "not_before": service.time_in(3600) });
     service.create(later).await;
-    let before = service.listed().await;
-    for (call, body) in removals(&service, &service.admin.id) {
+    let before = service.list().await;
+    for (request, body) in removals(&service, &service.admin.id) {
         for query in ["", "last_admin=false"] {
-            let call = with_query(&call, query);
-            let answer = service.admin(&call, body.clone()).await;
-            Api::Management.assert_refused(&answer, 409, "last_admin", &call);
+            let request = with_query(&request, query);
+            let response = service.send_as_admin(&request, body.clone()).await;
+            Api::Management.assert_rejected(&response, 409, "last_admin", &request);
         }
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
     // Changes that keep it an administrator need no confirmation.
     let renamed = json!({ "name": "root", "scopes": ["service-tokens:*"], "roles": ["boss"] });
     service.patch(&service.admin.id, renamed).await;
@@ -54,77 +56,91 @@ pub(crate) async fn last_administrator_removal_requires_confirmation(service: Ar
         .patch(&service.admin.id, json!({ "scopes": ["**"] }))
         .await;
 
-    // A confirmed expiry is set, and it stays an administrator until then.
-    let call = format!("PATCH /service-tokens/{}?last_admin=true", service.admin.id);
+    // A confirmed expiry is accepted, and the token is an administrator until then.
+    let request = format!("PATCH /service-tokens/{}?last_admin=true", service.admin.id);
     for body in [json!({ "expires_in": "2d" }), json!({ "expires_in": "1d" })] {
-        service.admin(&call, Some(body)).await.assert(200);
+        service
+            .send_as_admin(&request, Some(body))
+            .await
+            .assert(200);
     }
     service
         .patch(&service.admin.id, json!({ "expires_at": null }))
         .await;
 }
 
-/// Makes the change once with and once without confirmation.
-async fn is_ended_once_confirmed(service: Arc<TestService>, at: usize) {
-    let (call, body) = removals(&service, &service.admin.id).swap_remove(at);
-    service.admin(&call, body.clone()).await.assert(409);
-    let call = with_query(&call, "last_admin=true");
-    let answer = service.admin(&call, body).await;
-    assert!([200, 204].contains(&answer.status), "{call}: {answer:?}");
-    let answer = service.admin("GET /service-tokens", None).await;
-    assert!([401, 403].contains(&answer.status), "{call}: {answer:?}");
+/// Asserts that a removal is rejected without confirmation and succeeds with it.
+async fn assert_requires_confirmation(service: Arc<TestService>, index: usize) {
+    let (request, body) = removals(&service, &service.admin.id).swap_remove(index);
+    service
+        .send_as_admin(&request, body.clone())
+        .await
+        .assert(409);
+    let request = with_query(&request, "last_admin=true");
+    let response = service.send_as_admin(&request, body).await;
+    assert!(
+        [200, 204].contains(&response.status),
+        "{request}: {response:?}"
+    );
+    let response = service.send_as_admin("GET /service-tokens", None).await;
+    assert!(
+        [401, 403].contains(&response.status),
+        "{request}: {response:?}"
+    );
 }
 
 pub(crate) async fn confirmed_update_removes_admin_scope(service: Arc<TestService>) {
-    is_ended_once_confirmed(service, 0).await;
+    assert_requires_confirmation(service, 0).await;
 }
 
 pub(crate) async fn confirmed_update_postpones_last_administrator(service: Arc<TestService>) {
-    is_ended_once_confirmed(service, 4).await;
+    assert_requires_confirmation(service, 4).await;
 }
 
 pub(crate) async fn confirmed_request_disables_last_administrator(service: Arc<TestService>) {
-    is_ended_once_confirmed(service, 5).await;
+    assert_requires_confirmation(service, 5).await;
 }
 
 pub(crate) async fn confirmed_request_revokes_last_administrator(service: Arc<TestService>) {
-    is_ended_once_confirmed(service, 6).await;
+    assert_requires_confirmation(service, 6).await;
 }
 
 pub(crate) async fn last_administrator_revokes_itself_when_confirmed(service: Arc<TestService>) {
-    is_ended_once_confirmed(service, 7).await;
+    assert_requires_confirmation(service, 7).await;
 }
 
 pub(crate) async fn bulk_revocation_never_removes_last_administrator(service: Arc<TestService>) {
-    let second = service.holder(&["service-tokens:**"]).await;
-    service.holder(&["builds:read"]).await;
-    let before = service.listed().await;
+    let second = service.create_with_scopes(&["service-tokens:**"]).await;
+    service.create_with_scopes(&["builds:read"]).await;
+    let before = service.list().await;
     for (filter, expect) in [
         (json!({}), json!(3)),
         (json!({ "state": "active" }), json!(3)),
     ] {
         for query in ["", "?last_admin=true"] {
-            let call = format!("POST /service-tokens/revoke{query}");
+            let request = format!("POST /service-tokens/revoke{query}");
             let body = json!({ "filter": filter, "expect": expect });
-            let answer = service.admin(&call, Some(body)).await;
-            Api::Management.assert_refused(&answer, 409, "last_admin", &call);
+            let response = service.send_as_admin(&request, Some(body)).await;
+            Api::Management.assert_rejected(&response, 409, "last_admin", &request);
         }
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
     let revoke = format!("DELETE /service-tokens/{}", second.id);
-    service.admin(&revoke, None).await.assert(204);
+    service.send_as_admin(&revoke, None).await.assert(204);
     let body = json!({ "filter": { "name": "administrator" }, "expect": 1 });
-    let call = "POST /service-tokens/revoke?last_admin=true";
-    let answer = service.admin(call, Some(body)).await;
-    Api::Management.assert_refused(&answer, 409, "last_admin", call);
+    let request = "POST /service-tokens/revoke?last_admin=true";
+    let response = service.send_as_admin(request, Some(body)).await;
+    Api::Management.assert_rejected(&response, 409, "last_admin", request);
 }
 
 pub(crate) async fn dialects_never_remove_last_administrator(service: Arc<TestService>) {
-    let listed = service.admin("GET /api/security/tokens", None).await;
+    let listed = service
+        .send_as_admin("GET /api/security/tokens", None)
+        .await;
     let number = listed.assert(200).json()[0]["id"].as_i64().unwrap();
     let pipeops = format!("/api/v1/service-account-tokens/{}", service.admin.id);
-    let before = service.listed().await;
-    let calls = [
+    let before = service.list().await;
+    let requests = [
         (Api::PipeOps, format!("DELETE {pipeops}"), Value::Null),
         (
             Api::PipeOps,
@@ -152,22 +168,22 @@ pub(crate) async fn dialects_never_remove_last_administrator(service: Arc<TestSe
             Value::Null,
         ),
     ];
-    for (api, call, body) in calls {
+    for (api, request, body) in requests {
         for query in ["", "last_admin=true"] {
-            let call = with_query(&call, query);
+            let request = with_query(&request, query);
             let body = (!body.is_null()).then(|| body.clone());
-            let answer = service.admin(&call, body).await;
-            api.assert_refused(&answer, 409, "", &call);
+            let response = service.send_as_admin(&request, body).await;
+            api.assert_rejected(&response, 409, "", &request);
         }
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 }
 
 pub(crate) async fn revokes_last_administrator_by_its_secret(service: Arc<TestService>) {
     let revoke = HttpRequest::form("/revoke", &service.admin.secret);
     revoke.send(service.address).await.assert(200);
-    let answer = service.admin("GET /service-tokens", None).await;
-    Api::Management.assert_refused(&answer, 401, "token_revoked", "list");
+    let response = service.send_as_admin("GET /service-tokens", None).await;
+    Api::Management.assert_rejected(&response, 401, "token_revoked", "list");
 }
 
 pub(crate) async fn rejects_malformed_confirmation(service: Arc<TestService>) {
@@ -184,19 +200,19 @@ pub(crate) async fn rejects_malformed_confirmation(service: Arc<TestService>) {
         ("last-admin=true", 400),
         ("x=last_admin=true", 400),
     ] {
-        let answer = service.admin(&with_query(&one, query), None).await;
-        assert_eq!(answer.status, status, "{query}: {answer:?}");
+        let response = service.send_as_admin(&with_query(&one, query), None).await;
+        assert_eq!(response.status, status, "{query}: {response:?}");
     }
     let body = json!({ "scopes": [], "last_admin": true });
     let patch = format!("PATCH /service-tokens/{}", service.admin.id);
-    service.admin(&patch, Some(body)).await.assert(422);
+    service.send_as_admin(&patch, Some(body)).await.assert(422);
     assert_eq!(service.status_of(&service.admin.secret).await, 200);
 }
 
-/// Sends a request as soon as the other one is about to be sent.
-async fn send(address: SocketAddr, call: HttpRequest, barrier: Arc<Barrier>) -> u16 {
+/// Sends a request at the same time as the other one.
+async fn send(address: SocketAddr, request: HttpRequest, barrier: Arc<Barrier>) -> u16 {
     barrier.wait().await;
-    call.send(address).await.status
+    request.send(address).await.status
 }
 
 pub(crate) async fn concurrent_removals_of_last_two_administrators_allow_one(
@@ -206,45 +222,49 @@ pub(crate) async fn concurrent_removals_of_last_two_administrators_allow_one(
     let (second_address, second_node) = service.second_node().await;
     let mut admin = service.admin.clone();
     for round in 0..ROUNDS {
-        let heir = json!({ "name": format!("{round}"), "scopes": ["service-tokens:admin"] });
-        let heir = service
-            .call(&admin.secret, "POST /service-tokens", Some(heir))
+        let successor = json!({ "name": format!("{round}"), "scopes": ["service-tokens:admin"] });
+        let successor = service
+            .send(&admin.secret, "POST /service-tokens", Some(successor))
             .await;
-        let heir = Token::of(&heir.assert(201));
-        // In every other round each revokes the other instead of itself.
+        let successor = Token::from_response(&successor.assert(201));
+        // In odd rounds, each administrator removes the other one instead of itself.
         let (first, second) = match round % 2 {
-            0 => (&admin, &heir),
-            _ => (&heir, &admin),
+            0 => (&admin, &successor),
+            _ => (&successor, &admin),
         };
-        // An update that sets an expiry revokes no token, and the token could create another.
-        let kinds = [0, 5, 6, 1];
-        let [of_first, of_second] = [first, second].map(|target| {
-            let (call, body) = removals(&service, &target.id).swap_remove(kinds[round % 4]);
-            move |secret: &str| call_with_body(secret, &call, body.clone())
+        // Updates that set an expiry are left out, because the token could still create another one.
+        let indexes = [0, 5, 6, 1];
+        let [remove_first, remove_second] = [first, second].map(|target| {
+            let (request, body) = removals(&service, &target.id).swap_remove(indexes[round % 4]);
+            move |secret: &str| request_with_body(secret, &request, body.clone())
         });
         let barrier = Arc::new(Barrier::new(2));
         let (a, b) = tokio::join!(
             tokio::spawn(send(
                 service.address,
-                of_first(&admin.secret),
+                remove_first(&admin.secret),
                 barrier.clone()
             )),
-            tokio::spawn(send(second_address, of_second(&heir.secret), barrier)),
+            tokio::spawn(send(
+                second_address,
+                remove_second(&successor.secret),
+                barrier
+            )),
         );
         let (a, b) = (a.unwrap(), b.unwrap());
         let is_done = |status| [200, 204].contains(&status);
         assert!(is_done(a) != is_done(b), "round {round}: {a} and {b}");
-        let refused = if is_done(a) { b } else { a };
+        let rejected = if is_done(a) { b } else { a };
         assert!(
-            [401, 403, 409].contains(&refused),
+            [401, 403, 409].contains(&rejected),
             "round {round}: {a} and {b}"
         );
-        // The first request is for the first administrator in even rounds, else for the second.
+        // The first request removes `admin` in even rounds and `successor` in odd rounds.
         if is_done(a) == (round % 2 == 0) {
-            admin = heir;
+            admin = successor;
         }
     }
-    let listed = service.listed_by(&admin.secret).await;
+    let listed = service.list_as(&admin.secret).await;
     let mut admins: Vec<_> = listed
         .values()
         .filter(|it| it["state"] == "active")

@@ -1,4 +1,4 @@
-//! Without `service-tokens:admin`, a caller creates and extends no token beyond its own expiry.
+//! Without `service-tokens:admin`, a caller cannot create or extend a token beyond its own expiry.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::authority::service::{TestService, Token};
 
 const DAY: i64 = 86_400;
 
-/// A writer that expires in ten days, and when.
+/// Creates a writer that expires in ten days. Returns it with its expiry.
 async fn writer(service: &TestService) -> (Token, String) {
     let expires_at = service.time_in(10 * DAY);
     let scopes = ["service-tokens:write", "service-tokens:read", "builds:*"];
@@ -19,8 +19,8 @@ async fn writer(service: &TestService) -> (Token, String) {
     (service.create(body).await, expires_at)
 }
 
-/// A token that expires a day before the writer, a day after it, and never.
-async fn others(service: &TestService) -> [Token; 3] {
+/// Creates tokens that expire a day before the writer, a day after it, and never.
+async fn create_others(service: &TestService) -> [Token; 3] {
     let mut others = Vec::new();
     for expires_at in [
         json!(service.time_in(9 * DAY)),
@@ -33,10 +33,10 @@ async fn others(service: &TestService) -> [Token; 3] {
     others.try_into().unwrap()
 }
 
-pub(crate) async fn a_new_token_never_outlives_its_creator(service: Arc<TestService>) {
+pub(crate) async fn new_token_never_outlives_its_creator(service: Arc<TestService>) {
     let (writer, latest) = writer(&service).await;
-    let before = service.listed().await;
-    let call = "POST /service-tokens";
+    let before = service.list().await;
+    let request = "POST /service-tokens";
     for expiry in [
         json!({ "expires_at": null }),
         json!({ "expires_in": null }),
@@ -49,40 +49,40 @@ pub(crate) async fn a_new_token_never_outlives_its_creator(service: Arc<TestServ
         body.as_object_mut()
             .unwrap()
             .extend(expiry.as_object().unwrap().clone());
-        let answer = service.call(&writer.secret, call, Some(body)).await;
-        Api::Management.assert_refused(&answer, 403, "escalation_denied", &expiry.to_string());
+        let response = service.send(&writer.secret, request, Some(body)).await;
+        Api::Management.assert_rejected(&response, 403, "escalation_denied", &expiry.to_string());
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 
     let created = service
-        .call(&writer.secret, call, Some(json!({ "name": "made" })))
+        .send(&writer.secret, request, Some(json!({ "name": "made" })))
         .await;
     let created = created.assert(201).json();
     assert_eq!(created["service_token"]["expires_at"], latest);
     for expires_at in [latest.clone(), service.time_in(DAY)] {
         let body = json!({ "name": "made", "expires_at": expires_at });
-        let created = service.call(&writer.secret, call, Some(body)).await;
+        let created = service.send(&writer.secret, request, Some(body)).await;
         let created = created.assert(201).json();
         assert_eq!(created["service_token"]["expires_at"], expires_at);
     }
-    // An administrator with an expiry is not bounded.
+    // The expiry of an administrator does not limit the tokens that it creates.
     let body = json!({ "name": "a", "scopes": ["service-tokens:*"], "expires_at": latest });
     let admin = service.create(body).await;
     let created = service
-        .call(&admin.secret, call, Some(json!({ "name": "made" })))
+        .send(&admin.secret, request, Some(json!({ "name": "made" })))
         .await;
     let created = created.assert(201).json();
     assert_eq!(created["service_token"]["expires_at"], Value::Null);
 }
 
-pub(crate) async fn an_update_never_extends_beyond_the_caller(service: Arc<TestService>) {
+pub(crate) async fn update_never_extends_a_token_beyond_the_caller(service: Arc<TestService>) {
     let (writer, latest) = writer(&service).await;
-    let [earlier, later, never] = others(&service).await;
-    let own = format!("PATCH /service-tokens/{}", writer.id);
+    let [earlier, later, never] = create_others(&service).await;
+    let patch_own = format!("PATCH /service-tokens/{}", writer.id);
     let patch = |token: &Token| format!("PATCH /service-tokens/{}", token.id);
-    let before = service.listed().await;
-    for (call, body) in [
-        (own, json!({ "expires_in": "20d" })),
+    let before = service.list().await;
+    for (request, body) in [
+        (patch_own, json!({ "expires_in": "20d" })),
         (patch(&earlier), json!({ "expires_at": null })),
         (
             patch(&earlier),
@@ -102,15 +102,15 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(service: Arc<TestS
             json!({ "expires_at": null, "scopes": ["builds:*"] }),
         ),
     ] {
-        let what = format!("{call} {body}");
-        let answer = service.call(&writer.secret, &call, Some(body)).await;
-        Api::Management.assert_refused(&answer, 403, "escalation_denied", &what);
+        let context = format!("{request} {body}");
+        let response = service.send(&writer.secret, &request, Some(body)).await;
+        Api::Management.assert_rejected(&response, 403, "escalation_denied", &context);
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 
     for (token, body, expiry) in [
         (&earlier, json!({ "expires_at": latest }), json!(latest)),
-        // With added rights, the expiry is bounded.
+        // An update that adds rights limits the expiry to that of the caller.
         (&later, json!({ "roles": ["deployer"] }), json!(latest)),
         (
             &never,
@@ -119,7 +119,7 @@ pub(crate) async fn an_update_never_extends_beyond_the_caller(service: Arc<TestS
         ),
     ] {
         let changed = service
-            .call(&writer.secret, &patch(token), Some(body))
+            .send(&writer.secret, &patch(token), Some(body))
             .await;
         assert_eq!(changed.assert(200).json()["expires_at"], expiry);
     }
@@ -129,33 +129,35 @@ pub(crate) async fn longer_lived_token_can_be_renamed_but_not_rotated_or_enabled
     service: Arc<TestService>,
 ) {
     let (writer, latest) = writer(&service).await;
-    let [earlier, later, never] = others(&service).await;
+    let [earlier, later, never] = create_others(&service).await;
     for token in [&later, &never] {
-        let before = service.listed().await;
-        let call = format!("POST /service-tokens/{}/rotate", token.id);
+        let before = service.list().await;
+        let request = format!("POST /service-tokens/{}/rotate", token.id);
         for body in [json!({}), json!({ "grace": "1h" })] {
-            let answer = service.call(&writer.secret, &call, Some(body)).await;
-            Api::Management.assert_refused(&answer, 403, "escalation_denied", &call);
+            let response = service.send(&writer.secret, &request, Some(body)).await;
+            Api::Management.assert_rejected(&response, 403, "escalation_denied", &request);
         }
-        assert_eq!(service.listed().await, before);
+        assert_eq!(service.list().await, before);
         assert_eq!(service.status_of(&token.secret).await, 200);
-        let call = format!("PATCH /service-tokens/{}", token.id);
+        let request = format!("PATCH /service-tokens/{}", token.id);
         for body in [json!({ "name": "renamed" }), json!({ "scopes": [] })] {
-            let changed = service.call(&writer.secret, &call, Some(body)).await;
+            let changed = service.send(&writer.secret, &request, Some(body)).await;
             let changed = changed.assert(200).json();
             assert_eq!(changed["expires_at"], before[&token.id]["expires_at"]);
         }
     }
     for (token, status) in [(&earlier, 200), (&later, 403), (&never, 403)] {
-        let call = |verb: &str| format!("POST /service-tokens/{}/{verb}", token.id);
-        let disabled = service.call(&writer.secret, &call("disable"), None).await;
+        let request = |verb: &str| format!("POST /service-tokens/{}/{verb}", token.id);
+        let disabled = service
+            .send(&writer.secret, &request("disable"), None)
+            .await;
         disabled.assert(200);
-        let enabled = service.call(&writer.secret, &call("enable"), None).await;
+        let enabled = service.send(&writer.secret, &request("enable"), None).await;
         assert_eq!(enabled.status, status, "{enabled:?}");
     }
     for token in [&earlier, &writer] {
-        let call = format!("POST /service-tokens/{}/rotate", token.id);
-        let rotated = service.call(&writer.secret, &call, None).await;
+        let request = format!("POST /service-tokens/{}/rotate", token.id);
+        let rotated = service.send(&writer.secret, &request, None).await;
         let expires_at = &rotated.assert(200).json()["service_token"]["expires_at"];
         assert!(expires_at.as_str().unwrap() <= latest.as_str());
     }
@@ -163,12 +165,12 @@ pub(crate) async fn longer_lived_token_can_be_renamed_but_not_rotated_or_enabled
 
 pub(crate) async fn dialects_limit_lifetimes_to_the_callers(service: Arc<TestService>) {
     let (writer, latest) = writer(&service).await;
-    let [earlier, later, never] = others(&service).await;
+    let [earlier, later, never] = create_others(&service).await;
     let pipeops = "/api/v1/service-account-tokens";
     let patch = |token: &Token| format!("PATCH {pipeops}/{}", token.id);
     let far = service.time_in(12 * DAY);
-    let before = service.listed().await;
-    for (call, body) in [
+    let before = service.list().await;
+    for (request, body) in [
         (
             format!("POST {pipeops}"),
             json!({ "name": "made", "expires_at": far }),
@@ -184,34 +186,34 @@ pub(crate) async fn dialects_limit_lifetimes_to_the_callers(service: Arc<TestSer
         ),
         (patch(&later), json!({ "expires_at": far })),
     ] {
-        let what = format!("{call} {body}");
-        let answer = service.call(&writer.secret, &call, Some(body)).await;
-        Api::PipeOps.assert_refused(&answer, 403, "", &what);
+        let context = format!("{request} {body}");
+        let response = service.send(&writer.secret, &request, Some(body)).await;
+        Api::PipeOps.assert_rejected(&response, 403, "", &context);
     }
     let millis = |time: &str| time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
     let create = "POST /api/security/tokens";
     let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": millis(&far) });
-    let answer = service.call(&writer.secret, create, Some(body)).await;
-    Api::StackState.assert_refused(&answer, 403, "", create);
-    assert_eq!(service.listed().await, before);
+    let response = service.send(&writer.secret, create, Some(body)).await;
+    Api::StackState.assert_rejected(&response, 403, "", create);
+    assert_eq!(service.list().await, before);
 
-    let made = json!({ "name": "made", "expires_at": null });
-    let made = service
-        .call(&writer.secret, &format!("POST {pipeops}"), Some(made))
+    let created = json!({ "name": "made", "expires_at": null });
+    let created = service
+        .send(&writer.secret, &format!("POST {pipeops}"), Some(created))
         .await;
     assert_eq!(
-        made.assert(201).json()["data"]["token"]["expires_at"],
+        created.assert(201).json()["data"]["token"]["expires_at"],
         latest
     );
     let body = json!({ "permissions": ["builds:read", "builds:write"] });
     let changed = service
-        .call(&writer.secret, &patch(&never), Some(body))
+        .send(&writer.secret, &patch(&never), Some(body))
         .await;
     let changed = changed.assert(200).json();
     assert_eq!(changed["data"]["token"]["expires_at"], latest);
     for expiry in [Value::Null, json!(millis(&latest))] {
         let body = json!({ "name": "made", "roles": ["deployer"], "expiryDate": expiry });
-        let made = service.call(&writer.secret, create, Some(body)).await;
-        assert_eq!(made.assert(200).json()["expiration"], millis(&latest));
+        let created = service.send(&writer.secret, create, Some(body)).await;
+        assert_eq!(created.assert(200).json()["expiration"], millis(&latest));
     }
 }

@@ -1,9 +1,11 @@
-//! Authority over HTTP: a change is made on the caller's rights at the moment it is made, power is
-//! never taken over from above, and bulk revocation asks before it revokes much.
+//! Authorization of changes over HTTP.
 //!
-//! Each case runs on `svctok serve` over SQLite and PostgreSQL, and in process over a
-//! `MemoryStore`. Where there is no PostgreSQL its cases are reported as ignored; with
-//! `SERVICE_TOKEN_REQUIRE_SERVICES=1` in the environment they fail instead.
+//! The service checks the rights of the caller at the time of the change. A caller cannot grant or gain
+//! rights that it does not have. A large bulk revocation requires the expected number of tokens.
+//!
+//! Each case runs on `svctok serve` with SQLite and PostgreSQL, and in process with a `MemoryStore`.
+//! Without PostgreSQL, its cases are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1` they
+//! fail instead.
 
 mod actor_names;
 mod actor_stores;
@@ -33,16 +35,16 @@ use crate::store_fixture::StoreFixture;
 
 type Test = fn(Arc<TestService>) -> BoxFuture<'static, ()>;
 
-/// On a PostgreSQL that other tests share, or the reason why there is none.
+/// Returns the trials. `server` is the shared PostgreSQL, or the reason why there is none.
 pub(crate) fn trials(server: &Result<Arc<Postgres>, String>) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (name, test) in everywhere().into_iter().chain(in_process()) {
+    for (name, test) in on_each_store().into_iter().chain(in_process_only()) {
         trials.push(Trial::test(
             format!("memory::authority::{name}"),
             move || run(test, TestService::memory(), TestService::remove),
         ));
     }
-    for (name, test) in everywhere() {
+    for (name, test) in on_each_store() {
         trials.push(Trial::test(
             format!("sqlite::authority::{name}"),
             move || {
@@ -71,11 +73,12 @@ pub(crate) fn trials(server: &Result<Arc<Postgres>, String>) -> Vec<Trial> {
     trials
 }
 
-fn everywhere() -> Vec<(&'static str, Test)> {
+/// Returns the tests that run on each store.
+fn on_each_store() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         slow_bodies::rejects_change_if_caller_loses_authority_while_body_arrives,
         slow_bodies::rejects_creating_administrator_after_caller_loses_authority,
-        slow_bodies::rotating_its_own_token_needs_no_scope,
+        slow_bodies::rotating_the_callers_own_token_needs_no_scope,
         slow_bodies::rejects_introspection_after_caller_loses_authority,
         slow_bodies::disabling_does_not_wait_for_a_body,
         slow_revocations::superseded_secret_revokes_nothing,
@@ -85,7 +88,7 @@ fn everywhere() -> Vec<(&'static str, Test)> {
         rotations::concurrent_self_rotations_with_grace_allow_one,
         rotations::concurrent_administrator_rotations_leave_one_valid_secret,
         rotations::previous_secret_rotates_only_at_current_revision,
-        rotations::recovery_rotation_ends_lost_secret_and_keeps_presented_one,
+        rotations::recovery_rotation_invalidates_lost_secret_and_keeps_presented_one,
         unread_bodies::does_not_read_body_of_unauthenticated_request,
         unread_bodies::pipeops_api_drains_at_most_64_kib_to_keep_connection,
         uncovered_tokens::rejects_changes_to_uncovered_tokens_by_every_operation,
@@ -102,26 +105,27 @@ fn everywhere() -> Vec<(&'static str, Test)> {
         last_admin::revokes_last_administrator_by_its_secret,
         last_admin::rejects_malformed_confirmation,
         last_admin::concurrent_removals_of_last_two_administrators_allow_one,
-        lifetimes::a_new_token_never_outlives_its_creator,
-        lifetimes::an_update_never_extends_beyond_the_caller,
+        lifetimes::new_token_never_outlives_its_creator,
+        lifetimes::update_never_extends_a_token_beyond_the_caller,
         lifetimes::longer_lived_token_can_be_renamed_but_not_rotated_or_enabled,
         lifetimes::dialects_limit_lifetimes_to_the_callers,
-        reserved_scopes::leading_wildcards_do_not_reach_reserved_scopes,
-        reserved_scopes::reserved_names_and_lone_wildcards_reach_reserved_scopes,
+        reserved_scopes::leading_wildcards_do_not_cover_reserved_scopes,
+        reserved_scopes::reserved_names_and_lone_wildcards_cover_reserved_scopes,
         reserved_scopes::leading_wildcards_do_not_grant_reserved_scopes,
         bulk::filter_matching_all_tokens_needs_expect,
         bulk::filter_matching_over_half_of_tokens_needs_expect,
         bulk::filter_matching_over_100_tokens_needs_expect,
-        bulk::the_callers_own_token_is_revoked_last,
+        bulk::callers_own_token_is_revoked_last,
         actor_names::audit_names_token_actors_by_kind_and_id,
         actor_names::idempotency_keys_are_scoped_to_the_caller,
         actor_names::rejects_replay_after_caller_loses_authority,
         connections::authenticates_each_request_on_a_kept_alive_connection,
-        connections::a_revocation_reaches_streams_of_an_open_http2_connection,
+        connections::revocation_reaches_streams_of_an_open_http2_connection,
     ])
 }
 
-fn in_process() -> Vec<(&'static str, Test)> {
+/// Returns the tests that need access to the service in this process.
+fn in_process_only() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         actor_names::operator_name_cannot_impersonate_token,
         actor_stores::rejects_changes_by_tokens_of_undeclared_store,

@@ -1,4 +1,4 @@
-//! An application's wildcards do not administer tokens.
+//! Wildcard scopes for an application do not cover the scopes that administer tokens.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use crate::authority::error_responses::Api;
 use crate::authority::service::TestService;
 use crate::http1::HttpRequest;
 
-const LEADING: [&str; 4] = ["*:read", "*:write", "*:*", "*:**"];
+const LEADING_WILDCARDS: [&str; 4] = ["*:read", "*:write", "*:*", "*:**"];
 
-/// The statuses of reading, creating, both dialects and introspecting.
+/// Returns the statuses of listing, creating and revoking in each API, and of introspection.
 async fn statuses(service: &TestService, scope: &str) -> Vec<u16> {
-    let caller = service.holder(&[scope]).await;
+    let caller = service.create_with_scopes(&[scope]).await;
     let created = json!({ "name": "made" });
     let mut statuses = Vec::new();
-    for (call, body) in [
+    for (request, body) in [
         ("GET /service-tokens", None),
         ("POST /service-tokens", Some(created.clone())),
         (
@@ -27,53 +27,55 @@ async fn statuses(service: &TestService, scope: &str) -> Vec<u16> {
         ("GET /api/security/tokens", None),
         ("POST /api/security/tokens", Some(created)),
     ] {
-        statuses.push(service.call(&caller.secret, call, body).await.status);
+        statuses.push(service.send(&caller.secret, request, body).await.status);
     }
     let introspect = HttpRequest::form("/introspect", &caller.secret).with_key(&caller.secret);
     statuses.push(introspect.send(service.address).await.status);
     statuses
 }
 
-pub(crate) async fn leading_wildcards_do_not_reach_reserved_scopes(service: Arc<TestService>) {
-    for scope in LEADING {
+pub(crate) async fn leading_wildcards_do_not_cover_reserved_scopes(service: Arc<TestService>) {
+    for scope in LEADING_WILDCARDS {
         assert_eq!(statuses(&service, scope).await, [403; 8], "{scope}");
-        let caller = service.holder(&[scope]).await;
-        for (wanted, status) in [
+        let caller = service.create_with_scopes(&[scope]).await;
+        for (required, status) in [
             ("service-tokens:read", 403),
             ("service-tokens:admin", 403),
             ("introspect", 403),
             ("introspect:read", 403),
         ] {
-            let verify = format!("GET /verify?scope={wanted}");
-            let answer = service.call(&caller.secret, &verify, None).await;
-            assert_eq!(answer.status, status, "{scope} over {wanted}");
+            let verify = format!("GET /verify?scope={required}");
+            let response = service.send(&caller.secret, &verify, None).await;
+            assert_eq!(response.status, status, "{scope} for {required}");
         }
     }
-    let reader = service.holder(&["*:read"]).await;
-    let verify = service.call(&reader.secret, "GET /verify?scope=builds:read", None);
+    let reader = service.create_with_scopes(&["*:read"]).await;
+    let verify = service.send(&reader.secret, "GET /verify?scope=builds:read", None);
     verify.await.assert(200);
 }
 
-pub(crate) async fn reserved_names_and_lone_wildcards_reach_reserved_scopes(
+pub(crate) async fn reserved_names_and_lone_wildcards_cover_reserved_scopes(
     service: Arc<TestService>,
 ) {
-    let own = [200, 201, 200, 200, 201, 200, 200];
-    for (scope, introspects) in [
+    let allowed = [200, 201, 200, 200, 201, 200, 200];
+    for (scope, may_introspect) in [
         ("service-tokens:*", false),
         ("service-tokens:**", false),
         ("*", true),
         ("**", true),
     ] {
-        let introspection = if introspects { 200 } else { 403 };
-        let expected: Vec<_> = own.into_iter().chain([introspection]).collect();
+        let introspection = if may_introspect { 200 } else { 403 };
+        let expected: Vec<_> = allowed.into_iter().chain([introspection]).collect();
         assert_eq!(statuses(&service, scope).await, expected, "{scope}");
     }
 }
 
 pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(service: Arc<TestService>) {
-    for leading in LEADING {
-        let caller = service.holder(&[leading, "service-tokens:write"]).await;
-        let before = service.listed().await;
+    for leading in LEADING_WILDCARDS {
+        let caller = service
+            .create_with_scopes(&[leading, "service-tokens:write"])
+            .await;
+        let before = service.list().await;
         for scope in [
             "service-tokens:read",
             "service-tokens:admin",
@@ -84,7 +86,7 @@ pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(service: Arc<
             "*",
             "**",
         ] {
-            for (api, call, body) in [
+            for (api, request, body) in [
                 (
                     Api::Management,
                     "POST /service-tokens",
@@ -96,14 +98,14 @@ pub(crate) async fn leading_wildcards_do_not_grant_reserved_scopes(service: Arc<
                     json!({ "name": "made", "permissions": [scope] }),
                 ),
             ] {
-                let answer = service.call(&caller.secret, call, Some(body)).await;
-                let what = format!("{leading} grants {scope}");
-                api.assert_refused(&answer, 403, "escalation_denied", &what);
+                let response = service.send(&caller.secret, request, Some(body)).await;
+                let context = format!("{leading} grants {scope}");
+                api.assert_rejected(&response, 403, "escalation_denied", &context);
             }
         }
-        assert_eq!(service.listed().await, before);
+        assert_eq!(service.list().await, before);
         let body = json!({ "name": "made", "scopes": [leading, "service-tokens:write"] });
-        let made = service.call(&caller.secret, "POST /service-tokens", Some(body));
-        made.await.assert(201);
+        let created = service.send(&caller.secret, "POST /service-tokens", Some(body));
+        created.await.assert(201);
     }
 }

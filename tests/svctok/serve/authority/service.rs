@@ -1,4 +1,4 @@
-//! A service under test over any store, and its callers.
+//! A service under test with any store, and its callers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ const START: Duration = Duration::from_secs(1_800_000_000);
 pub(crate) struct TestService {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Token,
-    kind: Kind,
+    backend: Backend,
 }
 
-enum Kind {
+enum Backend {
     Process(Box<Node>, StoreFixture),
     InProcess(Box<InProcessService>),
 }
@@ -58,37 +58,39 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Of the response to a creation or a rotation.
-    pub(crate) fn of(answer: &HttpResponse) -> Self {
+    /// Reads the token from the response to a creation or a rotation.
+    pub(crate) fn from_response(response: &HttpResponse) -> Self {
         Self {
-            id: answer.text("/service_token/id"),
-            secret: answer.text("/token"),
+            id: response.text("/service_token/id"),
+            secret: response.text("/token"),
         }
     }
 }
 
 impl TestService {
+    /// Starts `svctok serve` with this store.
     pub(crate) async fn node(fixture: StoreFixture) -> Arc<Self> {
         let (node, secret) = Node::bootstrap(&fixture, &[]).await;
-        let own = HttpRequest::get("/service-tokens/self").with_key(&secret);
-        let id = own.send(node.address).await.assert(200).text("/id");
+        let get_self = HttpRequest::get("/service-tokens/self").with_key(&secret);
+        let id = get_self.send(node.address).await.assert(200).text("/id");
         Arc::new(Self {
             address: node.address,
             admin: Token { id, secret },
-            kind: Kind::Process(Box::new(node), fixture),
+            backend: Backend::Process(Box::new(node), fixture),
         })
     }
 
+    /// Starts a service in this process with a `MemoryStore`.
     pub(crate) async fn memory() -> Arc<Self> {
         let store = MemoryStore::new();
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + START);
         let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
         let layer = ServiceTokenLayer::new(store).with_clock(clock.clone());
-        Self::serving(tokens, layer, clock).await
+        Self::serve_in_process(tokens, layer, clock).await
     }
 
-    /// The routes of `svctok serve`, in this process.
-    pub(crate) async fn serving(
+    /// Serves the routes of `svctok serve` in this process.
+    pub(crate) async fn serve_in_process(
         tokens: ServiceTokens,
         layer: ServiceTokenLayer,
         clock: ManualClock,
@@ -113,7 +115,7 @@ impl TestService {
                 id: admin.record().id().to_string(),
                 secret: admin.expose_secret().to_owned(),
             },
-            kind: Kind::InProcess(Box::new(InProcessService {
+            backend: Backend::InProcess(Box::new(InProcessService {
                 tokens,
                 clock,
                 task,
@@ -125,94 +127,101 @@ impl TestService {
         let Some(service) = Arc::into_inner(self) else {
             return;
         };
-        if let Kind::Process(node, fixture) = service.kind {
+        if let Backend::Process(node, fixture) = service.backend {
             drop(node);
             fixture.remove().await;
         }
     }
 
-    /// The address of a second node on the same store, and what keeps it running. In process there
-    /// is one node.
+    /// Starts a second node on the same store. Returns its address and the node, which is killed on drop. A
+    /// service in this process has only one node.
     pub(crate) async fn second_node(&self) -> (SocketAddr, Option<Node>) {
-        match &self.kind {
-            Kind::Process(_, fixture) => {
+        match &self.backend {
+            Backend::Process(_, fixture) => {
                 let node = Node::start(fixture, &[]).await;
                 (node.address, Some(node))
             }
-            Kind::InProcess(_) => (self.address, None),
+            Backend::InProcess(_) => (self.address, None),
         }
     }
 
-    /// The tokens of a service in this process, changed by an operator.
+    /// Returns the tokens of a service in this process, for changes by an operator.
     pub(crate) fn tokens(&self) -> &ServiceTokens {
         &self.in_process().tokens
     }
 
     fn in_process(&self) -> &InProcessService {
-        match &self.kind {
-            Kind::InProcess(in_process) => in_process,
-            Kind::Process(..) => panic!("another process has the tokens"),
+        match &self.backend {
+            Backend::InProcess(in_process) => in_process,
+            Backend::Process(..) => panic!("the service runs in another process"),
         }
     }
 
     /// Sends a request such as `GET /workspace`, with this secret and a JSON body, if any.
-    pub(crate) async fn call(&self, secret: &str, call: &str, body: Option<Value>) -> HttpResponse {
-        call_with_body(secret, call, body).send(self.address).await
+    pub(crate) async fn send(
+        &self,
+        secret: &str,
+        request: &str,
+        body: Option<Value>,
+    ) -> HttpResponse {
+        request_with_body(secret, request, body)
+            .send(self.address)
+            .await
     }
 
     /// Sends a request as the first administrator.
-    pub(crate) async fn admin(&self, call: &str, body: Option<Value>) -> HttpResponse {
-        self.call(&self.admin.secret, call, body).await
+    pub(crate) async fn send_as_admin(&self, request: &str, body: Option<Value>) -> HttpResponse {
+        self.send(&self.admin.secret, request, body).await
     }
 
     /// Creates a token as the first administrator.
     pub(crate) async fn create(&self, body: Value) -> Token {
-        let created = self.admin("POST /service-tokens", Some(body)).await;
-        Token::of(&created.assert(201))
+        let created = self.send_as_admin("POST /service-tokens", Some(body)).await;
+        Token::from_response(&created.assert(201))
     }
 
     /// Creates a token with these scopes.
-    pub(crate) async fn holder(&self, scopes: &[&str]) -> Token {
+    pub(crate) async fn create_with_scopes(&self, scopes: &[&str]) -> Token {
         self.create(json!({ "name": "holder", "scopes": scopes }))
             .await
     }
 
-    /// Creates tokens that have this label, several at a time.
+    /// Creates tokens with this label, several at a time.
     pub(crate) async fn create_many(&self, label: &str, count: usize) {
-        const AT_A_TIME: usize = 8;
+        const CONCURRENCY: usize = 8;
         let mut creations = JoinSet::new();
         for number in 0..count {
-            if creations.len() == AT_A_TIME {
+            if creations.len() == CONCURRENCY {
                 creations.join_next().await.unwrap().unwrap();
             }
             let body = json!({ "name": format!("{label}-{number}"), "labels": { "of": label } });
-            let call = call_with_body(&self.admin.secret, "POST /service-tokens", Some(body));
+            let request = request_with_body(&self.admin.secret, "POST /service-tokens", Some(body));
             let address = self.address;
-            creations.spawn(async move { drop(call.send(address).await.assert(201)) });
+            creations.spawn(async move { drop(request.send(address).await.assert(201)) });
         }
         creations.join_all().await;
     }
 
     /// Updates a token as the first administrator.
     pub(crate) async fn patch(&self, id: &str, body: Value) -> HttpResponse {
-        let call = format!("PATCH /service-tokens/{id}");
-        self.admin(&call, Some(body)).await.assert(200)
+        let request = format!("PATCH /service-tokens/{id}");
+        self.send_as_admin(&request, Some(body)).await.assert(200)
     }
 
-    /// A token as the first administrator sees it.
-    pub(crate) async fn shown(&self, id: &str) -> Value {
-        let call = format!("GET /service-tokens/{id}");
-        self.admin(&call, None).await.assert(200).json()
+    /// Returns a token as the first administrator reads it.
+    pub(crate) async fn get(&self, id: &str) -> Value {
+        let request = format!("GET /service-tokens/{id}");
+        self.send_as_admin(&request, None).await.assert(200).json()
     }
 
-    /// All tokens by id, as the first administrator sees them.
-    pub(crate) async fn listed(&self) -> BTreeMap<String, Value> {
-        self.listed_by(&self.admin.secret).await
+    /// Returns all tokens by ID, as the first administrator reads them.
+    pub(crate) async fn list(&self) -> BTreeMap<String, Value> {
+        self.list_as(&self.admin.secret).await
     }
 
-    /// All tokens by id. When they were last used is not a change.
-    pub(crate) async fn listed_by(&self, secret: &str) -> BTreeMap<String, Value> {
-        let page = self.call(secret, "GET /service-tokens?limit=1000", None);
+    /// Returns all tokens by ID, without `last_used_at`, which each use changes.
+    pub(crate) async fn list_as(&self, secret: &str) -> BTreeMap<String, Value> {
+        let page = self.send(secret, "GET /service-tokens?limit=1000", None);
         let page = page.await.assert(200).json();
         assert!(page["next_cursor"].is_null());
         let tokens = page["service_tokens"].as_array().unwrap().iter();
@@ -224,16 +233,16 @@ impl TestService {
         tokens.collect()
     }
 
-    /// The status of a request that needs a valid token and no scope.
+    /// Returns the status of a request that needs a valid token and no scope.
     pub(crate) async fn status_of(&self, secret: &str) -> u16 {
-        let call = self.call(secret, "GET /service-tokens/self", None);
-        call.await.status
+        let request = self.send(secret, "GET /service-tokens/self", None);
+        request.await.status
     }
 
-    /// Gives a token an expiry that passes at once, and waits until the service refuses it.
+    /// Sets an expiry of 20 ms and waits until the service rejects the token.
     pub(crate) async fn expire(&self, token: &Token) {
         self.patch(&token.id, json!({ "expires_in": "20ms" })).await;
-        if let Kind::InProcess(in_process) = &self.kind {
+        if let Backend::InProcess(in_process) = &self.backend {
             in_process.clock.advance(Duration::from_millis(20));
         }
         while self.status_of(&token.secret).await != 401 {
@@ -241,12 +250,13 @@ impl TestService {
         }
     }
 
-    /// A time so many seconds after the next noon, UTC, by the service's clock: no end of a day.
+    /// Returns the time this many seconds after the next noon UTC, by the clock of the service. Noon is not
+    /// the end of a day, which the APIs treat as a date.
     pub(crate) fn time_in(&self, seconds: i64) -> String {
         const DAY: i64 = 86_400;
-        let now = match &self.kind {
-            Kind::InProcess(_) => SystemTime::UNIX_EPOCH + START,
-            Kind::Process(..) => SystemTime::now(),
+        let now = match &self.backend {
+            Backend::InProcess(_) => SystemTime::UNIX_EPOCH + START,
+            Backend::Process(..) => SystemTime::now(),
         };
         let now = jiff::Timestamp::try_from(now).unwrap().as_second();
         let noon = (now + DAY / 2) / DAY * DAY + DAY / 2;
@@ -255,14 +265,14 @@ impl TestService {
     }
 }
 
-/// A request such as `GET /workspace`, with this secret and a JSON body, if any.
-pub(crate) fn call_with_body(secret: &str, call: &str, body: Option<Value>) -> HttpRequest {
-    let (method, target) = call.split_once(' ').unwrap();
-    let call = HttpRequest::new(method, target).with_key(secret);
+/// Creates a request such as `GET /workspace`, with this secret and a JSON body, if any.
+pub(crate) fn request_with_body(secret: &str, request: &str, body: Option<Value>) -> HttpRequest {
+    let (method, target) = request.split_once(' ').unwrap();
+    let request = HttpRequest::new(method, target).with_key(secret);
     match body {
-        Some(body) => call
+        Some(body) => request
             .with("content-type", "application/json")
             .with_body(&body.to_string()),
-        None => call,
+        None => request,
     }
 }

@@ -1,4 +1,4 @@
-//! A caller loses its rights after the head of its request was checked and before the body is complete.
+//! A caller loses its rights after the head of its request is checked and before the body is complete.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::http1::{self, HttpRequest, HttpResponse};
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A request whose head was checked and whose body the service waits for.
+/// A request whose head the service has checked and whose body it waits for.
 pub(crate) struct Pending {
     stream: TcpStream,
     body: String,
 }
 
 impl Pending {
-    /// Sends the head, and returns once the service requests the body, which it does only after it
+    /// Sends the head and returns after the service has requested the body, which it does only after it
     /// has authenticated the caller.
     pub(crate) async fn send(
         service: &TestService,
-        call: &HttpRequest,
+        request: &HttpRequest,
         media_type: &str,
         body: &str,
     ) -> Self {
-        let head = call.clone().with("content-type", media_type);
+        let head = request.clone().with("content-type", media_type);
         let head = head.with("content-length", &body.len().to_string());
         let head = head.with("expect", "100-continue").bytes();
         let mut stream = TcpStream::connect(service.address).await.unwrap();
@@ -48,16 +48,16 @@ impl Pending {
     }
 }
 
-/// What happens to the caller meanwhile.
+/// A change to the caller while its request is pending.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum CallerChange {
     Revoked,
     Disabled,
     Rotated,
     Expired,
-    /// It loses `service-tokens:write`.
+    /// The caller loses `service-tokens:write`.
     WithoutWrite,
-    /// It loses a role and a scope that the change needs.
+    /// The caller loses a role and a scope that the request needs.
     Narrowed,
 }
 
@@ -66,7 +66,7 @@ use CallerChange::{Disabled, Expired, Narrowed, Revoked, Rotated, WithoutWrite};
 impl CallerChange {
     const ALL: [Self; 6] = [Revoked, Disabled, Rotated, Expired, WithoutWrite, Narrowed];
 
-    fn refusal(self) -> (u16, &'static str) {
+    fn rejection(self) -> (u16, &'static str) {
         match self {
             Revoked => (401, "token_revoked"),
             Disabled => (401, "token_disabled"),
@@ -79,14 +79,24 @@ impl CallerChange {
 
     async fn apply(self, service: &TestService, caller: &Token) {
         let id = &caller.id;
-        let call = |verb: &str| format!("POST /service-tokens/{id}/{verb}");
+        let request = |verb: &str| format!("POST /service-tokens/{id}/{verb}");
         match self {
             Revoked => {
-                let call = format!("DELETE /service-tokens/{id}");
-                drop(service.admin(&call, None).await.assert(204));
+                let request = format!("DELETE /service-tokens/{id}");
+                drop(service.send_as_admin(&request, None).await.assert(204));
             }
-            Disabled => drop(service.admin(&call("disable"), None).await.assert(200)),
-            Rotated => drop(service.admin(&call("rotate"), None).await.assert(200)),
+            Disabled => drop(
+                service
+                    .send_as_admin(&request("disable"), None)
+                    .await
+                    .assert(200),
+            ),
+            Rotated => drop(
+                service
+                    .send_as_admin(&request("rotate"), None)
+                    .await
+                    .assert(200),
+            ),
             Expired => service.expire(caller).await,
             WithoutWrite => drop(
                 service
@@ -101,71 +111,71 @@ impl CallerChange {
     }
 }
 
-/// A change that a writer may make as long as it holds the role and the scope of its target.
+/// A change that a writer may make while it has the role and the scope of the target.
 struct Change {
     api: Api,
-    call: fn(&Token) -> String,
+    request: fn(&Token) -> String,
     body: fn(&Token) -> Value,
 }
 
 const CHANGES: [Change; 7] = [
     Change {
         api: Api::Management,
-        call: |_| "POST /service-tokens".to_owned(),
+        request: |_| "POST /service-tokens".to_owned(),
         body: |_| json!({ "name": "made", "roles": ["deployer"], "scopes": ["builds:read"] }),
     },
     Change {
         api: Api::Management,
-        call: |target| format!("PATCH /service-tokens/{}", target.id),
+        request: |target| format!("PATCH /service-tokens/{}", target.id),
         body: |_| json!({ "description": "changed" }),
     },
     Change {
         api: Api::Management,
-        call: |target| format!("POST /service-tokens/{}/rotate", target.id),
+        request: |target| format!("POST /service-tokens/{}/rotate", target.id),
         body: |_| json!({ "grace": "1h" }),
     },
     Change {
         api: Api::Management,
-        call: |_| "POST /service-tokens/revoke".to_owned(),
+        request: |_| "POST /service-tokens/revoke".to_owned(),
         body: |_| json!({ "filter": { "name": "target" }, "expect": 1 }),
     },
     Change {
         api: Api::PipeOps,
-        call: |_| "POST /api/v1/service-account-tokens".to_owned(),
+        request: |_| "POST /api/v1/service-account-tokens".to_owned(),
         body: |_| json!({ "name": "made", "permissions": ["builds:read"] }),
     },
     Change {
         api: Api::PipeOps,
-        call: |target| format!("PATCH /api/v1/service-account-tokens/{}", target.id),
+        request: |target| format!("PATCH /api/v1/service-account-tokens/{}", target.id),
         body: |_| json!({ "is_active": false }),
     },
     Change {
         api: Api::StackState,
-        call: |_| "POST /api/security/tokens".to_owned(),
+        request: |_| "POST /api/security/tokens".to_owned(),
         body: |_| json!({ "name": "made", "roles": ["deployer"], "dedicatedSubject": "" }),
     },
 ];
 
-/// Sends the head of `call` and returns once its caller was authenticated.
-async fn begin(service: &TestService, caller: &Token, call: &str, body: &Value) -> Pending {
-    let (method, target) = call.split_once(' ').unwrap();
-    let call = HttpRequest::new(method, target).with_key(&caller.secret);
-    Pending::send(service, &call, JSON, &body.to_string()).await
+/// Sends the head of a request and returns after the caller is authenticated.
+async fn send_head(service: &TestService, caller: &Token, request: &str, body: &Value) -> Pending {
+    let (method, target) = request.split_once(' ').unwrap();
+    let request = HttpRequest::new(method, target).with_key(&caller.secret);
+    Pending::send(service, &request, JSON, &body.to_string()).await
 }
 
-/// Asserts that the completed request is refused and changes nothing.
+/// Completes the request. Asserts that it is rejected and changes nothing.
 async fn assert_unchanged(
     service: &TestService,
     pending: Pending,
     caller_change: CallerChange,
     api: Api,
-    what: &str,
+    context: &str,
 ) {
-    let before = service.listed().await;
-    let answer = pending.complete().await;
-    let (status, code) = caller_change.refusal();
-    api.assert_refused(&answer, status, code, what);
-    assert_eq!(service.listed().await, before, "{what}");
+    let before = service.list().await;
+    let response = pending.complete().await;
+    let (status, code) = caller_change.rejection();
+    api.assert_rejected(&response, status, code, context);
+    assert_eq!(service.list().await, before, "{context}");
 }
 
 pub(crate) async fn rejects_change_if_caller_loses_authority_while_body_arrives(
@@ -180,13 +190,13 @@ pub(crate) async fn rejects_change_if_caller_loses_authority_while_body_arrives(
         .create(json!({ "name": "target", "roles": ["deployer"], "scopes": ["builds:read"] }))
         .await;
     for change in &CHANGES {
-        let (call, body) = ((change.call)(&target), (change.body)(&target));
+        let (request, body) = ((change.request)(&target), (change.body)(&target));
         for caller_change in CallerChange::ALL {
             let caller = service.create(rights.clone()).await;
-            let pending = begin(&service, &caller, &call, &body).await;
+            let pending = send_head(&service, &caller, &request, &body).await;
             caller_change.apply(&service, &caller).await;
-            let what = format!("{call}, {caller_change:?}");
-            assert_unchanged(&service, pending, caller_change, change.api, &what).await;
+            let context = format!("{request}, {caller_change:?}");
+            assert_unchanged(&service, pending, caller_change, change.api, &context).await;
         }
     }
     assert_eq!(service.status_of(&target.secret).await, 200);
@@ -201,12 +211,15 @@ pub(crate) async fn rejects_change_if_caller_loses_authority_while_body_arrives(
         if body["filter"].is_object() {
             body["filter"] = json!({ "name": target.id });
         }
-        let call = (change.call)(&target);
-        let answer = begin(&service, &caller, &call, &body)
+        let request = (change.request)(&target);
+        let response = send_head(&service, &caller, &request, &body)
             .await
             .complete()
             .await;
-        assert!([200, 201].contains(&answer.status), "{call}: {answer:?}");
+        assert!(
+            [200, 201].contains(&response.status),
+            "{request}: {response:?}"
+        );
     }
 }
 
@@ -216,33 +229,33 @@ pub(crate) async fn rejects_creating_administrator_after_caller_loses_authority(
     let body = json!({ "name": "heir", "scopes": ["service-tokens:admin"] });
     for caller_change in CallerChange::ALL {
         let caller = service
-            .holder(&["service-tokens:admin", "builds:read"])
+            .create_with_scopes(&["service-tokens:admin", "builds:read"])
             .await;
-        let pending = begin(&service, &caller, "POST /service-tokens", &body).await;
+        let pending = send_head(&service, &caller, "POST /service-tokens", &body).await;
         caller_change.apply(&service, &caller).await;
-        let what = format!("{caller_change:?}");
-        assert_unchanged(&service, pending, caller_change, Api::Management, &what).await;
+        let context = format!("{caller_change:?}");
+        assert_unchanged(&service, pending, caller_change, Api::Management, &context).await;
     }
 }
 
-pub(crate) async fn rotating_its_own_token_needs_no_scope(service: Arc<TestService>) {
-    let call = "POST /service-tokens/self/rotate";
+pub(crate) async fn rotating_the_callers_own_token_needs_no_scope(service: Arc<TestService>) {
+    let request = "POST /service-tokens/self/rotate";
     for caller_change in CallerChange::ALL {
-        let caller = service.holder(&["service-tokens:write"]).await;
-        let pending = begin(&service, &caller, call, &json!({ "grace": "1h" })).await;
+        let caller = service.create_with_scopes(&["service-tokens:write"]).await;
+        let pending = send_head(&service, &caller, request, &json!({ "grace": "1h" })).await;
         caller_change.apply(&service, &caller).await;
         if [WithoutWrite, Narrowed].contains(&caller_change) {
-            let rotated = Token::of(&pending.complete().await.assert(200));
+            let rotated = Token::from_response(&pending.complete().await.assert(200));
             assert_eq!(service.status_of(&rotated.secret).await, 200);
         } else {
-            let what = format!("{caller_change:?}");
-            assert_unchanged(&service, pending, caller_change, Api::Management, &what).await;
+            let context = format!("{caller_change:?}");
+            assert_unchanged(&service, pending, caller_change, Api::Management, &context).await;
         }
     }
 }
 
 pub(crate) async fn rejects_introspection_after_caller_loses_authority(service: Arc<TestService>) {
-    let subject = service.holder(&["builds:read"]).await;
+    let subject = service.create_with_scopes(&["builds:read"]).await;
     let form = format!("token={}", subject.secret);
     let schemes: [fn(&Token) -> String; 3] = [
         |caller| format!("ApiKey {}", caller.secret),
@@ -254,27 +267,28 @@ pub(crate) async fn rejects_introspection_after_caller_loses_authority(service: 
     ];
     for scheme in schemes {
         for caller_change in [Revoked, Disabled, Rotated, Expired, WithoutWrite] {
-            let caller = service.holder(&["introspect"]).await;
-            let call =
+            let caller = service.create_with_scopes(&["introspect"]).await;
+            let request =
                 HttpRequest::new("POST", "/introspect").with("authorization", &scheme(&caller));
-            let pending = Pending::send(&service, &call, FORM, &form).await;
+            let pending = Pending::send(&service, &request, FORM, &form).await;
             caller_change.apply(&service, &caller).await;
-            let what = format!("{caller_change:?}");
-            assert_unchanged(&service, pending, caller_change, Api::Management, &what).await;
+            let context = format!("{caller_change:?}");
+            assert_unchanged(&service, pending, caller_change, Api::Management, &context).await;
         }
-        let caller = service.holder(&["introspect"]).await;
-        let call = HttpRequest::new("POST", "/introspect").with("authorization", &scheme(&caller));
-        let answer = Pending::send(&service, &call, FORM, &form).await;
-        let answer = answer.complete().await.assert(200).json();
-        assert_eq!(answer["active"], true);
+        let caller = service.create_with_scopes(&["introspect"]).await;
+        let request =
+            HttpRequest::new("POST", "/introspect").with("authorization", &scheme(&caller));
+        let pending = Pending::send(&service, &request, FORM, &form).await;
+        let introspected = pending.complete().await.assert(200).json();
+        assert_eq!(introspected["active"], true);
     }
 }
 
 pub(crate) async fn disabling_does_not_wait_for_a_body(service: Arc<TestService>) {
-    let caller = service.holder(&["service-tokens:write"]).await;
-    let target = service.holder(&[]).await;
-    let call = format!("/service-tokens/{}/disable", target.id);
-    let head = HttpRequest::new("POST", &call).with_key(&caller.secret);
+    let caller = service.create_with_scopes(&["service-tokens:write"]).await;
+    let target = service.create_with_scopes(&[]).await;
+    let request = format!("/service-tokens/{}/disable", target.id);
+    let head = HttpRequest::new("POST", &request).with_key(&caller.secret);
     let head = head
         .with("content-type", JSON)
         .with("content-length", "100");

@@ -1,4 +1,4 @@
-//! A writer changes no token that has a role or a scope which it does not cover.
+//! A writer cannot change a token that has a role or scope that the writer does not cover.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::authority::error_responses::Api;
 use crate::authority::service::{TestService, Token};
 
-/// A token that covers `uncovered_tokens` but for one right.
+/// Creates a writer that lacks one right of each token in `uncovered_tokens`.
 async fn writer(service: &TestService) -> Token {
     let scopes = ["service-tokens:write", "service-tokens:read", "vault:read"];
     service
@@ -15,7 +15,7 @@ async fn writer(service: &TestService) -> Token {
         .await
 }
 
-/// Tokens with one more right each.
+/// Creates tokens that each have one right more than the writer.
 async fn uncovered_tokens(service: &TestService) -> Vec<Token> {
     let mut uncovered_tokens = Vec::new();
     for (roles, scopes) in [
@@ -30,39 +30,64 @@ async fn uncovered_tokens(service: &TestService) -> Vec<Token> {
     uncovered_tokens
 }
 
-type Path = (Api, &'static str, fn(&Token) -> String, Value);
+type Change = (Api, &'static str, fn(&Token) -> String, Value);
 
-/// Every request that changes one token.
-fn paths() -> Vec<Path> {
-    const OWN: Api = Api::Management;
-    let own = |token: &Token| format!("/service-tokens/{}", token.id);
+/// Returns every request that changes one token.
+fn changes() -> Vec<Change> {
+    const MANAGEMENT: Api = Api::Management;
+    let management = |token: &Token| format!("/service-tokens/{}", token.id);
     let pipeops = |token: &Token| format!("/api/v1/service-account-tokens/{}", token.id);
     vec![
-        (OWN, "PATCH", own, json!({ "name": "renamed" })),
-        (OWN, "PATCH", own, json!({ "subject": "other" })),
-        (OWN, "PATCH", own, json!({ "roles": [], "scopes": [] })),
-        (OWN, "PATCH", own, json!({ "expires_in": "1d" })),
-        (OWN, "PATCH", own, json!({ "labels": { "a": "b" } })),
-        (OWN, "PATCH", own, json!({})),
         (
-            OWN,
+            MANAGEMENT,
+            "PATCH",
+            management,
+            json!({ "name": "renamed" }),
+        ),
+        (
+            MANAGEMENT,
+            "PATCH",
+            management,
+            json!({ "subject": "other" }),
+        ),
+        (
+            MANAGEMENT,
+            "PATCH",
+            management,
+            json!({ "roles": [], "scopes": [] }),
+        ),
+        (
+            MANAGEMENT,
+            "PATCH",
+            management,
+            json!({ "expires_in": "1d" }),
+        ),
+        (
+            MANAGEMENT,
+            "PATCH",
+            management,
+            json!({ "labels": { "a": "b" } }),
+        ),
+        (MANAGEMENT, "PATCH", management, json!({})),
+        (
+            MANAGEMENT,
             "POST",
             |it| format!("/service-tokens/{}/rotate", it.id),
             json!({}),
         ),
         (
-            OWN,
+            MANAGEMENT,
             "POST",
             |it| format!("/service-tokens/{}/disable", it.id),
             Value::Null,
         ),
         (
-            OWN,
+            MANAGEMENT,
             "POST",
             |it| format!("/service-tokens/{}/enable", it.id),
             Value::Null,
         ),
-        (OWN, "DELETE", own, Value::Null),
+        (MANAGEMENT, "DELETE", management, Value::Null),
         (Api::PipeOps, "PATCH", pipeops, json!({ "name": "renamed" })),
         (Api::PipeOps, "PATCH", pipeops, json!({ "permissions": [] })),
         (
@@ -83,9 +108,11 @@ fn paths() -> Vec<Path> {
     ]
 }
 
-/// The id that the `StackState` API has for a token of this name and these roles.
+/// Returns the ID of the token with this name in the `StackState` API.
 async fn stackstate_id(service: &TestService, name: &str) -> i64 {
-    let listed = service.admin("GET /api/security/tokens", None).await;
+    let listed = service
+        .send_as_admin("GET /api/security/tokens", None)
+        .await;
     let listed = listed.assert(200).json();
     let tokens = listed.as_array().unwrap();
     let token = tokens.iter().find(|it| it["name"] == name).unwrap();
@@ -101,23 +128,23 @@ pub(crate) async fn rejects_changes_to_uncovered_tokens_by_every_operation(
         .create(json!({ "name": "disabled", "roles": ["boss"] }))
         .await;
     let disable = format!("POST /service-tokens/{}/disable", disabled.id);
-    service.admin(&disable, None).await.assert(200);
-    let before = service.listed().await;
+    service.send_as_admin(&disable, None).await.assert(200);
+    let before = service.list().await;
     for token in uncovered_tokens.iter().chain([&disabled]) {
-        for (api, method, target, body) in paths() {
-            let call = format!("{method} {}", target(token));
+        for (api, method, target, body) in changes() {
+            let request = format!("{method} {}", target(token));
             let body = (!body.is_null()).then_some(body);
-            let answer = service.call(&writer.secret, &call, body).await;
-            api.assert_refused(&answer, 403, "escalation_denied", &call);
+            let response = service.send(&writer.secret, &request, body).await;
+            api.assert_rejected(&response, 403, "escalation_denied", &request);
         }
     }
     for name in ["uncovered_tokens", "disabled"] {
         let id = stackstate_id(&service, name).await;
-        let call = format!("DELETE /api/security/tokens/{id}");
-        let answer = service.call(&writer.secret, &call, None).await;
-        Api::StackState.assert_refused(&answer, 403, "", &call);
+        let request = format!("DELETE /api/security/tokens/{id}");
+        let response = service.send(&writer.secret, &request, None).await;
+        Api::StackState.assert_rejected(&response, 403, "", &request);
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
     for token in &uncovered_tokens {
         assert_eq!(service.status_of(&token.secret).await, 200);
     }
@@ -131,11 +158,11 @@ pub(crate) async fn bulk_preview_counts_uncovered_tokens_as_forbidden(service: A
             .create(json!({ "name": "uncovered_tokens", "roles": ["deployer"] }))
             .await;
     }
-    let before = service.listed().await;
-    let call = "POST /service-tokens/revoke";
+    let before = service.list().await;
+    let request = "POST /service-tokens/revoke";
     let filter = json!({ "name": "uncovered_tokens" });
     let preview = json!({ "filter": filter, "dry_run": true });
-    let preview = service.call(&writer.secret, call, Some(preview)).await;
+    let preview = service.send(&writer.secret, request, Some(preview)).await;
     let preview = preview.assert(200).json();
     assert_eq!(
         (&preview["count"], &preview["forbidden"]),
@@ -149,48 +176,50 @@ pub(crate) async fn bulk_preview_counts_uncovered_tokens_as_forbidden(service: A
         json!({ "filter": { "role": "boss" }, "expect": 1 }),
         json!({ "filter": {}, "expect": before.len() }),
     ] {
-        let answer = service.call(&writer.secret, call, Some(body.clone())).await;
-        Api::Management.assert_refused(&answer, 403, "escalation_denied", &body.to_string());
-        assert_ne!(answer.json()["forbidden"], 0);
+        let response = service
+            .send(&writer.secret, request, Some(body.clone()))
+            .await;
+        Api::Management.assert_rejected(&response, 403, "escalation_denied", &body.to_string());
+        assert_ne!(response.json()["forbidden"], 0);
     }
-    assert_eq!(service.listed().await, before);
+    assert_eq!(service.list().await, before);
 
-    // Those that the caller covers are revoked.
+    // A filter that matches no token is accepted.
     let body =
         json!({ "filter": { "name": "uncovered_tokens", "role": "deployer", "scope": "none" } });
-    let none = service.call(&writer.secret, call, Some(body)).await;
+    let none = service.send(&writer.secret, request, Some(body)).await;
     assert_eq!(none.assert(200).json()["revoked"], 0);
     let preview = service
-        .admin(call, Some(json!({ "filter": filter, "dry_run": true })))
+        .send_as_admin(request, Some(json!({ "filter": filter, "dry_run": true })))
         .await;
     assert_eq!(preview.assert(200).json()["forbidden"], 0);
 }
 
 pub(crate) async fn rejects_removing_rights_from_uncovered_token(service: Arc<TestService>) {
     let writer = writer(&service).await;
-    let victim = service
-        .create(json!({ "name": "victim", "subject": "payments", "roles": ["boss"] }))
+    let privileged = service
+        .create(json!({ "name": "privileged", "subject": "payments", "roles": ["boss"] }))
         .await;
-    let target = format!("/service-tokens/{}", victim.id);
-    let strip = format!("PATCH {target}");
+    let target = format!("/service-tokens/{}", privileged.id);
+    let update = format!("PATCH {target}");
     let body = json!({ "roles": [], "scopes": [] });
-    let answer = service
-        .call(&writer.secret, &strip, Some(body.clone()))
+    let response = service
+        .send(&writer.secret, &update, Some(body.clone()))
         .await;
-    Api::Management.assert_refused(&answer, 403, "escalation_denied", &strip);
-    assert_eq!(answer.json()["missing"], json!(["boss"]));
+    Api::Management.assert_rejected(&response, 403, "escalation_denied", &update);
+    assert_eq!(response.json()["missing"], json!(["boss"]));
 
-    // Stripped by an administrator, and rotated by the writer: its rights cannot be given back by
-    // a caller that does not hold them.
-    service.patch(&victim.id, body).await;
+    // After an administrator has removed the rights, the writer can rotate the token. It still cannot add
+    // rights that it does not have.
+    service.patch(&privileged.id, body).await;
     let rotate = format!("POST {target}/rotate");
-    let taken = service.call(&writer.secret, &rotate, None).await;
-    let taken = Token::of(&taken.assert(200));
+    let rotated = service.send(&writer.secret, &rotate, None).await;
+    let rotated = Token::from_response(&rotated.assert(200));
     let body = json!({ "roles": ["boss"] });
-    let answer = service.call(&writer.secret, &strip, Some(body)).await;
-    Api::Management.assert_refused(&answer, 403, "escalation_denied", &strip);
+    let response = service.send(&writer.secret, &update, Some(body)).await;
+    Api::Management.assert_rejected(&response, 403, "escalation_denied", &update);
     let verify = service
-        .call(&taken.secret, "GET /verify?role=boss", None)
+        .send(&rotated.secret, "GET /verify?role=boss", None)
         .await;
     verify.assert(403);
 }

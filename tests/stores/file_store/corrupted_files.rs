@@ -1,17 +1,16 @@
-//! Files that an editor, a copy or a crash has spoiled. Each is rejected, and a store keeps its
-//! tokens until the file is good again.
+//! Files that an editor, a copy or a crash has corrupted. Each of them is rejected.
 
 use tower_service_token::store::file::FileStoreErrorKind;
 
 use super::*;
 
-/// A good file with one token, for which `spoil` returns the bytes of a spoiled one.
-type Spoiled = (&'static str, fn(&str) -> Vec<u8>, FileStoreErrorKind);
+/// A name, a function that corrupts the text of a valid file, and the kind of the error.
+type Corruption = (&'static str, fn(&str) -> Vec<u8>, FileStoreErrorKind);
 
-const SPOILED: [Spoiled; 16] = [
+const CORRUPTIONS: [Corruption; 16] = [
     ("empty", |_| Vec::new(), FileStoreErrorKind::Invalid),
     (
-        "white",
+        "whitespace",
         |_| b" \r\n\t\n".to_vec(),
         FileStoreErrorKind::Invalid,
     ),
@@ -21,12 +20,12 @@ const SPOILED: [Spoiled; 16] = [
         FileStoreErrorKind::Invalid,
     ),
     (
-        "cut",
+        "truncated",
         |text| text.as_bytes()[..text.len() - 20].to_vec(),
         FileStoreErrorKind::Malformed,
     ),
     (
-        "cut_head",
+        "missing_head",
         |text| text.as_bytes()[5..].to_vec(),
         FileStoreErrorKind::Malformed,
     ),
@@ -41,12 +40,12 @@ const SPOILED: [Spoiled; 16] = [
         FileStoreErrorKind::Malformed,
     ),
     (
-        "twice",
+        "duplicate_key",
         |text| text.replace("[[tokens]]", "tokens = []\n[[tokens]]").into(),
         FileStoreErrorKind::Malformed,
     ),
     (
-        "doubled",
+        "repeated_content",
         |text| text.repeat(2).into(),
         FileStoreErrorKind::Invalid,
     ),
@@ -66,7 +65,7 @@ const SPOILED: [Spoiled; 16] = [
         FileStoreErrorKind::Malformed,
     ),
     (
-        "conflict",
+        "merge_conflict",
         |text| format!("<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n").into(),
         FileStoreErrorKind::Malformed,
     ),
@@ -76,34 +75,34 @@ const SPOILED: [Spoiled; 16] = [
         FileStoreErrorKind::Malformed,
     ),
     (
-        "quotes",
+        "typographic_quotes",
         |text| text.replace('"', "\u{201c}").into(),
         FileStoreErrorKind::Malformed,
     ),
     (
-        "digest_cut",
+        "overlong_digest",
         |text| text.replacen("sha256:", "sha256:0", 1).into(),
         FileStoreErrorKind::Invalid,
     ),
 ];
 
 #[test]
-fn spoiled_files_are_rejected_with_their_kind() {
-    let text = toml_of("ci", "");
-    for (name, spoil, kind) in SPOILED {
+fn rejects_corrupted_files_with_the_kind_of_error() {
+    let text = toml_with_token("ci", "");
+    for (name, corrupt, kind) in CORRUPTIONS {
         let folder = Folder::new();
         let path = folder.write("t.toml", "");
-        fs::write(&path, spoil(&text)).unwrap();
+        fs::write(&path, corrupt(&text)).unwrap();
         let error = FileStore::open(&path).expect_err(name);
         assert_eq!(error.kind(), kind, "{name}: {error}");
     }
 }
 
 #[test]
-fn byte_order_mark_and_crlf_spoil_no_file() {
+fn accepts_byte_order_mark_and_crlf() {
     let digest = TokenDigest::of("ci");
     let json = format!("{{\"tokens\": [{{\"digest\": \"{digest}\", \"name\": \"ci\"}}]}}");
-    for (name, text) in [("t.toml", toml_of("ci", "")), ("t.json", json)] {
+    for (name, text) in [("t.toml", toml_with_token("ci", "")), ("t.json", json)] {
         for text in [
             format!("\u{feff}{text}"),
             text.replace('\n', "\r\n"),

@@ -1,5 +1,7 @@
 //! Expiries at the end of the year 9999 and beyond, in every API.
 
+use std::time::Duration;
+
 use axum::Router;
 use serde_json::{Value, json};
 use tests::api_fixture::{ApiFixture, ApiResponse};
@@ -11,7 +13,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 /// 9999-12-31T00:00:00Z
 const LAST_DAY: i64 = 253_402_214_400_000;
 const HALF_DAY: i64 = 43_200_000;
-/// The last second that RFC 3339 has.
+/// The last second that RFC 3339 can represent.
 const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
 
 struct Server {
@@ -51,8 +53,8 @@ impl Server {
         ApiResponse::send(&self.app, call, headers, &body).await
     }
 
-    /// The expiry of the token `name`, as each of the APIs shows it.
-    async fn assert_ends_with_time(&self, name: &str) {
+    /// Asserts that every API shows the latest possible expiry for the token `name`.
+    async fn assert_has_latest_expiry(&self, name: &str) {
         let list = self
             .call(&format!("GET /service-tokens?name={name}"), None)
             .await
@@ -72,7 +74,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn the_end_of_time_is_its_last_day() {
+async fn expiries_beyond_the_year_9999_are_capped() {
     let server = Server::new().await;
     for (index, member) in [
         json!({ "expires_at": "9999-12-31" }),
@@ -95,9 +97,9 @@ async fn the_end_of_time_is_its_last_day() {
             let name = format!("{api}{index}");
             let mut body = member.clone();
             body["name"] = json!(name);
-            let answer = server.call(&format!("POST {path}"), body.clone()).await;
-            assert_eq!(answer.status, 201, "{body}: {answer:?}");
-            server.assert_ends_with_time(&name).await;
+            let response = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(response.status, 201, "{body}: {response:?}");
+            server.assert_has_latest_expiry(&name).await;
         }
     }
     for (index, millis) in [
@@ -113,15 +115,15 @@ async fn the_end_of_time_is_its_last_day() {
         let body = json!({
             "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
         });
-        let answer = server.call("POST /api/security/tokens", body).await;
-        assert_eq!(answer.status, 200, "{millis}: {answer:?}");
-        assert_eq!(answer.json()["expiration"], LAST_DAY + HALF_DAY);
-        server.assert_ends_with_time(&name).await;
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 200, "{millis}: {response:?}");
+        assert_eq!(response.json()["expiration"], LAST_DAY + HALF_DAY);
+        server.assert_has_latest_expiry(&name).await;
     }
 }
 
 #[tokio::test]
-async fn the_end_of_time_round_trips() {
+async fn latest_expiry_round_trips() {
     let server = Server::new().await;
     let body = json!({ "name": "x", "expires_at": "9999-12-31" });
     let created = server.call("POST /service-tokens", body).await.json();
@@ -141,9 +143,9 @@ async fn the_end_of_time_round_trips() {
     assert_eq!(tag().await, before);
 }
 
-/// The last day minus one, and the last time that some libraries can tell.
+/// Some date libraries cannot represent these times.
 #[tokio::test]
-async fn times_just_before_the_end_are_exact() {
+async fn times_just_before_the_latest_expiry_are_exact() {
     let server = Server::new().await;
     for (given, shown) in [
         ("9999-12-29", "9999-12-30T00:00:00Z"),
@@ -153,10 +155,10 @@ async fn times_just_before_the_end_are_exact() {
         ("9999-12-31T12:00:00+01:00", "9999-12-31T11:00:00Z"),
     ] {
         let body = json!({ "name": "x", "expires_at": given });
-        let answer = server.call("POST /service-tokens", body).await;
-        assert_eq!(answer.status, 201, "{given}: {answer:?}");
+        let response = server.call("POST /service-tokens", body).await;
+        assert_eq!(response.status, 201, "{given}: {response:?}");
         assert_eq!(
-            answer.json()["service_token"]["expires_at"],
+            response.json()["service_token"]["expires_at"],
             shown,
             "{given}"
         );
@@ -164,7 +166,7 @@ async fn times_just_before_the_end_are_exact() {
 }
 
 #[tokio::test]
-async fn filters_and_starts_know_the_end_of_time() {
+async fn filters_and_not_before_accept_the_latest_time() {
     let server = Server::new().await;
     for (name, expires_at) in [("early", "2199-12-31"), ("last", "9999-12-31")] {
         let body = json!({ "name": name, "expires_at": expires_at });
@@ -176,9 +178,9 @@ async fn filters_and_starts_know_the_end_of_time() {
         "9999-12-31T23:59:59%2B00:00",
     ] {
         let call = format!("GET /service-tokens?expires_before={time}");
-        let answer = server.call(&call, None).await;
-        assert_eq!(answer.status, 200, "{time}: {answer:?}");
-        let list = answer.json();
+        let response = server.call(&call, None).await;
+        assert_eq!(response.status, 200, "{time}: {response:?}");
+        let list = response.json();
         let tokens = list["service_tokens"].as_array().unwrap().iter();
         let names: Vec<_> = tokens.map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["early"], "{time}");
@@ -193,21 +195,20 @@ async fn filters_and_starts_know_the_end_of_time() {
         assert_eq!(preview["count"], 1, "{preview}");
     }
     let body = json!({ "name": "x", "not_before": "9999-12-31T00:00:00Z" });
-    let answer = server.call("POST /service-tokens", body).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let shown = answer.json()["service_token"]["not_before"].clone();
+    let response = server.call("POST /service-tokens", body).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    let shown = response.json()["service_token"]["not_before"].clone();
     assert_eq!(shown, "9999-12-31T00:00:00Z");
 }
 
-/// A refused expiry has the same text everywhere.
 #[tokio::test]
-async fn refusals_have_one_text() {
+async fn invalid_expiries_get_the_same_message_in_every_api() {
     let server = Server::new().await;
     for given in [
         "2020-01-01",
         "2027-02-30",
         "9999-12-32",
-        "10000-01-01",
+        "10000-02-30",
         "soon",
     ] {
         let body = json!({ "name": "x", "expires_at": given });
@@ -223,24 +224,25 @@ async fn refusals_have_one_text() {
     }
     let body = json!({ "name": "x", "expires_at": "2020-01-01" });
     let problem = server.call("POST /service-tokens", body).await.json();
-    let past = problem["errors"][0]["detail"].as_str().unwrap();
-    let past = format!("expiryDate: {past}");
+    let detail = problem["errors"][0]["detail"].as_str().unwrap();
+    let expected = format!("expiryDate: {detail}");
     for millis in [1, -1, 0, i64::MIN] {
         let body = json!({
             "name": "x", "roles": [], "dedicatedSubject": "", "expiryDate": millis,
         });
-        let answer = server.call("POST /api/security/tokens", body).await;
-        assert_eq!(answer.status, 400, "{answer:?}");
-        assert_eq!(answer.json()["message"], past, "{millis}");
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 400, "{response:?}");
+        assert_eq!(response.json()["message"], expected, "{millis}");
     }
-    let unreadable = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
-    let answer = server.call(unreadable, None).await;
-    assert_eq!(answer.status, 422, "{answer:?}");
-    let detail = answer.json()["errors"][0]["detail"].clone();
+    let invalid_filter = "GET /service-tokens?expires_before=2027-02-30T00:00:00Z";
+    let response = server.call(invalid_filter, None).await;
+    assert_eq!(response.status, 422, "{response:?}");
+    let detail = response.json()["errors"][0]["detail"].clone();
     assert_eq!(detail, "there is no such date or time");
 }
 
-/// The day that was typed, and not the next one.
+/// A date expires at the end of that day. The response shows the day's last second, because clients
+/// would display midnight as the next day.
 #[tokio::test]
 async fn pipeops_shows_a_date_as_its_last_second() {
     let server = Server::new().await;
@@ -261,14 +263,149 @@ async fn pipeops_shows_a_date_as_its_last_second() {
         let path = format!("GET /service-tokens/{id}");
         let stored = server.call(&path, None).await.json()["expires_at"].clone();
         let body = json!({ "name": "x", "expires_at": shown });
-        let again = server
+        let recreated = server
             .call("POST /api/v1/service-account-tokens", body)
             .await;
-        let id = again.json()["data"]["token"]["uuid"]
+        let id = recreated.json()["data"]["token"]["uuid"]
             .as_str()
             .unwrap()
             .to_owned();
         let path = format!("GET /service-tokens/{id}");
         assert_eq!(server.call(&path, None).await.json()["expires_at"], stored);
+    }
+}
+
+#[tokio::test]
+async fn expiries_beyond_the_calendar_are_its_last_day_in_every_api() {
+    let server = Server::new().await;
+    let late = [
+        json!({ "expires_at": "10000-01-01" }),
+        json!({ "expires_at": "99999999999999999999-12-31" }),
+        json!({ "expires_at": "12345-06-07T08:09:10+11:00" }),
+        json!({ "expires_in": "99999999999d" }),
+        json!({ "expires_in": "P99999999999D" }),
+        json!({ "expires_in": "99999999999999999999d" }),
+    ];
+    let numbers = ["99999999999", "9223372036854775808", "1e30"];
+    let numbers = numbers.map(|text| {
+        let number: Value = serde_json::from_str(text).unwrap();
+        json!({ "expires_in": number })
+    });
+    let both = ["/service-tokens", "/api/v1/service-account-tokens"];
+    let pipeops = &both[1..];
+    let members = late.iter().map(|member| (member, &both[..]));
+    let members = members.chain(numbers.iter().map(|member| (member, pipeops)));
+    for (index, (member, paths)) in members.enumerate() {
+        for (api, path) in paths.iter().enumerate() {
+            let name = format!("t{index}-{api}");
+            let mut body = member.clone();
+            body["name"] = json!(name);
+            let response = server.call(&format!("POST {path}"), body.clone()).await;
+            assert_eq!(response.status, 201, "{path} {body}: {response:?}");
+            server.assert_has_latest_expiry(&name).await;
+        }
+    }
+    for (index, millis) in ["9223372036854775808", "18446744073709551616", "1e300"]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("s{index}");
+        let millis: Value = serde_json::from_str(millis).unwrap();
+        let body = json!({
+            "name": name, "roles": [], "dedicatedSubject": "", "expiryDate": millis,
+        });
+        let response = server.call("POST /api/security/tokens", body).await;
+        assert_eq!(response.status, 200, "{millis}: {response:?}");
+        server.assert_has_latest_expiry(&name).await;
+    }
+}
+
+#[tokio::test]
+async fn filters_and_starts_accept_years_after_9999() {
+    let server = Server::new().await;
+    let body = json!({ "name": "early", "expires_at": "2199-12-31" });
+    server.call("POST /service-tokens", body).await;
+    for time in ["10000-01-01", "10000-01-01T00:00:00Z"] {
+        let call = format!("GET /service-tokens?expires_before={time}");
+        let response = server.call(&call, None).await;
+        assert_eq!(response.status, 200, "{time}: {response:?}");
+        let list = response.json();
+        assert_eq!(list["service_tokens"].as_array().unwrap().len(), 1);
+        let body = json!({ "dry_run": true, "filter": { "last_used_before": time } });
+        let response = server.call("POST /service-tokens/revoke", body).await;
+        assert_eq!(
+            (response.status, &response.json()["count"]),
+            (200, &json!(2))
+        );
+        let body = json!({ "name": "x", "not_before": time });
+        let response = server.call("POST /service-tokens", body).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        let id = response.json()["service_token"]["id"].clone();
+        let call = format!("DELETE /service-tokens/{}", id.as_str().unwrap());
+        assert_eq!(server.call(&call, None).await.status, 204);
+        let purged = server.managed.tokens.purge(Duration::ZERO).await;
+        assert_eq!(purged.unwrap().len(), 1);
+    }
+    let response = server
+        .call("GET /service-tokens?expires_before=10001-02-29", None)
+        .await;
+    assert_eq!(response.status, 422, "{response:?}");
+    let detail = response.json()["errors"][0]["detail"].clone();
+    assert_eq!(detail, "there is no such date or time");
+}
+
+#[tokio::test]
+async fn negative_and_broken_counts_have_one_text_in_every_api() {
+    let server = Server::new().await;
+    for (given, expected) in [
+        (
+            "-99999999999d",
+            "the time until expiry must not be negative",
+        ),
+        ("-30d", "the time until expiry must not be negative"),
+        (
+            "99999999999d ago",
+            "the time until expiry must not be negative",
+        ),
+        ("0d", "the time until expiry must not be zero"),
+        (
+            "99999999999",
+            "an expiry is a date such as 2027-01-31, a time such as 2027-01-31T12:00:00Z, or a \
+             duration such as 30d or P30D",
+        ),
+    ] {
+        let body = json!({ "name": "x", "expires_in": given });
+        let problem = server.call("POST /service-tokens", body.clone()).await;
+        assert_eq!(problem.status, 422, "{problem:?}");
+        assert_eq!(problem.json()["errors"][0]["detail"], expected, "{given}");
+        let path = "POST /api/v1/service-account-tokens";
+        let response = server.call(path, body).await;
+        assert_eq!(response.status, 422, "{response:?}");
+        let message = format!("/expires_in: {expected}");
+        assert_eq!(response.json()["message"], message, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn grace_periods_out_of_range_are_long_and_refused_ones_have_one_text() {
+    let server = Server::new().await;
+    let body = json!({ "name": "x", "expires_at": "2199-12-31" });
+    let created = server.call("POST /service-tokens", body).await.json();
+    let id = created["service_token"]["id"].as_str().unwrap();
+    let path = format!("POST /service-tokens/{id}/rotate");
+    for grace in ["99999999999d", "P99999999999D", "99999999999999999999h"] {
+        let response = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(response.status, 200, "{grace}: {response:?}");
+        let end = response.json()["grace_ends_at"].clone();
+        assert_eq!(end, "2200-01-01T00:00:00Z", "{grace}");
+    }
+    for grace in ["soon", "1y", "99999999999y", "-1h", "-99999999999d", "1"] {
+        let response = server.call(&path, json!({ "grace": grace })).await;
+        assert_eq!(response.status, 422, "{grace}: {response:?}");
+        let error = &response.json()["errors"][0];
+        assert_eq!(error["pointer"], "/grace");
+        let detail = "not a duration of zero or more in weeks, days or shorter units, such as 1h \
+                      or PT1H";
+        assert_eq!(error["detail"], detail, "{grace}");
     }
 }

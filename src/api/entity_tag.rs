@@ -1,0 +1,160 @@
+//! Entity tags of tokens, and the preconditions of changes (RFC 9110 §13.1.1).
+
+use axum::response::Response;
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::error::{ApiError, ErrorFormat};
+use crate::store::TokenRecord;
+
+/// The precondition of a change cannot be read, or does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PreconditionError {
+    #[error("if-match is not a list of entity tags")]
+    Malformed,
+    /// The request changes something without an entity tag, such as the list of tokens.
+    #[error("the path has no entity tag, so no tag in If-Match matches")]
+    NoEntityTag,
+}
+
+impl PreconditionError {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::NoEntityTag => StatusCode::PRECONDITION_FAILED,
+        }
+    }
+}
+
+impl<F: ErrorFormat> From<PreconditionError> for ApiError<F> {
+    fn from(error: PreconditionError) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
+}
+
+/// Adds the revision of a token as `ETag`.
+pub(super) fn with_etag(record: &TokenRecord, mut response: Response) -> Response {
+    let tag = HeaderValue::try_from(format!("\"{}\"", record.revision()));
+    let tag = tag.expect("digits are visible ASCII");
+    response.headers_mut().insert(ETAG, tag);
+    response
+}
+
+/// Returns an error if `If-Match` has tags, for a change of something without an entity tag.
+pub(super) fn reject_tags(headers: &HeaderMap) -> Result<(), PreconditionError> {
+    match revisions(headers)? {
+        None => Ok(()),
+        Some(_) => Err(PreconditionError::NoEntityTag),
+    }
+}
+
+/// Returns the revisions in `If-Match`, or `None` for any. Weak tags and tags of other servers match
+/// no revision.
+pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, PreconditionError> {
+    const MALFORMED: PreconditionError = PreconditionError::Malformed;
+    let mut revisions = Vec::new();
+    let mut values = headers.get_all(IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return Ok(None);
+    }
+    for value in values {
+        let text = value.to_str().map_err(|_| MALFORMED)?.trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let tags = entity_tags(text).filter(|tags| !tags.is_empty());
+        let strong = tags.ok_or(MALFORMED)?.into_iter().flatten();
+        revisions.extend(strong.filter_map(revision));
+    }
+    Ok(Some(revisions))
+}
+
+/// Returns the revision of an entity tag as this server writes it: `+1` and `01` are other tags.
+fn revision(tag: &str) -> Option<u64> {
+    let revision: u64 = tag.parse().ok()?;
+    (revision.to_string() == tag).then_some(revision)
+}
+
+/// Returns the text of each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may
+/// contain a comma.
+fn entity_tags(text: &str) -> Option<Vec<Option<&str>>> {
+    let mut tags = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let weak = rest.strip_prefix("W/");
+        let (tag, after) = weak.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        if tag.contains([' ', '\t']) {
+            return None;
+        }
+        tags.push(weak.is_none().then_some(tag));
+        let after = after.trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(next) => next.trim_start(),
+            None if after.is_empty() => after,
+            None => return None,
+        };
+    }
+    Some(tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        let values = values.iter().map(|value| value.parse());
+        let headers = values.map(|value| (IF_MATCH, value.expect("a header's value")));
+        headers.collect()
+    }
+
+    fn of(values: &[&str]) -> Result<Option<Vec<u64>>, ()> {
+        revisions(&headers(values)).map_err(drop)
+    }
+
+    #[test]
+    fn no_tag_matches_what_has_none() {
+        for (values, expected) in [
+            (&[][..], Ok(())),
+            (&["*"], Ok(())),
+            (&["\"1\""], Err(PreconditionError::NoEntityTag)),
+            (&["W/\"1\""], Err(PreconditionError::NoEntityTag)),
+            (&["1"], Err(PreconditionError::Malformed)),
+        ] {
+            assert_eq!(reject_tags(&headers(values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn reads_tags_from_lists_and_repeated_headers() {
+        for (values, expected) in [
+            (&[][..], None),
+            (&["*"], None),
+            (&["\"1\""], Some(vec![1])),
+            (&["\"1\" , \"2\",\"x\""], Some(vec![1, 2])),
+            (&["\"1\"", "\"2\""], Some(vec![1, 2])),
+            (&["W/\"1\", \"2\""], Some(vec![2])),
+            (&["\"1,2\""], Some(vec![])),
+            (&["\"\""], Some(vec![])),
+            (&["\"+1\", \"01\", \"-0\""], Some(vec![])),
+        ] {
+            assert_eq!(of(values), Ok(expected), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_malformed_tags() {
+        for value in [
+            "",
+            "1",
+            "\"1",
+            "1\"",
+            "\"1\" \"2\"",
+            "\"1\"2",
+            "w/\"1\"",
+            "\"1 2\"",
+            ",\"1\"",
+        ] {
+            assert_eq!(of(&[value]), Err(()), "{value}");
+        }
+    }
+}
