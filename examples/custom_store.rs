@@ -8,10 +8,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use http::{Request, Response};
 use tokio::sync::Mutex;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_service_token::async_trait;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState, TokenStore};
 use tower_service_token::token::{MintedToken, TokenFormat, TokenId};

@@ -9,7 +9,9 @@
 //!    [malformed](CredentialError::Malformed), not absent.
 //! 4. A repeated header, or two sources with different tokens, is an error. Two sources with the same
 //!    token count as one.
-//! 5. `Authorization` with another scheme counts as absent, because it is for another middleware.
+//! 5. `Authorization` with another scheme counts as absent, because it is for another middleware. So
+//!    does a bearer token of another format, if a [format](CredentialSources::accept_bearer_of) is
+//!    configured.
 //!
 //! ```
 //! use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -23,40 +25,18 @@
 //! # Ok::<_, tower_service_token::header::CredentialError>(())
 //! ```
 
-use http::header::{self, COOKIE, PROXY_AUTHORIZATION};
+mod token_header;
+
+use http::header;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::token::PresentedToken;
-
-/// The `x-api-key` header.
-pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub use self::token_header::{HeaderNameError, TokenHeader, X_API_KEY};
+use crate::token::{PresentedToken, TokenFormat};
 
 // A `static`, so that it can be borrowed like the configured names.
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
 
 const MAX_TOKEN_LENGTH: usize = 512;
-
-/// A header whose whole value is a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenHeader(HeaderName);
-
-impl TokenHeader {
-    /// The `x-api-key` header.
-    pub const X_API_KEY: Self = Self(X_API_KEY);
-
-    /// Creates a header from a name.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for `Authorization`, `Proxy-Authorization` and `Cookie`, whose values have a
-    /// syntax of their own.
-    pub fn new(name: HeaderName) -> Result<Self, HeaderNameError> {
-        if [header::AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
-            return Err(HeaderNameError(name));
-        }
-        Ok(Self(name))
-    }
-}
 
 /// The headers that a service reads tokens from. The default is `Authorization: ApiKey` and
 /// `X-API-Key`.
@@ -64,6 +44,8 @@ impl TokenHeader {
 pub struct CredentialSources {
     api_key: bool,
     bearer: bool,
+    /// Bearer tokens of another format count as absent. `None` reads all.
+    bearer_format: Option<TokenFormat>,
     headers: Vec<HeaderName>,
     max_token_length: usize,
 }
@@ -73,6 +55,7 @@ impl Default for CredentialSources {
         Self {
             api_key: true,
             bearer: false,
+            bearer_format: None,
             headers: vec![X_API_KEY],
             max_token_length: MAX_TOKEN_LENGTH,
         }
@@ -101,9 +84,40 @@ impl CredentialSources {
         self
     }
 
-    /// Also reads `Authorization: Bearer <token>`. By default it is not read.
+    /// Also reads `Authorization: Bearer <token>`, whatever the token. By default it is not read.
     pub fn accept_bearer(mut self) -> Self {
-        self.bearer = true;
+        (self.bearer, self.bearer_format) = (true, None);
+        self
+    }
+
+    /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
+    /// absent, so that another middleware can authenticate them, such as JWTs (RFC 7519).
+    ///
+    /// 1. A token is of the format if it [begins with a prefix](TokenFormat::has_prefix) of it. If the
+    ///    rest is damaged or unknown, the token is invalid, not absent.
+    /// 2. A token of another format may have any length. It still must be visible ASCII without spaces;
+    ///    any other value is [malformed](CredentialError::Malformed).
+    /// 3. Only bearer tokens are distinguished. `Authorization: ApiKey` and `X-API-Key` always present
+    ///    a service token.
+    ///
+    /// Not for a store that accepts tokens of another format, such as imported tokens or those of an
+    /// authorization server: as bearer tokens they count as absent.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+    /// use tower_service_token::header::CredentialSources;
+    /// use tower_service_token::token::TokenFormat;
+    ///
+    /// let sources = CredentialSources::default().accept_bearer_of(&TokenFormat::default());
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln"));
+    /// assert!(sources.read(&headers)?.is_none());
+    /// headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer svctok-damaged"));
+    /// assert!(sources.read(&headers)?.is_some());
+    /// # Ok::<_, tower_service_token::header::CredentialError>(())
+    /// ```
+    pub fn accept_bearer_of(mut self, format: &TokenFormat) -> Self {
+        (self.bearer, self.bearer_format) = (true, Some(format.clone()));
         self
     }
 
@@ -306,11 +320,17 @@ impl CredentialSources {
         value: &'h HeaderValue,
     ) -> Result<Option<&'h [u8]>, CredentialError> {
         let value = trim(value.as_bytes());
-        let schemes = [(self.api_key, b"apikey"), (self.bearer, b"bearer")];
-        for (_, scheme) in schemes.iter().filter(|(read, _)| *read) {
+        let schemes = [
+            (self.api_key, b"apikey", None),
+            (self.bearer, b"bearer", self.bearer_format.as_ref()),
+        ];
+        for (_, scheme, format) in schemes.iter().filter(|(read, ..)| *read) {
             if let Some(mut token) = after_scheme(value, scheme) {
                 while let [b' ', rest @ ..] = token {
                     token = rest;
+                }
+                if format.is_some_and(|format| is_foreign(token, format)) {
+                    return Ok(None);
                 }
                 return self.read_token(token);
             }
@@ -356,6 +376,11 @@ fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option
     (ends && first.iter().zip(scheme).fold(0, difference) == 0).then_some(rest)
 }
 
+/// Returns whether this is a token of another format. A value that is no token at all is an error.
+fn is_foreign(token: &[u8], format: &TokenFormat) -> bool {
+    PresentedToken::is_visible(token) && !format.bytes_have_prefix(token)
+}
+
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
@@ -388,11 +413,6 @@ pub enum CredentialError {
     #[error("a credential header is repeated")]
     Repeated,
 }
-
-/// A header cannot hold a bare token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the header '{0}' cannot hold a bare token")]
-pub struct HeaderNameError(HeaderName);
 
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,7 @@
 //! | responses to rejected requests, gRPC services | [`reject`] |
 //! | the text of tokens, importing tokens | [`token`], [`digest`] |
 //! | HTTP endpoints for services in other languages | [`api`] |
+//! | security schemes for the OpenAPI document of your own API | [`openapi`] |
 //! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
 //! | sending tokens, managing tokens of a server | [`client`] |
 //! | the JSON of the management API | [`wire`] |
@@ -56,8 +57,8 @@
 //!
 //! - `api`: [endpoints](api) by which services in any language check tokens (introspection,
 //!   revocation, and forward authentication for reverse proxies) and by which tokens are managed, with
-//!   their OpenAPI document. Includes `tokio`. Adds `axum` with its `tokio`, `base64`,
-//!   `form_urlencoded`, `percent-encoding`, and `utoipa` with its macros.
+//!   their OpenAPI document. Includes `tokio` and `openapi`. Adds `axum` with its `tokio`, `base64`,
+//!   `form_urlencoded` and `percent-encoding`.
 //! - `axum` (default): extractors, and [`Rejection`](reject::Rejection) as a response. Adds
 //!   `axum-core`, which axum users have anyway.
 //! - `cli`: the command line tool `svctok`, with all stores and servers that it works on. Adds `clap`
@@ -73,12 +74,15 @@
 //!   authorization server. Adds `tokio`, `hyper-util` and `ring`, which compiles C and assembly. It
 //!   connects by `https` with `rustls`; without, only by `http` to loopback, or through a transport of
 //!   your own.
+//! - `openapi`: the [security schemes](openapi) of a layer, for the OpenAPI document of your own API.
+//!   Adds `utoipa` with its macros.
 //! - `postgres`: [`PostgresStore`](store::sql::PostgresStore). Adds `sqlx`, which needs Rust 1.94, and
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
 //!   compiles SQLite with a C compiler, and `tokio`.
-//! - `testing`: the [conformance suite](testing::conformance) for stores, and
-//!   [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
+//! - `testing`: a [principal](testing::principal()) for tests of handlers, the [conformance
+//!   suite](testing::conformance) for stores, and [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
+//!   Enable it only in `[dev-dependencies]`.
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
 //!   `code`, `status`, `token_id` (only of a token whose secret was presented), `error` (only if the
 //!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
@@ -87,10 +91,11 @@
 //!   `api` it also logs failed changes and lists that broke off. A response whose failure was logged is
 //!   [marked](reject::FailureLogged). The target `tower_service_token::audit` has the [audit
 //!   events](audit::TracingAuditSink), the target `tower_service_token::rotation` one event for each
-//!   request with a previous secret. Accepted requests with the current secret are not logged. Adds
-//!   `unicode-properties`.
+//!   request with a previous secret. Accepted requests with the current secret are not logged. If the
+//!   current span declares the fields `token_id` and `token_name`, the layer records the caller there:
+//!   the id also of a rejected token whose secret was presented. Adds `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` and the histogram
-//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `anonymous` or a
+//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `identity`, `anonymous` or a
 //!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_rejections_total` by
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
@@ -103,8 +108,9 @@
 //! # Public dependencies
 //!
 //! Types of these crates are part of this one's API: `http`, `tower-layer`, `tower` (its
-//! `Service`), `async-trait` (its signatures), and with the features of these names, `axum-core` and
-//! `sqlx` (its pools); with `api`, `axum` (its router) and `utoipa` (its documents); with
+//! `Service`), `async-trait` (its signatures, and the [attribute](async_trait)), `serde` (its traits),
+//! and with the features of these names, `axum-core` and
+//! `sqlx` (its pools); with `api`, `axum` (its router); with `openapi`, `utoipa` (its documents); with
 //! `introspection` or `client`, in the signature of a transport of your own, `bytes`, `http-body` and
 //! `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -151,6 +157,8 @@ pub mod reject;
 mod observe;
 pub mod middleware;
 pub mod authorize;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 #[cfg(feature = "api")]
 pub mod api;
 #[cfg(feature = "client")]
@@ -164,6 +172,10 @@ pub use self::lifecycle::ServiceTokens;
 pub use self::middleware::ServiceTokenLayer;
 pub use self::principal::Principal;
 pub use self::store::{MemoryStore, TokenStore};
+
+/// The attribute of an `impl` of [`TokenStore`], [`TokenRegistry`](registry::TokenRegistry) or
+/// [`LastUsedStore`](registry::LastUsedStore), re-exported from the crate `async-trait`.
+pub use async_trait::async_trait;
 
 /// What the binary `svctok`, a crate of its own, shares with this one. Not part of the public API.
 #[cfg(feature = "cli")]

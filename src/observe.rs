@@ -3,6 +3,8 @@
 mod request;
 #[cfg(any(feature = "api", feature = "tracing"))]
 mod request_id;
+#[cfg(feature = "tracing")]
+mod span;
 
 pub(crate) use self::request::RequestInfo;
 #[cfg(feature = "api")]
@@ -10,7 +12,7 @@ pub(crate) use self::request_id::REQUEST_ID;
 #[cfg(feature = "api")]
 pub use self::request_id::request_id;
 use crate::principal::Principal;
-use crate::reject::Rejection;
+use crate::reject::{NoToken, Rejection};
 #[cfg(feature = "tracing")]
 use crate::text::ErrorChain;
 
@@ -42,8 +44,13 @@ impl Stopwatch {
     }
 
     /// Counts a request that was accepted without a credential.
-    pub(crate) fn anonymous(self) {
-        self.stop("anonymous");
+    pub(crate) fn accepted_without_token(self, no_token: &NoToken) {
+        let has_identity = no_token.identity().is_some();
+        self.stop(if has_identity {
+            "identity"
+        } else {
+            "anonymous"
+        });
     }
 
     /// Counts a request that the layer rejected. It is [logged](log) where the response is built.
@@ -60,6 +67,23 @@ impl Stopwatch {
         }
         let _ = (self, outcome);
     }
+}
+
+/// Records the caller of an accepted request in the current span.
+#[inline]
+pub(crate) fn record_caller(principal: &Principal) {
+    #[cfg(feature = "tracing")]
+    span::record_caller(principal);
+    let _ = principal;
+}
+
+/// Records the token of a rejected request in the current span, if its secret was presented.
+pub(crate) fn record_rejected(rejection: &Rejection) {
+    #[cfg(feature = "tracing")]
+    if let Some(id) = rejection.token_id() {
+        span::record_rejected(id);
+    }
+    let _ = rejection;
 }
 
 /// Records an accepted request with a previous secret.

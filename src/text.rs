@@ -3,6 +3,7 @@
 mod invisible;
 mod plain_text;
 mod redact;
+mod serde_text;
 
 #[cfg(any(feature = "client", feature = "introspection", feature = "tracing"))]
 use std::error::Error;
@@ -18,6 +19,7 @@ pub(crate) use self::invisible::{is_blank, is_invisible};
 #[cfg(any(feature = "api", feature = "client", feature = "tracing"))]
 pub(crate) use self::redact::has_token;
 pub use self::redact::redact_tokens;
+pub(crate) use self::serde_text::deserialize_text;
 
 /// Escapes the characters that are not visible: control and format characters (Unicode categories Cc
 /// and Cf) and line and paragraph separators, as `\u{202e}`.

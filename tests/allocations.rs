@@ -19,9 +19,10 @@ use http::{Request, Response, StatusCode};
 use test_support::counting_allocator::{CountingAllocator, Counts};
 use tower::{Layer, Service, service_fn};
 use tower_service_token::header::X_API_KEY;
+use tower_service_token::principal::Identity;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::{MintedToken, TokenFormat};
-use tower_service_token::{MemoryStore, ServiceTokenLayer};
+use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -60,6 +61,38 @@ fn accepted_request_allocates_only_for_the_principal() {
             );
         }
     }
+}
+
+#[test]
+fn token_beside_other_logins_allocates_only_for_the_principal() {
+    let format = TokenFormat::default();
+    let token = format.mint().expect("random bytes");
+    let layer = layer(&token).accept_bearer_of(&format);
+    let layer = layer.with_identity(|_| Some(Identity::new("alice")));
+    let mut service = service(&layer.without_cache_headers());
+    let headers = [(AUTHORIZATION, format!("Bearer {}", token.expose_secret()))];
+    for is_first in [true, false] {
+        let (response, allocations) = call(&mut service, || request(&headers, is_first));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            allocations,
+            insertion_allocations(request(&headers, is_first))
+        );
+    }
+}
+
+#[test]
+fn propagated_principal_allocates_only_its_second_insertion() {
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let layer = layer(&token).without_cache_headers().propagate_principal();
+    let mut service = service(&layer);
+    let headers = [(X_API_KEY, token.expose_secret().to_owned())];
+    let (response, allocations) = call(&mut service, || request(&headers, true));
+    assert!(response.extensions().get::<Principal>().is_some());
+    assert_eq!(
+        allocations,
+        2 * insertion_allocations(request(&headers, true))
+    );
 }
 
 #[cfg(feature = "introspection")]

@@ -51,9 +51,8 @@ pub mod management;
 pub mod oauth;
 pub mod pipeops;
 mod request_log;
-mod security_schemes;
 pub mod stackstate;
 mod state;
 
-pub use self::security_schemes::SecuritySchemes;
 pub use crate::observe::request_id;
+pub use crate::openapi::SecuritySchemes;

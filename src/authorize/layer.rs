@@ -24,12 +24,12 @@ macro_rules! require_layer {
 
         impl $layer {
             #[doc = concat!("Requires at least one of these ", $what, ". An empty list rejects every request.")]
-            pub fn any_of<N: Into<Box<str>>>(names: impl IntoIterator<Item = N>) -> Self {
+            pub fn any_of<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
                 Self::new(Requirement::$any(names))
             }
 
             #[doc = concat!("Requires all of these ", $what, ". An empty list rejects every request.")]
-            pub fn all_of<N: Into<Box<str>>>(names: impl IntoIterator<Item = N>) -> Self {
+            pub fn all_of<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
                 Self::new(Requirement::$all(names))
             }
 

@@ -3,12 +3,15 @@
 //! | page | task |
 //! |---|---|
 //! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
+//! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
+//! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
+//! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful end |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
 //! | [`clients`] | send a token; manage tokens over HTTP from Rust |
-//! | [`testing`] | test handlers, expiry, outages, and a store of your own |
+//! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
 //! | [`svctok`] | run the token service; use the command line |
 //! | [`existing_clients`] | StackState's `sts` and the PipeOps Go SDK |
 //!
@@ -27,7 +30,7 @@
 //! | `custom_store` | a store over your own table |
 //! | `custom_rejection` | rejections in your own format |
 //! | `hyper_only` | a service without axum |
-//! | `tonic` | a gRPC service |
+//! | `tonic` | a gRPC service with a requirement for each method |
 //! | `rotation` | the life of a token, with two valid secrets for an hour |
 //! | `file_store` | tokens from a file that is reloaded when it changes |
 //! | `sqlite` | tokens that survive a restart; last-used times |
@@ -40,6 +43,19 @@
 
 #[cfg_attr(any(not(doctest), feature = "axum"), doc = include_str!("protect.md"))]
 pub mod protect {}
+
+// The code of these two pages runs in the package `tests`, which has axum-login, jsonwebtoken and tonic.
+#[cfg_attr(not(doctest), doc = include_str!("logins.md"))]
+pub mod logins {}
+
+#[cfg_attr(not(doctest), doc = include_str!("grpc.md"))]
+pub mod grpc {}
+
+#[cfg_attr(
+    any(not(doctest), all(feature = "axum", feature = "tokio", feature = "tracing")),
+    doc = include_str!("axum_routing.md")
+)]
+pub mod axum_routing {}
 
 #[cfg_attr(
     any(

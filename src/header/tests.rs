@@ -7,7 +7,7 @@ use super::*;
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What `read` answers is tested against a model of the contract, in `tests/intake.rs`.
+    /// What `read` answers is tested against a model of the contract, in `tests/middleware/credential_sources.rs`.
     #[test]
     fn marking_does_not_change_what_is_read_and_marks_only_credential_headers(
         lines in vec((

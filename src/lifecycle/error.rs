@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +101,7 @@ pub(crate) fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// A field that violates a rule.
+/// A field that violates a rule. `Display` writes the pointer and the description: `/name: …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenFieldProblem))]
 pub struct FieldProblem {
@@ -120,6 +121,12 @@ impl FieldProblem {
             pointer: pointer.into(),
             detail: detail.into(),
         }
+    }
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.pointer, self.detail)
     }
 }
 
@@ -168,9 +175,6 @@ fn describe_count(expected: Option<usize>, found: usize) -> String {
 }
 
 fn join_problems(problems: &[FieldProblem]) -> String {
-    let problems = problems.iter();
-    let problems: Vec<_> = problems
-        .map(|problem| format!("{}: {}", problem.pointer, problem.detail))
-        .collect();
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     problems.join("; ")
 }

@@ -16,6 +16,10 @@ use crate::clock::duration::ParsedSpan;
 /// 3. an ISO 8601 duration, `P30D` or `PT12H`, or jiff's friendly format: `30d`, `12h`, `1y 6mo`.
 ///    Days, months and years are calendar units, UTC.
 ///
+/// serde reads these texts, and `null` as [`NEVER`](Self::NEVER), as the management API does. It
+/// writes a time as RFC 3339 and a duration as ISO 8601, so that a duration stays relative. In an
+/// `Option<Expiry>`, `null` is `None`.
+///
 /// The year 9999 is the last one: its last second and every later expiry, also with a year of five or
 /// more digits and as a duration, mean the end of 9999-12-31.
 ///

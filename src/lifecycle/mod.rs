@@ -55,6 +55,7 @@ mod create;
 mod diff;
 mod error;
 mod expiry;
+mod expiry_serde;
 mod field_rules;
 mod fields;
 mod new_token;
@@ -71,7 +72,6 @@ pub use self::bulk::{BulkPreview, BulkRevocation};
 #[cfg(feature = "api")]
 pub(crate) use self::error::escape_pointer;
 pub use self::error::{FieldProblem, LifecycleError};
-#[cfg(any(feature = "api", feature = "client"))]
 pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
 #[cfg(any(feature = "api", feature = "client"))]

@@ -32,6 +32,18 @@ pub(crate) fn is_idempotency_key(text: &str) -> bool {
 ///     .with_expiry("30d".parse()?);
 /// # Ok::<_, tower_service_token::lifecycle::ExpiryError>(())
 /// ```
+///
+/// serde reads and writes the body of a creation in the management API: `name`, `description`,
+/// `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, of which
+/// `null` means never. An unknown member is an error. The idempotency key is not part of it. The rules
+/// are applied when the token is created.
+///
+/// ```
+/// use tower_service_token::lifecycle::NewToken;
+///
+/// let token: NewToken = serde_json::from_str(r#"{"name": "ci", "expires_in": "30d"}"#)?;
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct NewToken {

@@ -2,16 +2,16 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Response};
 
 use crate::audit::{AuditAction, AuditEvent, AuditSink};
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe;
-use crate::principal::Principal;
+use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
-use crate::reject::{Challenges, Rejection, RejectionReason};
+use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
 use crate::store::{
     Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenRecord, TokenStore,
     verdict,
@@ -27,39 +27,53 @@ pub(crate) struct Checker {
     pub(super) format: TokenFormat,
     pub(crate) challenges: Challenges,
     pub(super) optional: bool,
+    pub(super) identity: Option<Arc<IdentitySource>>,
     pub(super) strip_credential: bool,
     pub(super) last_used: Option<LastUsed>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(crate) failures: OptionalFailureLimit,
-    /// The headers to add to the response of an accepted request.
-    pub(super) response_headers: Option<ResponseHeaders>,
+    /// Whether the response of an accepted request has its principal too.
+    pub(super) propagates_principal: bool,
+    /// What to add to the response of every accepted request.
+    pub(super) additions: Option<ResponseAdditions>,
 }
+
+/// Returns the identity in the extensions of a request without a token.
+pub(super) type IdentitySource = dyn Fn(&Extensions) -> Option<Identity> + Send + Sync;
 
 /// The result of the synchronous check of a request.
 pub(super) enum Checked {
     Accepted(Principal),
-    /// No credential is presented, and none is required.
-    Anonymous,
+    /// No credential is presented, and none is required, or an identity may replace it.
+    NoToken,
     Rejected(Rejection),
     /// The store must be queried.
     NeedsLookup(Credential<'static>),
 }
 
-/// The headers to add to the response of an accepted request. Each request clones it: with the
-/// default realm and headers it holds no reference count that all requests share.
-#[derive(Clone)]
-pub(super) struct ResponseHeaders {
+/// What to add to the response of an accepted request. Each request clones it: with the default realm
+/// and headers it holds no reference count that all requests share.
+#[derive(Clone, Default)]
+pub(super) struct ResponseAdditions {
     vary: Option<HeaderValue>,
     challenges: Option<Challenges>,
+    principal: Option<Principal>,
 }
 
-impl ResponseHeaders {
+impl ResponseAdditions {
     pub(super) fn new(vary: Option<HeaderValue>, challenges: &Challenges) -> Option<Self> {
         let challenges = (*challenges != Challenges::DEFAULT).then(|| challenges.clone());
-        (vary.is_some() || challenges.is_some()).then_some(Self { vary, challenges })
+        (vary.is_some() || challenges.is_some()).then_some(Self {
+            vary,
+            challenges,
+            principal: None,
+        })
     }
 
-    pub(super) fn apply<B>(&self, response: &mut Response<B>) {
+    pub(super) fn apply<B>(&mut self, response: &mut Response<B>) {
+        if let Some(principal) = self.principal.take() {
+            response.extensions_mut().insert(principal);
+        }
         if let Some(challenges) = &self.challenges {
             Rejection::fill_in_challenges(response, challenges);
         }
@@ -77,7 +91,7 @@ impl Checker {
     pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
-            Ok(None) if self.optional => return Checked::Anonymous,
+            Ok(None) if self.optional || self.identity.is_some() => return Checked::NoToken,
             Ok(None) => return Checked::Rejected(self.reject(RejectionReason::MissingToken)),
             Err(rejection) => return Checked::Rejected(rejection),
         };
@@ -94,13 +108,40 @@ impl Checker {
         }
     }
 
-    /// Prepares a request for the inner service. Returns the headers for its response.
+    /// Decides about a request without a credential.
+    pub(super) fn accept_without_token(
+        &self,
+        extensions: &Extensions,
+    ) -> Result<NoToken, Rejection> {
+        let source = self.identity.as_deref();
+        let identity = source.and_then(|source| source(extensions));
+        if identity.is_none() && !self.optional {
+            return Err(self.reject(RejectionReason::MissingToken));
+        }
+        Ok(NoToken::new(&self.challenges, identity))
+    }
+
+    /// Returns the principal for the response, if it is wanted there.
     #[inline]
-    pub(super) fn prepare_request(&self, headers: &mut HeaderMap) -> Option<ResponseHeaders> {
+    pub(super) fn propagated(&self, principal: &Principal) -> Option<Principal> {
+        self.propagates_principal.then(|| principal.clone())
+    }
+
+    /// Prepares a request for the inner service. Returns what to add to its response.
+    #[inline]
+    pub(super) fn prepare_request(
+        &self,
+        headers: &mut HeaderMap,
+        propagated: Option<Principal>,
+    ) -> Option<ResponseAdditions> {
         if self.strip_credential {
             self.sources.strip(headers);
         }
-        self.response_headers.clone()
+        let mut additions = self.additions.clone();
+        if propagated.is_some() {
+            additions.get_or_insert_default().principal = propagated;
+        }
+        additions
     }
 
     /// Returns the credential of a request after marking it sensitive.
@@ -226,13 +267,13 @@ impl Checker {
     /// Creates the rejection of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
     pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
-        self.reject(reason(kind))
+        self.reject(RejectionReason::of_denial(kind))
     }
 
     fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
         let reason = match denial.kind() {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
-            kind => reason(kind),
+            kind => RejectionReason::of_denial(kind),
         };
         self.reject(reason).with_token_id(denial.token_id())
     }
@@ -277,18 +318,6 @@ impl Checker {
     }
 }
 
-fn reason(kind: DenialKind) -> RejectionReason {
-    match kind {
-        DenialKind::Unknown => RejectionReason::UnknownToken,
-        DenialKind::WrongDigest => RejectionReason::WrongDigest,
-        DenialKind::Revoked => RejectionReason::RevokedToken,
-        DenialKind::Disabled => RejectionReason::DisabledToken,
-        DenialKind::Expired => RejectionReason::ExpiredToken,
-        DenialKind::Superseded => RejectionReason::SupersededToken,
-        DenialKind::NotYetValid => RejectionReason::TokenNotYetValid,
-    }
-}
-
 /// Returns the kind of denial for this reason, if it is one of a known token.
 fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
     [
@@ -299,7 +328,7 @@ fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
         DenialKind::NotYetValid,
     ]
     .into_iter()
-    .find(|kind| reason(*kind) == of)
+    .find(|kind| RejectionReason::of_denial(*kind) == of)
 }
 
 /// Returns whether a rejection for this reason counts as a failure of its client.

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::check::{Checker, ResponseHeaders};
+use super::check::{Checker, ResponseAdditions};
 use crate::observe::{self, RequestInfo, Stopwatch};
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
@@ -38,7 +38,7 @@ pin_project! {
         Admitted {
             #[pin]
             future: S::Future,
-            response_headers: Option<ResponseHeaders>,
+            additions: Option<ResponseAdditions>,
         },
         Rejected {
             response: Option<S::Response>,
@@ -69,12 +69,9 @@ where
     }
 
     #[inline]
-    pub(super) fn admitted(future: S::Future, response_headers: Option<ResponseHeaders>) -> Self {
+    pub(super) fn admitted(future: S::Future, additions: Option<ResponseAdditions>) -> Self {
         Self {
-            state: State::Admitted {
-                future,
-                response_headers,
-            },
+            state: State::Admitted { future, additions },
         }
     }
 
@@ -108,14 +105,14 @@ where
                 }
                 StateProj::Admitted {
                     future,
-                    response_headers: None,
+                    additions: None,
                 } => return future.poll(cx),
                 StateProj::Admitted {
                     future,
-                    response_headers: Some(response_headers),
+                    additions: Some(additions),
                 } => {
                     let mut response = ready!(future.poll(cx))?;
-                    response_headers.apply(&mut response);
+                    additions.apply(&mut response);
                     return Poll::Ready(Ok(response));
                 }
                 StateProj::Rejected { response } => {
@@ -133,13 +130,13 @@ where
 {
     fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
         self.stopwatch.accepted();
+        observe::record_caller(&principal);
+        let propagated = self.checker.propagated(&principal);
         self.request.extensions_mut().insert(principal);
-        let response_headers = self.checker.prepare_request(self.request.headers_mut());
+        let headers = self.request.headers_mut();
+        let additions = self.checker.prepare_request(headers, propagated);
         let future = self.inner.call(self.request);
-        State::Admitted {
-            future,
-            response_headers,
-        }
+        State::Admitted { future, additions }
     }
 
     fn reject(mut self, rejection: Rejection) -> Response<ResBody> {
@@ -160,6 +157,7 @@ where
 {
     let mut rejection = rejection.for_request(request.headers());
     stopwatch.rejected(&rejection);
+    observe::record_rejected(&rejection);
     let info = RequestInfo::from_parts(request.headers(), request.extensions());
     observe::log(&mut rejection, &info);
     let mut response = rejection_response.response_for_rejection(&rejection);

@@ -1,10 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{Extensions, HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use super::check::{Checker, ResponseHeaders};
+use super::check::{Checker, ResponseAdditions};
 use super::service::ServiceToken;
 use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
@@ -12,6 +12,7 @@ use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
 use crate::limits::OptionalFailureLimit;
+use crate::principal::Identity;
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, ProblemJson, Realm};
 use crate::store::TokenStore;
@@ -41,17 +42,19 @@ impl ServiceTokenLayer {
                 format: TokenFormat::default(),
                 challenges: Challenges::DEFAULT,
                 optional: false,
+                identity: None,
                 strip_credential: false,
                 last_used: None,
                 // Without the feature, nothing receives the events, so none are created.
                 audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
                 failures: OptionalFailureLimit::default(),
-                response_headers: None,
+                propagates_principal: false,
+                additions: None,
             }),
             cache_headers: true,
             rejection_response: ProblemJson,
         };
-        layer.rebuild_response_headers()
+        layer.rebuild_additions()
     }
 }
 
@@ -65,9 +68,60 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
-    /// Also reads `Authorization: Bearer <token>`. By default it is not read.
+    /// Accepts a request without a credential if `source` finds an [`Identity`] in its extensions: a
+    /// caller that the application authenticated otherwise, such as by a session or a JWT. By default
+    /// there are no identities.
+    ///
+    /// Put the middleware that authenticates them outside of this layer, so that its results are in the
+    /// extensions. A token that is presented outranks an identity: `source` is not called, and an
+    /// invalid token is rejected.
+    ///
+    /// The layers of [`authorize`](crate::authorize), [`Caller`](crate::authorize::Caller) and
+    /// `Authorized<_, Caller>` accept identities. The extractor [`Principal`](crate::Principal) and the
+    /// routers of the feature `api` accept tokens only.
+    ///
+    /// ```
+    /// use tower_service_token::principal::Identity;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    ///
+    /// /// The user of the session, which the application's own middleware inserts.
+    /// #[derive(Clone)]
+    /// struct User {
+    ///     name: String,
+    ///     is_admin: bool,
+    /// }
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_identity(|extensions| {
+    ///     let user = extensions.get::<User>()?;
+    ///     Some(Identity::new(&*user.name).with_roles(user.is_admin.then_some("admin")))
+    /// });
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Browsers send a session cookie also with requests that another site makes. Protect handlers
+    /// that accept sessions against that, such as by `SameSite` cookies.
+    pub fn with_identity<F>(mut self, source: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<Identity> + Send + Sync + 'static,
+    {
+        self.checker_mut().identity = Some(Arc::new(source));
+        self
+    }
+
+    /// Also reads `Authorization: Bearer <token>`, whatever the token. By default it is not read.
     pub fn accept_bearer(self) -> Self {
         let sources = self.checker.sources.clone().accept_bearer();
+        self.with_sources(sources)
+    }
+
+    /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
+    /// absent, so that another middleware can authenticate them, such as JWTs.
+    ///
+    /// A damaged or unknown token of the format is rejected. See
+    /// [`CredentialSources::accept_bearer_of`] for the rules.
+    pub fn accept_bearer_of(self, format: &TokenFormat) -> Self {
+        let sources = self.checker.sources.clone().accept_bearer_of(format);
         self.with_sources(sources)
     }
 
@@ -103,7 +157,7 @@ impl<R> ServiceTokenLayer<R> {
             .challenges
             .set_schemes(sources.reads_api_key(), sources.reads_bearer());
         checker.sources = sources;
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the longest token to accept, in bytes; longer ones get 400. The default is 512.
@@ -116,7 +170,7 @@ impl<R> ServiceTokenLayer<R> {
     /// extractors behind this layer. The default is `api`.
     pub fn with_realm(mut self, realm: Realm) -> Self {
         self.checker_mut().challenges.set_realm(realm);
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the format of the tokens that this service mints. Their checksum is verified before a
@@ -151,6 +205,34 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
+    /// Inserts the [`Principal`](crate::Principal) of an accepted request into the extensions of the
+    /// response too, for an outer layer such as an access log. By default only the request has it.
+    ///
+    /// A rejected request has no principal. Its response has the
+    /// [`Rejection`](crate::reject::Rejection), with the id of a known token. An outer layer must not
+    /// forward the extensions of a response to a request.
+    ///
+    /// ```
+    /// use http::Response;
+    /// use tower_service_token::reject::Rejection;
+    /// use tower_service_token::token::TokenId;
+    /// use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new()).propagate_principal();
+    ///
+    /// /// The caller in a line of the access log.
+    /// fn caller<B>(response: &Response<B>) -> Option<TokenId> {
+    ///     let extensions = response.extensions();
+    ///     let accepted = extensions.get::<Principal>().map(Principal::id);
+    ///     accepted.or_else(|| extensions.get::<Rejection>()?.token_id())
+    /// }
+    /// # caller(&Response::new(()));
+    /// ```
+    pub fn propagate_principal(mut self) -> Self {
+        self.checker_mut().propagates_principal = true;
+        self
+    }
+
     /// Sets the sink that receives an event when a known token is rejected, such as a revoked one.
     /// The default is [`TracingAuditSink`](crate::audit::TracingAuditSink).
     pub fn with_audit_sink(mut self, sink: impl AuditSink) -> Self {
@@ -176,7 +258,7 @@ impl<R> ServiceTokenLayer<R> {
     /// one client's response to another: RFC 9111 §3.5 protects only requests with `Authorization`.
     pub fn without_cache_headers(mut self) -> Self {
         self.cache_headers = false;
-        self.rebuild_response_headers()
+        self.rebuild_additions()
     }
 
     /// Sets the builder of the responses to rejected requests. The default is [`ProblemJson`].
@@ -192,6 +274,12 @@ impl<R> ServiceTokenLayer<R> {
         }
     }
 
+    /// Returns the headers that the layer reads.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn sources(&self) -> &CredentialSources {
+        &self.checker.sources
+    }
+
     /// Returns the configuration of the layer.
     #[cfg(feature = "api")]
     pub(crate) fn checker(&self) -> Arc<Checker> {
@@ -199,11 +287,12 @@ impl<R> ServiceTokenLayer<R> {
     }
 
     /// The layer of a router whose handlers authenticate again: the credential stays in the request,
-    /// and failures are limited by default.
+    /// failures are limited by default, and identities are not accepted.
     #[cfg(feature = "api")]
     pub(crate) fn for_api(self) -> Self {
         let mut layer = self.limit_failures();
-        layer.checker_mut().strip_credential = false;
+        let checker = layer.checker_mut();
+        (checker.strip_credential, checker.identity) = (false, None);
         layer
     }
 
@@ -228,12 +317,12 @@ impl<R> ServiceTokenLayer<R> {
         layer.checker
     }
 
-    /// Rebuilds the response headers after a setting that they depend on changed.
-    fn rebuild_response_headers(mut self) -> Self {
+    /// Rebuilds the additions to responses after a setting that they depend on changed.
+    fn rebuild_additions(mut self) -> Self {
         let cache_headers = self.cache_headers;
         let checker = self.checker_mut();
         let vary = cache_headers.then(|| vary(&checker.sources));
-        checker.response_headers = ResponseHeaders::new(vary, &checker.challenges);
+        checker.additions = ResponseAdditions::new(vary, &checker.challenges);
         self
     }
 

@@ -3,7 +3,8 @@
 //! For each request:
 //!
 //! 1. The headers are [read](crate::header). A request without a credential is rejected, unless the
-//!    layer is [optional](ServiceTokenLayer::optional).
+//!    layer is [optional](ServiceTokenLayer::optional), or accepts an
+//!    [identity](ServiceTokenLayer::with_identity) that the application authenticated.
 //! 2. The store answers [from memory](crate::store::TokenStore::find_cached) if it can. Otherwise
 //!    it is [queried](crate::store::TokenStore::find), except for a token of this crate's format
 //!    with a wrong checksum.

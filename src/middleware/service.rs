@@ -8,9 +8,9 @@ use tower::Service;
 use super::check::{Checked, Checker};
 use super::future::{PendingRequest, ServiceTokenFuture, reject};
 use crate::limits::RequestOrigin;
-use crate::observe::Stopwatch;
+use crate::observe::{self, Stopwatch};
 use crate::principal::Principal;
-use crate::reject::{Anonymous, ProblemJson, ResponseForRejection};
+use crate::reject::{ProblemJson, Rejection, ResponseForRejection};
 
 /// Middleware that accepts requests with a valid service token.
 ///
@@ -41,23 +41,22 @@ where
         if !request.extensions().is_empty() {
             request.extensions_mut().remove::<Principal>();
         }
+        let mut propagated = None;
         match checker.check(request.headers_mut()) {
             Checked::Accepted(principal) => {
                 stopwatch.accepted();
+                observe::record_caller(&principal);
+                propagated = checker.propagated(&principal);
                 request.extensions_mut().insert(principal);
             }
-            Checked::Anonymous => {
-                stopwatch.anonymous();
-                let challenges = checker.challenges.clone();
-                request.extensions_mut().insert(Anonymous(challenges));
-            }
-            Checked::Rejected(rejection) => {
-                let origin = RequestOrigin::from_extensions(request.extensions());
-                let rejection = checker.reject_without_lookup(rejection, origin);
-                let builder = &mut self.rejection_response;
-                let response = reject(rejection, &request, builder, stopwatch);
-                return ServiceTokenFuture::rejected(response);
-            }
+            Checked::NoToken => match checker.accept_without_token(request.extensions()) {
+                Ok(no_token) => {
+                    stopwatch.accepted_without_token(&no_token);
+                    request.extensions_mut().insert(no_token);
+                }
+                Err(rejection) => return self.reject(rejection, &request, stopwatch),
+            },
+            Checked::Rejected(rejection) => return self.reject(rejection, &request, stopwatch),
             Checked::NeedsLookup(credential) => {
                 // The service that was polled ready must be the one that is called.
                 let unready = self.inner.clone();
@@ -73,8 +72,27 @@ where
             }
         }
         // Inline, because a function of its own would copy the request.
-        let response_headers = checker.prepare_request(request.headers_mut());
-        ServiceTokenFuture::admitted(self.inner.call(request), response_headers)
+        let additions = checker.prepare_request(request.headers_mut(), propagated);
+        ServiceTokenFuture::admitted(self.inner.call(request), additions)
+    }
+}
+
+impl<S, R> ServiceToken<S, R> {
+    /// Rejects a request that needs no lookup.
+    fn reject<ReqBody, ResBody>(
+        &mut self,
+        rejection: Rejection,
+        request: &Request<ReqBody>,
+        stopwatch: Stopwatch,
+    ) -> ServiceTokenFuture<S, R, ReqBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        R: ResponseForRejection<ResBody>,
+    {
+        let origin = RequestOrigin::from_extensions(request.extensions());
+        let rejection = self.checker.reject_without_lookup(rejection, origin);
+        let builder = &mut self.rejection_response;
+        ServiceTokenFuture::rejected(reject(rejection, request, builder, stopwatch))
     }
 }
 

@@ -2,13 +2,16 @@
 //!
 //! [`ServiceTokenLayer`](crate::ServiceTokenLayer) inserts a [`Principal`] into the extensions of
 //! every accepted request. [`Roles`] and [`Scopes`] are what the caller may do; empty ones allow
-//! nothing.
+//! nothing. An [`Identity`] is a caller that the application authenticated without a service token.
 
+mod identity;
 mod names;
 mod requirement;
 mod roles;
 mod scopes;
 
+pub use self::identity::Identity;
+pub use self::names::Iter;
 pub use self::requirement::Requirement;
 pub use self::roles::Roles;
 pub use self::scopes::Scopes;

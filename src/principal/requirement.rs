@@ -9,6 +9,9 @@ use super::{Roles, Scopes};
 ///
 /// let deployers = Requirement::any_role(["deployer", "admin"]);
 /// assert_eq!(deployers.names().collect::<Vec<_>>(), ["deployer", "admin"]);
+///
+/// let configured: Vec<String> = vec!["deployer".into(), "admin".into()];
+/// assert_eq!(Requirement::any_role(&configured), deployers);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
@@ -19,22 +22,22 @@ pub struct Requirement {
 
 impl Requirement {
     /// Creates a requirement of at least one of these roles.
-    pub fn any_role<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
+    pub fn any_role<S: AsRef<str>>(roles: impl IntoIterator<Item = S>) -> Self {
         Self::new(false, false, roles)
     }
 
     /// Creates a requirement of each of these roles.
-    pub fn all_roles<S: Into<Box<str>>>(roles: impl IntoIterator<Item = S>) -> Self {
+    pub fn all_roles<S: AsRef<str>>(roles: impl IntoIterator<Item = S>) -> Self {
         Self::new(false, true, roles)
     }
 
     /// Creates a requirement of at least one of these scopes, literally or by a wildcard.
-    pub fn any_scope<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+    pub fn any_scope<S: AsRef<str>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(true, false, scopes)
     }
 
     /// Creates a requirement of each of these scopes, literally or by a wildcard.
-    pub fn all_scopes<S: Into<Box<str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+    pub fn all_scopes<S: AsRef<str>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(true, true, scopes)
     }
 
@@ -64,7 +67,7 @@ impl Requirement {
         self.requires_all
     }
 
-    fn new<S: Into<Box<str>>>(
+    fn new<S: AsRef<str>>(
         requires_scopes: bool,
         requires_all: bool,
         names: impl IntoIterator<Item = S>,
@@ -72,7 +75,7 @@ impl Requirement {
         Self {
             requires_scopes,
             requires_all,
-            names: names.into_iter().map(Into::into).collect(),
+            names: names.into_iter().map(|name| name.as_ref().into()).collect(),
         }
     }
 }

@@ -1,11 +1,13 @@
 use std::fmt;
 
-use super::names::Names;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::names::{Iter, Names, NamesVisitor, impl_name_set};
 
 /// The roles of a token: names in the given order, without duplicates.
 ///
 /// A name is not empty and has no control characters. Collecting roles skips anything else, so that
-/// a list of roles is unambiguous.
+/// a list of roles is unambiguous. serde reads and writes a list of texts, and rejects anything else.
 ///
 /// ```
 /// use tower_service_token::principal::Roles;
@@ -14,6 +16,9 @@ use super::names::Names;
 /// assert!(roles.contains("auditor"));
 /// assert!(!roles.contains("audit"));
 /// assert!(!Roles::default().contains("admin"));
+/// assert_eq!(roles.to_string(), "admin, auditor");
+/// assert_eq!(serde_json::to_value(&roles)?, serde_json::json!(["admin", "auditor"]));
+/// # Ok::<_, serde_json::Error>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Roles(Names);
@@ -47,7 +52,7 @@ impl Roles {
     }
 
     /// Returns the names in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    pub fn iter(&self) -> Iter<'_> {
         self.0.iter()
     }
 
@@ -60,6 +65,20 @@ impl Roles {
 impl<S: AsRef<str>> FromIterator<S> for Roles {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
         Self(Names::collect(names, Self::is_name))
+    }
+}
+
+impl_name_set!(
+    Roles,
+    Roles::is_name,
+    "a list of roles",
+    "a role is not empty and has no control characters"
+);
+
+/// Writes the roles separated by a comma and a space, for people.
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(", ", f)
     }
 }
 
@@ -99,6 +118,41 @@ mod tests {
         assert_eq!(roles.iter().collect::<Vec<_>>(), ["guest"]);
         assert!(!roles.contains("admin"));
         assert!(!roles.contains(""));
+    }
+
+    #[test]
+    fn serde_rejects_malformed_roles_without_repeating_them() {
+        let read = |json: &str| serde_json::from_str::<Roles>(json);
+        let roles = read(r#"["b", "a", "b"]"#).expect("a list");
+        assert_eq!(
+            serde_json::to_string(&roles).expect("a list"),
+            r#"["b","a"]"#
+        );
+        assert_eq!(read("[]").expect("a list"), Roles::default());
+        for json in [
+            r#""hush""#,
+            r#"["a", ""]"#,
+            r#"["hush\n"]"#,
+            "[1]",
+            "null",
+            "{}",
+        ] {
+            let error = read(json).expect_err(json).to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn iterates_by_reference_from_both_ends() {
+        let roles: Roles = ["a", "b", "c"].into_iter().collect();
+        let mut reversed = Vec::new();
+        for role in roles.iter().rev() {
+            reversed.insert(0, role);
+        }
+        assert!((&roles).into_iter().eq(reversed));
+        let none = Roles::default();
+        assert_eq!((none.iter().next(), none.iter().next_back()), (None, None));
+        assert_eq!(none.to_string(), "");
     }
 
     #[test]

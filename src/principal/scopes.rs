@@ -1,6 +1,8 @@
 use std::fmt;
 
-use super::names::Names;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::names::{Iter, Names, NamesVisitor, impl_name_set};
 
 /// The scopes of a token, such as `projects:write`.
 ///
@@ -13,6 +15,8 @@ use super::names::Names;
 ///    tokens. Only the wildcards `*`, `**` and those after the reserved name, such as
 ///    `service-tokens:*`, cover them. Wildcards such as `*:read` and `*:*` do not.
 /// 4. An empty set allows nothing.
+/// 5. serde reads and writes a list of texts, and rejects anything else. `Display` writes the OAuth
+///    parameter `scope` (RFC 6749 §3.3): the scopes separated by spaces.
 ///
 /// ```
 /// use tower_service_token::principal::Scopes;
@@ -27,6 +31,7 @@ use super::names::Names;
 /// let readers: Scopes = ["*:read"].into_iter().collect();
 /// assert!(readers.allow("projects:read"));
 /// assert!(!readers.allow("service-tokens:read"));
+/// assert_eq!(scopes.to_string(), "projects:* audit:**");
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Scopes(Names);
@@ -66,7 +71,7 @@ impl Scopes {
     }
 
     /// Returns the scopes in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    pub fn iter(&self) -> Iter<'_> {
         self.0.iter()
     }
 
@@ -79,6 +84,19 @@ impl Scopes {
 impl<S: AsRef<str>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
         Self(Names::collect(names, Self::is_scope))
+    }
+}
+
+impl_name_set!(
+    Scopes,
+    Scopes::is_scope,
+    "a list of scopes",
+    "a scope is visible ASCII without a quotation mark or a backslash"
+);
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(" ", f)
     }
 }
 
@@ -226,6 +244,26 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(scopes.iter().collect::<Vec<_>>(), ["ok"]);
+    }
+
+    #[test]
+    fn serde_rejects_malformed_scopes_without_repeating_them() {
+        let read = |json: &str| serde_json::from_str::<Scopes>(json);
+        let scopes = read(r#"["a:*", "b:c"]"#).expect("a list");
+        assert_eq!(
+            serde_json::to_string(&scopes).expect("a list"),
+            r#"["a:*","b:c"]"#
+        );
+        for json in [
+            r#""hush a""#,
+            r#"["a", "hush a"]"#,
+            r#"["hush\""]"#,
+            "[null]",
+            "7",
+        ] {
+            let error = read(json).expect_err(json).to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
     }
 
     /// Covering a pattern must imply covering all that the pattern covers: no escalation.

@@ -14,7 +14,7 @@ pub(crate) use self::authority::{ActorToken, Authority, OwnerRights, adds_rights
 pub use self::error::{AuthorityError, RegistryError};
 #[cfg(feature = "tokio")]
 pub use self::last_used::FlushTask;
-pub use self::last_used::LastUsed;
+pub use self::last_used::{LastUsed, LastUsedStore};
 pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::token_registry::TokenRegistry;
 pub use self::write::Write;

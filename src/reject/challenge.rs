@@ -88,11 +88,6 @@ impl Challenges {
     }
 }
 
-/// Extension of a request that an optional layer accepted without a credential, so that a guard can
-/// distinguish it from a missing layer.
-#[derive(Clone, Debug)]
-pub(crate) struct Anonymous(pub(crate) Challenges);
-
 /// A text is not a valid realm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a realm is visible ASCII and spaces, without '\"' and '\\'")]

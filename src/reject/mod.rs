@@ -5,7 +5,7 @@
 //! 2. The default builder, [`ProblemJson`], creates `application/problem+json` (RFC 9457). A gRPC
 //!    service chooses [`GrpcStatus`], which creates a trailers-only gRPC response to a request with
 //!    content type `application/grpc`. No client chooses it: its HTTP status is 200.
-//! 3. A client error has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
+//! 3. A client error of a token has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
 //!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
 //!    Only a client that presented the secret gets the token's id.
@@ -20,10 +20,10 @@
 //! | `invalid_request` | 400 | `invalid_request` | 3 |
 //! | `invalid_token` | 401 | `invalid_token` | 16 |
 //! | `token_expired`, `token_revoked`, `token_disabled`, `token_not_yet_valid` | 401 | `invalid_token` with `error_description` | 16 |
-//! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope` | 7 |
+//! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope`; none for an [identity](crate::principal::Identity) | 7 |
 //! | `rate_limited` | 429 | – | 8 |
 //! | `auth_unavailable` | 503 | – | 14 |
-//! | `change_failed` (routers of `api`) | 503 | – | 14 |
+//! | `change_failed` ([`LifecycleError`](crate::lifecycle::LifecycleError), routers of `api`) | 503 | – | 14 |
 //! | `internal` | 500 | – | 13 |
 //!
 //! A body:
@@ -53,15 +53,18 @@
 //!
 //! A builder applies to the layer or guard that it is set on. Extractors and
 //! [`Principal::require`](crate::Principal::require) always use [`ProblemJson`]. To change that, map
-//! their `Rejection` in the handler.
+//! their `Rejection` in the handler, in a gRPC service by [`Rejection::to_grpc_response`].
 
 mod challenge;
+mod lifecycle_error;
+mod no_token;
 mod reason;
 mod rejection;
 mod response;
 
-pub(crate) use self::challenge::{Anonymous, Challenges};
+pub(crate) use self::challenge::Challenges;
 pub use self::challenge::{Realm, RealmError};
+pub(crate) use self::no_token::NoToken;
 pub use self::reason::RejectionReason;
 pub use self::rejection::Rejection;
 pub use self::response::{GrpcStatus, ProblemJson, ResponseForRejection};

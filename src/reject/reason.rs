@@ -1,5 +1,7 @@
 use http::StatusCode;
 
+use crate::store::DenialKind;
+
 /// Why a request was rejected, in more detail than the response says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -32,12 +34,14 @@ pub enum RejectionReason {
     TokenNotYetValid,
     /// The token lacks a role or scope.
     InsufficientScope,
+    /// The [identity](crate::principal::Identity) of the application lacks a role or scope.
+    IdentityInsufficientScope,
     /// Too many failures or requests.
     RateLimited,
     /// The store is unavailable.
     StoreUnavailable,
     /// The store was unavailable during a change, which may have been made. Only the routers of `api`
-    /// reject with this reason.
+    /// and a [`LifecycleError`](crate::lifecycle::LifecycleError) have this reason.
     ChangeFailed,
     /// The store has a corrupt record.
     CorruptRecord,
@@ -46,6 +50,19 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
+    /// Returns the reason of a rejection by the [verdict](crate::store::verdict()).
+    pub(crate) fn of_denial(kind: DenialKind) -> Self {
+        match kind {
+            DenialKind::Unknown => Self::UnknownToken,
+            DenialKind::WrongDigest => Self::WrongDigest,
+            DenialKind::Revoked => Self::RevokedToken,
+            DenialKind::Disabled => Self::DisabledToken,
+            DenialKind::Expired => Self::ExpiredToken,
+            DenialKind::Superseded => Self::SupersededToken,
+            DenialKind::NotYetValid => Self::TokenNotYetValid,
+        }
+    }
+
     /// Returns the reason in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +80,7 @@ impl RejectionReason {
             Self::SupersededToken => "superseded_token",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::InsufficientScope => "insufficient_scope",
+            Self::IdentityInsufficientScope => "identity_insufficient_scope",
             Self::RateLimited => "rate_limited",
             Self::StoreUnavailable => "store_unavailable",
             Self::ChangeFailed => "change_failed",
@@ -81,7 +99,8 @@ impl RejectionReason {
         self.response().1
     }
 
-    /// Returns a description for people, the same for all reasons with the same code.
+    /// Returns a description for people, the same for all reasons with the same code, except that it
+    /// does not call an identity a token.
     pub(super) fn detail(self) -> &'static str {
         self.response().2
     }
@@ -100,6 +119,7 @@ impl RejectionReason {
             Self::ExpiredToken | Self::SupersededToken => &TOKEN_EXPIRED,
             Self::TokenNotYetValid => &TOKEN_NOT_YET_VALID,
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
+            Self::IdentityInsufficientScope => &IDENTITY_INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
             Self::StoreUnavailable => &AUTH_UNAVAILABLE,
             Self::ChangeFailed => &CHANGE_FAILED,
@@ -107,9 +127,10 @@ impl RejectionReason {
         }
     }
 
-    /// Returns the `error` of RFC 6750 §3.1, if the client's credential is at fault.
+    /// Returns the `error` of RFC 6750 §3.1, if the client's token is at fault.
     pub(super) fn challenge_error(self) -> Option<&'static str> {
         match self.status() {
+            _ if self == Self::IdentityInsufficientScope => None,
             StatusCode::BAD_REQUEST => Some("invalid_request"),
             StatusCode::FORBIDDEN => Some("insufficient_scope"),
             StatusCode::UNAUTHORIZED if self != Self::MissingToken => Some("invalid_token"),
@@ -146,6 +167,8 @@ responses! {
     TOKEN_NOT_YET_VALID: "token_not_yet_valid", UNAUTHORIZED, "the service token is not valid yet";
     INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
         "the service token lacks a required role or scope";
+    IDENTITY_INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
+        "the caller lacks a required role or scope";
     RATE_LIMITED: "rate_limited", TOO_MANY_REQUESTS, "too many requests";
     AUTH_UNAVAILABLE: "auth_unavailable", SERVICE_UNAVAILABLE,
         "service tokens cannot be checked at the moment";
@@ -169,6 +192,7 @@ mod tests {
             RejectionReason::ExpiredToken,
             RejectionReason::TokenNotYetValid,
             RejectionReason::InsufficientScope,
+            RejectionReason::IdentityInsufficientScope,
             RejectionReason::RateLimited,
             RejectionReason::StoreUnavailable,
             RejectionReason::ChangeFailed,

@@ -56,6 +56,14 @@ impl Rejection {
         Self::missing_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
     }
 
+    /// Creates a rejection (403) because an identity does not meet the requirement. It has no
+    /// challenge: another token is not what the caller lacks.
+    pub(crate) fn insufficient_identity(requirement: Arc<Requirement>) -> Self {
+        let mut rejection = Self::new(RejectionReason::IdentityInsufficientScope);
+        rejection.cold_mut().required = vec![requirement];
+        rejection
+    }
+
     /// Creates a rejection (403) because the caller meets none of the requirements.
     pub(crate) fn missing_requirements(requirements: Vec<Arc<Requirement>>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
@@ -110,7 +118,24 @@ impl Rejection {
     }
 
     /// Records whether the content type of the request is gRPC, for [`GrpcStatus`](super::GrpcStatus).
-    pub(crate) fn for_request(mut self, headers: &HeaderMap) -> Self {
+    ///
+    /// The layer and the guards of this crate do so. A guard of your own does it before it passes its
+    /// rejection to a response builder:
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower_service_token::reject::{
+    ///     GrpcStatus, Rejection, RejectionReason, ResponseForRejection,
+    /// };
+    ///
+    /// let request = Request::post("/jobs.v1.Jobs/Start").header("content-type", "application/grpc");
+    /// let request = request.body(())?;
+    /// let rejection = Rejection::new(RejectionReason::RateLimited).for_request(request.headers());
+    /// let response: Response<String> = GrpcStatus.response_for_rejection(&rejection);
+    /// assert_eq!(response.headers()["grpc-status"], "8"); // RESOURCE_EXHAUSTED
+    /// # Ok::<_, http::Error>(())
+    /// ```
+    pub fn for_request(mut self, headers: &HeaderMap) -> Self {
         // Most rejected requests have none, and scanning the names costs less than a hash.
         let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);
         self.grpc = is_typed
@@ -156,13 +181,13 @@ impl Rejection {
         self.token_id
     }
 
-    /// Returns what the token lacks, if that was the reason: the first of the
+    /// Returns what the caller lacks, if that was the reason: the first of the
     /// [requirements](Self::requirements).
     pub fn required(&self) -> Option<&Requirement> {
         self.requirements().next()
     }
 
-    /// Returns the requirements that the token does not meet, if that was the reason. `/verify` rejects
+    /// Returns the requirements that the caller does not meet, if that was the reason. `/verify` rejects
     /// a request because of several.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         let cold = self.cold().into_iter();
@@ -190,6 +215,34 @@ impl Rejection {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         self.append_challenges(headers);
+        response
+    }
+
+    /// Returns the rejection as a gRPC response, whatever the request: trailers-only, with the HTTP
+    /// status 200 and the gRPC status in the headers.
+    ///
+    /// For a handler or guard of a gRPC service. tonic makes a `Status` of the headers:
+    /// `Status::from_header_map(rejection.to_grpc_response(()).headers())`. See the
+    /// [recipe](crate::guide::grpc). The layer does not know that such a response is a rejection, so the
+    /// challenge keeps the realm `api`.
+    ///
+    /// ```
+    /// use tower_service_token::reject::{Rejection, RejectionReason};
+    ///
+    /// let rejection = Rejection::new(RejectionReason::MissingToken);
+    /// let response = rejection.to_grpc_response(());
+    /// assert_eq!(response.status(), 200);
+    /// assert_eq!(response.headers()["grpc-status"], "16"); // UNAUTHENTICATED
+    /// assert_eq!(response.headers()["grpc-message"], "no service token provided");
+    /// ```
+    pub fn to_grpc_response<B>(&self, body: B) -> Response<B> {
+        let mut response = self.to_response(body);
+        *response.status_mut() = StatusCode::OK;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", self.grpc_status().into());
+        // No `detail` needs the percent-encoding of gRPC.
+        headers.insert("grpc-message", HeaderValue::from_static(self.detail()));
         response
     }
 

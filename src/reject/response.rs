@@ -1,5 +1,5 @@
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 
 use super::Rejection;
 use crate::wire::{Problem, RequiredNames};
@@ -65,23 +65,11 @@ pub struct GrpcStatus;
 impl<B: Default> ResponseForRejection<B> for GrpcStatus {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
         if rejection.is_grpc() {
-            grpc_response(rejection, B::default())
+            rejection.to_grpc_response(B::default())
         } else {
             rejection.to_response(B::default())
         }
     }
-}
-
-/// Trailers-only: the status is in the headers, and there is no body.
-fn grpc_response<B>(rejection: &Rejection, body: B) -> Response<B> {
-    let mut response = rejection.to_response(body);
-    *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", rejection.grpc_status().into());
-    // No `detail` needs the percent-encoding of gRPC.
-    headers.insert("grpc-message", HeaderValue::from_static(rejection.detail()));
-    response
 }
 
 /// Describes a rejection in the members of RFC 9457.

@@ -12,7 +12,7 @@
 //!    [kind](StoreErrorKind), never 401.
 //!
 //! ```
-//! use async_trait::async_trait;
+//! use tower_service_token::async_trait;
 //! use tower_service_token::digest::TokenDigest;
 //! use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenStore};
 //! use tower_service_token::token::TokenId;

@@ -18,7 +18,8 @@ use crate::token::PresentedToken;
 /// the layer then responds with 503 and `Retry-After` instead of rejecting a client whose token may be
 /// valid.
 ///
-/// The trait is object-safe. The layer holds an `Arc<dyn TokenStore>`, so the types of your
+/// The trait is object-safe and needs the attribute [`async_trait`](crate::async_trait), which this
+/// crate re-exports. The layer holds an `Arc<dyn TokenStore>`, so the types of your
 /// application do not become generic over the store. See the [module](super) for an example.
 #[async_trait]
 #[auto_impl(Arc)]

@@ -110,6 +110,39 @@ impl TokenFormat {
         self.inspect_bytes(token.as_bytes())
     }
 
+    /// Returns whether the text begins with a prefix of this format: it is a token of the format, or was
+    /// one before it was damaged.
+    ///
+    /// Upper and lower case, and characters before the prefix that are not letters or digits, such as
+    /// quotes, make no difference.
+    /// [`CredentialSources::accept_bearer_of`](crate::header::CredentialSources::accept_bearer_of)
+    /// distinguishes bearer tokens by it, and so should the middleware that gets the others.
+    ///
+    /// ```
+    /// use tower_service_token::token::TokenFormat;
+    ///
+    /// let format = TokenFormat::default();
+    /// assert!(format.has_prefix("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"));
+    /// assert!(format.has_prefix("\"SVCTOK-damaged\""));
+    /// assert!(!format.has_prefix("eyJhbGciOiJFUzI1NiJ9.e30.c2ln"));
+    /// ```
+    pub fn has_prefix(&self, token: &str) -> bool {
+        self.bytes_have_prefix(token.as_bytes())
+    }
+
+    pub(crate) fn bytes_have_prefix(&self, token: &[u8]) -> bool {
+        // A prefix begins with a letter.
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric();
+        let start = token.iter().position(is_part).unwrap_or_default();
+        let token = &token[start..];
+        let begins = |prefix: &[u8]| {
+            let start = token.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        let mut prefixes = self.prefixes.iter();
+        prefixes.any(|prefix| begins(prefix.as_bytes()))
+    }
+
     /// Returns whether the token has this format except for its checksum or alphabet.
     pub(crate) fn is_damaged(&self, token: &PresentedToken<'_>) -> bool {
         self.inspect_bytes(token.as_bytes()) == TokenShape::Damaged

@@ -1,13 +1,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::base62;
+use crate::text::deserialize_text;
 
 /// The public id of a token: safe to log, to display and to use in a path.
 ///
 /// A number below 62¹⁰ (59 bits and a fraction), written as ten base62 digits; it is part of the
 /// token's text. [`as_i64`](Self::as_i64) returns it as an integer for databases. For clients with
 /// integer ids, [`number`](Self::number) returns an integer that every client can read.
+///
+/// serde reads and writes the text, so an id is a path parameter of axum: `Path<TokenId>`.
 ///
 /// ```
 /// use tower_service_token::token::TokenId;
@@ -92,6 +97,18 @@ impl FromStr for TokenId {
     }
 }
 
+impl Serialize for TokenId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        deserialize_text(from, "a token id")
+    }
+}
+
 /// A text is not a [`TokenId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token id is ten characters of 0-9, A-Z and a-z")]
@@ -107,6 +124,22 @@ mod tests {
             let id: TokenId = text.parse().expect("ten digits");
             assert_eq!(id.to_string(), text);
             assert_eq!(TokenId::from_i64(id.as_i64()), Some(id));
+        }
+    }
+
+    #[test]
+    fn serde_reads_and_writes_the_text_and_does_not_repeat_a_malformed_one() {
+        let id: TokenId = "7Hq2mX9bTe".parse().expect("ten digits");
+        assert_eq!(serde_json::to_string(&id).expect("text"), r#""7Hq2mX9bTe""#);
+        let read = |json: &str| serde_json::from_str::<TokenId>(json);
+        assert_eq!(read(r#""7Hq2mX9bTe""#).expect("an id"), id);
+        assert_eq!(read(r#""7Hq2mX9bT\u0065""#).expect("an id"), id);
+        for json in [r#""hush""#, "1", "null", "[]"] {
+            let error = read(json).expect_err(json).to_string();
+            assert!(
+                error.contains("a token id") && !error.contains("hush"),
+                "{error}"
+            );
         }
     }
 

@@ -11,19 +11,18 @@
 
 #[cfg(any(feature = "api", feature = "client"))]
 mod bulk;
-#[cfg(any(feature = "api", feature = "client"))]
 mod field;
 #[cfg(any(feature = "api", feature = "client"))]
 mod filter;
 #[cfg(feature = "api")]
 mod json;
+mod new_token;
 mod problem;
 #[cfg(feature = "api")]
 mod schema;
 #[cfg(any(feature = "api", feature = "client"))]
 mod secret;
 mod token_info;
-#[cfg(any(feature = "api", feature = "client"))]
 mod token_request;
 
 #[cfg(any(feature = "api", feature = "client"))]

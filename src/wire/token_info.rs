@@ -34,7 +34,6 @@ use crate::token::TokenId;
 #[non_exhaustive]
 pub struct TokenInfo {
     /// The public id.
-    #[serde(with = "text")]
     #[cfg_attr(feature = "api", schema(value_type = String, pattern = "^[0-9A-Za-z]{10}$"))]
     pub id: TokenId,
     /// The name, for people.
@@ -58,7 +57,6 @@ pub struct TokenInfo {
     #[cfg_attr(feature = "api", schema(required))]
     pub labels: BTreeMap<String, String>,
     /// Whether the token is accepted, at the time of the response.
-    #[serde(with = "text")]
     #[cfg_attr(feature = "api", schema(schema_with = super::schema::state))]
     pub state: TokenStatus,
     /// When the token was created.
@@ -130,31 +128,6 @@ impl TokenInfo {
             hint: owned(record.hint()),
             revision: Some(record.revision()),
         }
-    }
-}
-
-/// A value as text.
-mod text {
-    use std::borrow::Cow;
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(
-        value: &T,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        let text = Cow::<str>::deserialize(from)?;
-        text.parse().map_err(de::Error::custom)
     }
 }
 

@@ -7,7 +7,9 @@ use super::field::expiry_member;
 use super::field::{FieldProblems, expiry_members, rfc_3339};
 #[cfg(feature = "api")]
 use super::schema;
-use crate::lifecycle::{FieldProblem, NewToken, Patch, TokenUpdate};
+#[cfg(any(feature = "api", feature = "client"))]
+use crate::lifecycle::TokenUpdate;
+use crate::lifecycle::{FieldProblem, NewToken, Patch};
 
 /// The body of a creation. Except for the expiry, `null` is the same as absent.
 #[derive(Default, Serialize, Deserialize)]
@@ -40,6 +42,7 @@ pub(crate) struct CreateRequest {
     expires_in: Patch<String>,
 }
 
+#[cfg(any(feature = "api", feature = "client"))]
 /// The body of an update: a merge patch (RFC 7396). Absent members stay as they are, `null` clears.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -135,6 +138,7 @@ impl TryFrom<&NewToken> for CreateRequest {
     }
 }
 
+#[cfg(any(feature = "api", feature = "client"))]
 impl TryFrom<UpdateRequest> for TokenUpdate {
     type Error = Vec<FieldProblem>;
 

@@ -53,7 +53,7 @@ impl Service<Request<()>> for Echo {
 }
 
 /// Returns the headers that the layer sends to `uri`.
-fn sent_headers_to(
+pub(crate) fn sent_headers_to(
     layer: &AddServiceTokenLayer,
     uri: &str,
     headers: &[(HeaderName, &str)],
@@ -99,6 +99,52 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// For clients that are not Tower services.
+#[test]
+fn header_for_returns_what_the_layer_adds() {
+    let only_api = |layer: AddServiceTokenLayer| layer.with_origin("https://api.example").unwrap();
+    for layer in [
+        layer(TOKEN),
+        layer(TOKEN).use_bearer(),
+        layer(TOKEN).with_header(X_API_KEY),
+        only_api(layer(TOKEN)),
+        only_api(layer(TOKEN).with_header(X_API_KEY)),
+    ] {
+        for uri in [
+            "https://api.example/a?b",
+            "https://API.example:443/",
+            "http://api.example/",
+            "https://api.example.evil/",
+            "https://evil.example/",
+            "/a",
+        ] {
+            let header = layer.header_for(&uri.parse().unwrap());
+            assert!(
+                header.iter().all(|(_, value)| value.is_sensitive()),
+                "{uri}"
+            );
+            assert!(!format!("{header:?}").contains(TOKEN), "{header:?}");
+            let returned: HeaderMap = header.into_iter().collect();
+            assert_eq!(
+                returned,
+                sent_headers_to(&layer, uri, &[]),
+                "{layer:?} {uri}"
+            );
+        }
+    }
+    let only_api = only_api(layer(TOKEN));
+    assert!(
+        only_api
+            .header_for(&"https://api.example/".parse().unwrap())
+            .is_some()
+    );
+    assert!(
+        only_api
+            .header_for(&"https://evil.example/".parse().unwrap())
+            .is_none()
+    );
 }
 
 #[test]

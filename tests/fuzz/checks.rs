@@ -29,6 +29,24 @@ pub fn credential_sources(data: &[u8]) {
         let credentials = PresentedCredentials::find(&headers, schemes, names);
         credentials.check(sources.read(&headers));
     }
+    only_foreign_bearer_tokens_are_absent(&headers);
+}
+
+/// Compares sources that read each bearer token with those that read tokens of a format.
+fn only_foreign_bearer_tokens_are_absent(headers: &HeaderMap) {
+    let format = TokenFormat::default();
+    let all = CredentialSources::default().accept_bearer();
+    let own = CredentialSources::default().accept_bearer_of(&format);
+    let text = |token: PresentedToken<'_>| token.expose_secret().to_owned();
+    let read = |sources: CredentialSources| sources.read(headers).map(|token| token.map(text));
+    match (read(own), read(all)) {
+        (Ok(own), Ok(all)) if own == all => {}
+        (Ok(None), Ok(Some(token))) => assert!(!format.has_prefix(&token), "a token of ours"),
+        (Ok(_), Err(CredentialError::TooLong))
+        | (Ok(Some(_)), Err(CredentialError::Conflicting))
+        | (Err(_), Err(_)) => {}
+        (own, all) => panic!("{own:?} instead of {all:?}"),
+    }
 }
 
 /// The credentials in the headers, by a simple rule: each is the last word of a value.

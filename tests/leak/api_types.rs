@@ -4,7 +4,6 @@ use super::public_types::Formatted;
 
 #[cfg(feature = "api")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
-    use tower_service_token::api::SecuritySchemes;
     use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix, VerifyPrefixError};
     use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
@@ -28,7 +27,6 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         debug_text("ManagementApi", &management),
         debug_text("OAuthEndpoints", &endpoints),
         debug_text("PipeOpsApi", &pipeops),
-        debug_text("SecuritySchemes", &SecuritySchemes),
         debug_text("StackStateApi", &stackstate),
         debug_text("VerifyPrefix", &VerifyPrefix::new("deploy")),
         error_text("VerifyPrefixError", &VerifyPrefixError::Name),
@@ -43,7 +41,6 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "ManagementApi",
         "OAuthEndpoints",
         "PipeOpsApi",
-        "SecuritySchemes",
         "StackStateApi",
         "VerifyPrefix",
         "VerifyPrefixError",

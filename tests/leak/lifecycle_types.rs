@@ -144,6 +144,7 @@ pub(super) fn errors_about_the_secret() -> Vec<Formatted> {
     let text = format!("{SECRET}\0").repeat(5);
     let new = NewToken::new(text.as_str())
         .with_subject(text.as_str())
+        .with_owner(text.as_str())
         .with_roles([text.as_str()])
         .with_scopes([text.as_str()])
         .with_label("key", text.as_str());
@@ -196,7 +197,8 @@ impl AuditSink for LeakCheckingSink {
 
 #[cfg(feature = "testing")]
 pub(super) fn testing_types() -> Vec<Formatted> {
-    use tower_service_token::testing::{Fault, FaultyStore};
+    use tower::Layer;
+    use tower_service_token::testing::{AuthenticatedLayer, Fault, FaultyStore, PrincipalBuilder};
 
     let store = FaultyStore::new(MemoryStore::new());
     block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
@@ -206,12 +208,37 @@ pub(super) fn testing_types() -> Vec<Formatted> {
         debug_text("FaultyStore", &store),
         debug_text("Fault", &Fault::Hang),
         error_text("FaultyStore", &error),
+        debug_text("PrincipalBuilder", &PrincipalBuilder::from(minted_record())),
+        debug_text("AuthenticatedLayer", &AuthenticatedLayer::new(principal())),
+        debug_text(
+            "Authenticated",
+            &AuthenticatedLayer::new(principal()).layer(()),
+        ),
     ]
 }
 
 #[cfg(not(feature = "testing"))]
 pub(super) fn testing_types() -> Vec<Formatted> {
-    vec![("FaultyStore", Vec::new()), ("Fault", Vec::new())]
+    [
+        "FaultyStore",
+        "Fault",
+        "PrincipalBuilder",
+        "AuthenticatedLayer",
+        "Authenticated",
+    ]
+    .map(|name| (name, Vec::new()))
+    .to_vec()
+}
+
+#[cfg(feature = "openapi")]
+pub(super) fn openapi_types() -> Vec<Formatted> {
+    let schemes = tower_service_token::openapi::SecuritySchemes;
+    vec![debug_text("SecuritySchemes", &schemes)]
+}
+
+#[cfg(not(feature = "openapi"))]
+pub(super) fn openapi_types() -> Vec<Formatted> {
+    vec![("SecuritySchemes", Vec::new())]
 }
 
 #[cfg(feature = "tokio")]

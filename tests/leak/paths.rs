@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
+use tower_service_token::principal::Identity;
 use tower_service_token::reject::RejectionReason;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
+use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 
 use super::{DAMAGED, SECRET, minted_record};
@@ -171,6 +173,15 @@ fn credential_paths() -> Vec<RequestPath> {
             )
         },
         RequestPath {
+            layer: Some(layer_of_another_format()),
+            expected: ExpectedOutcome::Anonymous,
+            ..rejected(
+                "optional, bearer of another format",
+                &[("authorization", &bearer)],
+                Reason::MissingToken,
+            )
+        },
+        RequestPath {
             expected: ExpectedOutcome::Accepted,
             ..rejected(
                 "both headers",
@@ -179,6 +190,13 @@ fn credential_paths() -> Vec<RequestPath> {
             )
         },
     ]
+}
+
+/// A layer for which the secret is a bearer token of another middleware.
+fn layer_of_another_format() -> ServiceTokenLayer {
+    let format = TokenFormat::new("acme_").expect("a valid prefix");
+    let layer = in_memory(minted_record()).optional();
+    layer.accept_bearer_of(&format)
 }
 
 /// Returns a record whose digest has the same lookup key as that of the secret.
@@ -333,9 +351,20 @@ fn store_and_guard_paths() -> Vec<RequestPath> {
             ..path(name, in_memory(minted_record()), SECRET, expected)
         });
     }
+    let bearer = || vec![("authorization", format!("Bearer {SECRET}"))];
     paths.push(RequestPath {
         guarded: true,
-        headers: vec![("authorization", format!("Bearer {SECRET}"))],
+        headers: bearer(),
+        ..path(
+            "guard behind an identity",
+            layer_of_another_format().with_identity(|_| Some(Identity::new("alice"))),
+            SECRET,
+            ExpectedOutcome::RejectedByGuard(Reason::IdentityInsufficientScope),
+        )
+    });
+    paths.push(RequestPath {
+        guarded: true,
+        headers: bearer(),
         ..path(
             "guard behind anonymous",
             in_memory(minted_record()).optional(),

@@ -8,11 +8,13 @@ use std::time::SystemTime;
 use futures::executor::block_on;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, service_fn};
-use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::authorize::{
+    Caller, GrpcMethodGuardLayer, RequireRolesLayer, RequireScopesLayer,
+};
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::header::{CredentialSources, TokenHeader, X_API_KEY};
-use tower_service_token::principal::{Requirement, Roles, Scopes};
+use tower_service_token::principal::{Identity, Requirement, Roles, Scopes};
 use tower_service_token::reject::{
     FailureLogged, GrpcStatus, ProblemJson, Realm, Rejection, RejectionReason,
 };
@@ -111,7 +113,10 @@ fn formatted_stores() -> Vec<Formatted> {
         debug_text("Principal", &principal()),
         debug_text("Roles", principal().roles()),
         debug_text("Scopes", principal().scopes()),
+        debug_text("Identity", &Identity::new("alice").with_roles(["deployer"])),
+        debug_text("Caller", &Caller::Token(principal())),
         debug_text("Roles", &Roles::default()),
+        debug_text("Iter", &principal().roles().iter()),
         debug_text("Scopes", &Scopes::default()),
     ]
 }
@@ -152,6 +157,7 @@ fn formatted_layers_and_rejections() -> Vec<Formatted> {
     let scopes = RequireScopesLayer::all_of(["projects:write"]);
     let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
     let requirement = Requirement::all_scopes(["projects:read"]);
+    let methods = GrpcMethodGuardLayer::new().with_method("jobs.v1.Jobs/List", requirement.clone());
     let rejection = principal()
         .require(requirement.clone())
         .expect_err("a missing scope");
@@ -167,6 +173,8 @@ fn formatted_layers_and_rejections() -> Vec<Formatted> {
         debug_text("RequireRolesLayer", &roles),
         debug_text("RequireScopes", &scopes.layer(inner)),
         debug_text("RequireScopesLayer", &scopes),
+        debug_text("GrpcMethodGuard", &methods.layer(inner)),
+        debug_text("GrpcMethodGuardLayer", &methods),
         debug_text("Requirement", &requirement),
         debug_text("RejectionReason", &rejection.reason()),
         error_text("Rejection", &rejection),
@@ -203,7 +211,7 @@ mod authorized {
         let mut request = Request::new(());
         request.extensions_mut().insert(principal());
         let (mut parts, ()) = request.into_parts();
-        block_on(Authorized::from_request_parts(&mut parts, &())).expect("a deployer")
+        block_on(<Authorized<Deploy>>::from_request_parts(&mut parts, &())).expect("a deployer")
     }
 }
 
@@ -222,6 +230,7 @@ fn all_formatted_types() -> Vec<Formatted> {
         lifecycle_types::lifecycle_types(),
         lifecycle_types::errors_about_the_secret(),
         lifecycle_types::testing_types(),
+        lifecycle_types::openapi_types(),
         lifecycle_types::tokio_types(),
         lifecycle_types::sql_types(),
         super::api_types::formatted_types(),

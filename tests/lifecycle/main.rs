@@ -2,6 +2,8 @@
 //! PostgreSQL.
 
 mod concurrent_creation;
+#[cfg(feature = "axum")]
+mod responses;
 mod time_forms;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use regex::bytes::Regex;
 use tower_service_token::header::{CredentialError, CredentialSources, TokenHeader, X_API_KEY};
+use tower_service_token::token::TokenFormat;
 
 const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
 
@@ -19,6 +20,8 @@ const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
 struct Settings {
     api_key: bool,
     bearer: bool,
+    /// Bearer tokens without the prefix `svctok-` are for another middleware.
+    bearer_of_format: bool,
     headers: Vec<HeaderName>,
     max_token_length: usize,
 }
@@ -28,6 +31,7 @@ impl Settings {
         Self {
             api_key: true,
             bearer: false,
+            bearer_of_format: false,
             headers: vec![X_API_KEY],
             max_token_length: 512,
         }
@@ -37,6 +41,13 @@ impl Settings {
         Self {
             bearer: true,
             ..self
+        }
+    }
+
+    fn with_bearer_of_format(self) -> Self {
+        Self {
+            bearer_of_format: true,
+            ..self.with_bearer()
         }
     }
 
@@ -53,7 +64,9 @@ impl Settings {
         if self.api_key {
             sources = sources.accept_api_key();
         }
-        if self.bearer {
+        if self.bearer_of_format {
+            sources = sources.accept_bearer_of(&TokenFormat::default());
+        } else if self.bearer {
             sources = sources.accept_bearer();
         }
         self.headers.iter().fold(sources, |sources, name| {
@@ -75,6 +88,8 @@ struct Model {
     api_key: Regex,
     bearer: Regex,
     accepted_schemes: [Regex; 2],
+    /// A bearer token that is or was one of the service.
+    own_bearer: Regex,
     any_scheme: Regex,
     bare: Regex,
 }
@@ -91,6 +106,7 @@ impl Model {
             api_key: credentials("apikey"),
             bearer: credentials("bearer"),
             accepted_schemes: [scheme("apikey"), scheme("bearer")],
+            own_bearer: regex(r"^[ \t]*(?i:bearer)[ ]+[^0-9A-Za-z]*(?i:svctok-)"),
             any_scheme: scheme(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
             bare: regex(r"^[ \t]*(?<token>[\x21-\x7e]+)[ \t]*$"),
         }
@@ -143,7 +159,13 @@ impl Model {
         } else {
             return Expectation::Errors(vec![CredentialError::Malformed]);
         };
+        let is_bearer = name == AUTHORIZATION && self.accepted_schemes[1].is_match(value);
         match grammar.captures(value) {
+            Some(_)
+                if settings.bearer_of_format && is_bearer && !self.own_bearer.is_match(value) =>
+            {
+                Expectation::Token(None)
+            }
             Some(found) if found["token"].len() <= settings.max_token_length => {
                 Expectation::Token(Some(found["token"].to_vec()))
             }
@@ -214,7 +236,9 @@ fn header_byte() -> impl Strategy<Value = u8> {
 fn token() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => bytes(&["alpha", "alpha", "beta", "x", "a,b", "alpha=", "svctok-0=="]),
+        2 => bytes(&["svctok-", "Svctok-1", "\"svctok-0==\"", "svcto", "ssvctok-0=="]),
         1 => select(vec![vec![b'k'; 511], vec![b'k'; 512], vec![b'k'; 513], vec![b'k'; 600]]),
+        1 => select(vec![[b"svctok-", &[b'k'; 505][..]].concat(), [b"svctok-", &[b'k'; 506][..]].concat()]),
         1 => vec(0x21..=0x7e_u8, 1..20),
     ]
 }
@@ -287,7 +311,9 @@ fn settings() -> impl Strategy<Value = Settings> {
         Settings::only(&[]).with_bearer(),
         Settings::only(&[X_CUSTOM]),
         custom.clone(),
-        custom.with_bearer(),
+        custom.clone().with_bearer(),
+        custom.with_bearer_of_format(),
+        Settings::standard().with_bearer_of_format(),
         short,
     ])
 }
@@ -329,6 +355,7 @@ fn short_values_match_the_reference_model() {
     let all_settings = [
         Settings::standard(),
         Settings::only(&[X_API_KEY]).with_bearer(),
+        Settings::standard().with_bearer_of_format(),
     ];
     let allowed: Vec<u8> = (0..=u8::MAX)
         .filter(|&byte| HeaderValue::from_bytes(&[byte]).is_ok())

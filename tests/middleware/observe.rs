@@ -16,6 +16,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::RequireRolesLayer;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::principal::Identity;
 use tower_service_token::reject::FailureLogged;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
 use tower_service_token::token::TokenFormat;
@@ -218,6 +219,28 @@ fn logs_each_rejection_once_and_counts_each_outcome() {
     );
 
     assert_eq!(counts, expected_counts());
+}
+
+#[test]
+fn identities_are_counted_and_not_named() {
+    let layer = ServiceTokenLayer::new(MemoryStore::new());
+    let layer = layer.with_identity(|_| Some(Identity::new("alice")));
+    let guard = RequireRolesLayer::any_of(["admin"]);
+    let guarded = layer.layer(guard.layer(service_fn(hello)));
+    let (events, counts) = observe("tower_service_token", || send(guarded, None));
+    let expected = event(&[
+        ("level", "INFO"),
+        ("reason", "identity_insufficient_scope"),
+        ("code", "insufficient_scope"),
+        ("status", "403"),
+    ]);
+    assert_eq!(events, [expected]);
+    let expected = [
+        "service_token_check_seconds{outcome=identity}",
+        "service_token_guard_rejections_total{reason=identity_insufficient_scope}",
+        "service_token_requests_total{outcome=identity}",
+    ];
+    assert_eq!(counts, expected.map(|name| (name.to_owned(), 1)).into());
 }
 
 /// Sends a request with this request ID. Returns its only event and its response.

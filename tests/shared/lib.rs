@@ -19,3 +19,16 @@ pub mod operations;
 pub mod owners;
 pub mod pause_point;
 pub mod tenants;
+
+/// The pages of the guide whose code needs dependencies that the library does not have. They run as
+/// doc tests.
+#[cfg(doctest)]
+mod guide {
+    #[cfg(feature = "api")]
+    #[doc = include_str!("../../src/guide/logins.md")]
+    mod logins {}
+
+    #[cfg(feature = "client")]
+    #[doc = include_str!("../../src/guide/grpc.md")]
+    mod grpc {}
+}

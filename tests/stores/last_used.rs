@@ -1,14 +1,16 @@
 //! Times of last use, which are buffered in memory and written in batches.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_service_token::async_trait;
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::lifecycle::NewToken;
-use tower_service_token::registry::LastUsed;
-use tower_service_token::store::TokenRecord;
+use tower_service_token::registry::{LastUsed, LastUsedStore};
+use tower_service_token::store::{StoreError, TokenRecord};
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
@@ -35,6 +37,36 @@ fn store_with(tokens: i64) -> MemoryStore {
 
 fn last_used_of(store: &MemoryStore, number: i64) -> Option<SystemTime> {
     store.get(id(number)).unwrap().last_used_at()
+}
+
+/// A table without any other method of a registry. Its first write fails.
+#[derive(Clone, Default)]
+struct Table(Arc<Mutex<Vec<Batch>>>);
+
+type Batch = Vec<(TokenId, SystemTime)>;
+
+#[async_trait]
+impl LastUsedStore for Table {
+    async fn write_last_used(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        let mut batches = self.0.lock().unwrap();
+        batches.push(uses.to_vec());
+        match batches.len() {
+            1 => Err(StoreError::unavailable("down")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_to_a_store_that_is_no_registry() {
+    let table = Table::default();
+    let last_used = LastUsed::new(table.clone());
+    last_used.record(id(7), start());
+    assert!(last_used.flush().await.is_err());
+    assert_eq!(last_used.flush().await.unwrap(), 1);
+    assert_eq!(last_used.flush().await.unwrap(), 0);
+    let batches = table.0.lock().unwrap();
+    assert_eq!(*batches, [[(id(7), start())], [(id(7), start())]]);
 }
 
 #[tokio::test(start_paused = true)]

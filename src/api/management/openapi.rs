@@ -11,8 +11,8 @@ use utoipa::openapi::{
 use utoipa::{OpenApi as _, ToSchema};
 
 use super::{bulk, create, document, list, token};
-use crate::api::security_schemes::SecuritySchemes;
 use crate::header::CredentialSources;
+use crate::openapi::SecuritySchemes;
 use crate::wire::Problem;
 
 /// The error responses, with the codes of each status.

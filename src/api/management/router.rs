@@ -9,9 +9,9 @@ use super::problem::Problem;
 use super::state::HandlerState;
 use super::{bulk, create, document, list, openapi, token};
 use crate::api::guard::{Routes, guarded};
-use crate::api::security_schemes::SecuritySchemes;
 use crate::lifecycle::ServiceTokens;
 use crate::middleware::ServiceTokenLayer;
+use crate::openapi::SecuritySchemes;
 use crate::wire;
 
 /// Builds the router of the management API.

@@ -28,6 +28,8 @@ pub enum TokenSourceErrorKind {
     InvalidToken,
     /// The origin is not `https://host[:port]` or `http://host[:port]`.
     InvalidOrigin,
+    /// The endpoint is not at the origin that the token is for.
+    OtherOrigin,
 }
 
 impl TokenSourceError {
@@ -67,6 +69,7 @@ impl TokenSourceErrorKind {
             Self::Unreadable => "cannot be read",
             Self::InvalidToken => "does not contain a token",
             Self::InvalidOrigin => "is not a scheme and a host",
+            Self::OtherOrigin => "is not at the origin that the token is for",
         }
     }
 }

@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -17,7 +17,8 @@ use super::source::TokenSource;
 ///    that name is replaced, because servers reject repeated credentials.
 /// 2. The header is marked sensitive. Dropping its last clone zeroes its memory.
 /// 3. The token of a [file](Self::from_file) is reloaded when the file changes.
-/// 4. With [`with_origin`](Self::with_origin), the token is sent to one origin only.
+/// 4. With [`with_origin`](Self::with_origin), the token is sent to one origin only. For a tonic
+///    `Channel`, add [`with_endpoint`](Self::with_endpoint).
 ///
 /// ```
 /// use http::{Request, Response};
@@ -52,6 +53,10 @@ pub struct AddServiceTokenLayer {
     header: HeaderName,
     scheme: &'static str,
     origin: Option<Origin>,
+    /// The server that requests with a relative target are sent to.
+    endpoint: Option<Origin>,
+    /// Shared by the clones, so that they log one warning.
+    relative_target_warning: Arc<Once>,
 }
 
 impl AddServiceTokenLayer {
@@ -105,16 +110,61 @@ impl AddServiceTokenLayer {
     /// Adds the token only to requests to this origin, such as `https://api.example` or
     /// `http://127.0.0.1:8080`. By default it is added to every request.
     ///
-    /// Requests with a relative target get no token.
+    /// A request with a relative target gets the token only if the server is declared by
+    /// [`with_endpoint`](Self::with_endpoint). Without, it gets none, and a warning is logged with the
+    /// feature `tracing`.
     ///
     /// # Errors
     ///
-    /// Returns an error if the origin is not `http` or `https`, a host and optionally a port.
+    /// Returns an error if the origin is not `http` or `https`, a host and optionally a port, or if the
+    /// endpoint is at another origin.
     pub fn with_origin(mut self, origin: &str) -> Result<Self, TokenSourceError> {
         let parsed = Origin::parse(origin);
         let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the origin");
         self.origin = Some(parsed.ok_or_else(error)?);
-        Ok(self)
+        self.check_endpoint()
+    }
+
+    /// Declares the server that the inner service sends requests with a relative target to. A tonic
+    /// `Channel` sends all its requests to its endpoint, and tonic's clients make relative targets.
+    ///
+    /// Needed only with [`with_origin`](Self::with_origin).
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_service_token::client::{AddServiceTokenLayer, TokenSourceErrorKind};
+    ///
+    /// // With tonic: `endpoint.uri()`.
+    /// let endpoint = Uri::from_static("https://jobs.example");
+    /// let layer = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
+    ///     .with_origin("https://jobs.example")?;
+    /// assert!(layer.clone().with_endpoint(&endpoint).is_ok());
+    /// let other = Uri::from_static("https://evil.example");
+    /// let error = layer.with_endpoint(&other).expect_err("another origin");
+    /// assert_eq!(error.kind(), TokenSourceErrorKind::OtherOrigin);
+    /// # Ok::<_, tower_service_token::client::TokenSourceError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the endpoint is not at the origin that the token is for, or is not an absolute
+    /// `http` or `https` URI.
+    pub fn with_endpoint(mut self, endpoint: &Uri) -> Result<Self, TokenSourceError> {
+        let parsed = Origin::of(endpoint);
+        let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the endpoint");
+        self.endpoint = Some(parsed.ok_or_else(error)?);
+        self.check_endpoint()
+    }
+
+    /// Returns an error if the endpoint is not at the origin.
+    fn check_endpoint(self) -> Result<Self, TokenSourceError> {
+        match (&self.origin, &self.endpoint) {
+            (Some(origin), Some(endpoint)) if origin != endpoint => Err(TokenSourceError::new(
+                TokenSourceErrorKind::OtherOrigin,
+                "the endpoint",
+            )),
+            _ => Ok(self),
+        }
     }
 
     fn from_source(source: Arc<TokenSource>) -> Self {
@@ -123,14 +173,59 @@ impl AddServiceTokenLayer {
             header: AUTHORIZATION,
             scheme: "ApiKey ",
             origin: None,
+            endpoint: None,
+            relative_target_warning: Arc::new(Once::new()),
         }
     }
 
+    /// Returns the header with the current token for a request to `target`, for an HTTP client that is
+    /// not a Tower service. The value is marked sensitive.
+    ///
+    /// Call it for each request, so that the request has the newest token. Insert the header instead of
+    /// appending it: servers reject repeated credentials. Returns `None` if the token must not be sent
+    /// to `target`, by [`with_origin`](Self::with_origin).
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_service_token::client::AddServiceTokenLayer;
+    ///
+    /// let token = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
+    ///     .with_origin("https://api.example")?;
+    /// let header = token.header_for(&Uri::from_static("https://api.example/projects"));
+    /// let (name, value) = header.expect("the origin of the token");
+    /// assert_eq!(name, "authorization");
+    /// assert!(value.is_sensitive());
+    /// assert!(token.header_for(&Uri::from_static("https://evil.example/")).is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn header_for(&self, target: &Uri) -> Option<(HeaderName, HeaderValue)> {
+        self.is_allowed(target)
+            .then(|| (self.header.clone(), self.value()))
+    }
+
     pub(in crate::client) fn add(&self, target: &Uri, headers: &mut HeaderMap) {
-        let is_allowed = |origin: &Origin| Origin::of(target).as_ref() == Some(origin);
-        if self.origin.as_ref().is_none_or(is_allowed) {
-            headers.insert(self.header.clone(), self.value());
+        if let Some((name, value)) = self.header_for(target) {
+            headers.insert(name, value);
         }
+    }
+
+    /// Returns whether the token may be sent to this target.
+    fn is_allowed(&self, target: &Uri) -> bool {
+        let Some(origin) = &self.origin else {
+            return true;
+        };
+        if target.authority().is_some() {
+            return Origin::of(target).as_ref() == Some(origin);
+        }
+        // Equal to the origin, or it could not be set.
+        let is_declared = self.endpoint.is_some();
+        if !is_declared {
+            self.relative_target_warning.call_once(|| {
+                #[cfg(feature = "tracing")]
+                tracing::warn!(target: "tower_service_token::client", "no token sent with a relative target: declare its server by AddServiceTokenLayer::with_endpoint");
+            });
+        }
+        is_declared
     }
 
     fn value(&self) -> HeaderValue {

@@ -66,7 +66,7 @@ impl FlushTask {
     ///
     /// # Errors
     ///
-    /// Returns an error if the registry is unavailable.
+    /// Returns an error if the store is unavailable.
     pub async fn stop(self) -> Result<(), StoreError> {
         // The task may have ended with its runtime.
         let _ = self.stop.send(());

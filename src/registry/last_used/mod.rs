@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use papaya::HashMap;
 
 use super::TokenRegistry;
@@ -22,7 +23,7 @@ const RESOLUTION_MILLIS: i64 = 1000;
 const DEFAULT_CAPACITY: usize = 100_000;
 const BATCH_SIZE: usize = 500;
 
-/// Records when tokens were last used, and writes the times to a registry in batches, never on the
+/// Records when tokens were last used, and writes the times to a store in batches, never on the
 /// request path.
 ///
 /// 1. [`record`](Self::record) records a use in memory, to the second, without a lock. A layer
@@ -36,6 +37,8 @@ const BATCH_SIZE: usize = 500;
 ///    the next flush.
 /// 4. Uses that were not flushed when the process ends are lost. If a token is used during a flush,
 ///    the time of its previous use may be written.
+///
+/// Any registry can be written to, and any other store that is a [`LastUsedStore`].
 ///
 /// Clones share the recorded uses.
 ///
@@ -56,24 +59,75 @@ const BATCH_SIZE: usize = 500;
 #[derive(Clone)]
 pub struct LastUsed(Arc<Inner>);
 
+/// A store that last-used times can be written to. Every [`TokenRegistry`] is one.
+///
+/// Implement it for a store of your own that is not a registry:
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tower_service_token::async_trait;
+/// use tower_service_token::registry::{LastUsed, LastUsedStore};
+/// use tower_service_token::store::StoreError;
+/// use tower_service_token::token::TokenId;
+///
+/// struct Database; // a pool, a client, …
+///
+/// impl Database {
+///     async fn execute(&self, id: i64, at: SystemTime) -> std::io::Result<()> {
+///         Ok(()) // `UPDATE api_keys SET last_used_at = greatest(last_used_at, $2) WHERE id = $1`
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl LastUsedStore for Database {
+///     async fn write_last_used(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+///         for (id, at) in uses {
+///             let written = self.execute(id.as_i64(), *at).await;
+///             written.map_err(StoreError::unavailable)?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let last_used = LastUsed::new(Database);
+/// ```
+#[async_trait]
+pub trait LastUsedStore: Send + Sync + 'static {
+    /// Writes when tokens were last used, at most 500 of them. Each id occurs once.
+    ///
+    /// Move a time only forward, because a failed write is repeated, and skip unknown ids.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable. Some of the times may be written.
+    async fn write_last_used(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl<R: TokenRegistry> LastUsedStore for R {
+    async fn write_last_used(&self, uses: &[(TokenId, SystemTime)]) -> Result<(), StoreError> {
+        self.touch(uses).await
+    }
+}
+
 struct Inner {
-    registry: Arc<dyn TokenRegistry>,
+    store: Arc<dyn LastUsedStore>,
     uses: HashMap<TokenId, AtomicI64>,
     capacity: usize,
     dropped: AtomicU64,
 }
 
 impl LastUsed {
-    /// Creates a collector for the tokens of this registry.
-    pub fn new(registry: impl TokenRegistry) -> Self {
-        Self::with_capacity(registry, DEFAULT_CAPACITY)
+    /// Creates a collector for the tokens of this store.
+    pub fn new(store: impl LastUsedStore) -> Self {
+        Self::with_capacity(store, DEFAULT_CAPACITY)
     }
 
     /// Creates a collector as [`new`](Self::new) does, with another number of tokens recorded
     /// between two flushes.
-    pub fn with_capacity(registry: impl TokenRegistry, capacity: usize) -> Self {
+    pub fn with_capacity(store: impl LastUsedStore, capacity: usize) -> Self {
         Self(Arc::new(Inner {
-            registry: Arc::new(registry),
+            store: Arc::new(store),
             uses: HashMap::new(),
             capacity,
             dropped: AtomicU64::new(0),
@@ -102,7 +156,7 @@ impl LastUsed {
     ///
     /// # Errors
     ///
-    /// Returns an error if the registry is unavailable. Uses that were not written stay recorded.
+    /// Returns an error if the store is unavailable. Uses that were not written stay recorded.
     pub async fn flush(&self) -> Result<usize, StoreError> {
         let mut batch = Batch {
             owner: self,
@@ -111,7 +165,7 @@ impl LastUsed {
         let count = batch.uses.len();
         while !batch.uses.is_empty() {
             let rest = batch.uses.len().saturating_sub(BATCH_SIZE);
-            self.0.registry.touch(&batch.uses[rest..]).await?;
+            self.0.store.write_last_used(&batch.uses[rest..]).await?;
             batch.uses.truncate(rest);
         }
         Ok(count)

@@ -1,7 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
+use serde::{Serialize, Serializer};
+
 use super::TokenRecord;
+use crate::clock::date_time;
 use crate::digest::TokenDigest;
 use crate::principal::{Requirement, Roles, Scopes};
 use crate::token::TokenId;
@@ -10,6 +14,32 @@ use crate::token::TokenId;
 ///
 /// Cheap to clone: one [`Arc`](std::sync::Arc), shared with the record. There is no public
 /// constructor: only a [verdict](crate::store::verdict) creates a `Principal`.
+///
+/// serde writes the public fields, with the names and forms of
+/// [`TokenInfo`](crate::wire::TokenInfo), and reads no `Principal`:
+///
+/// ```json
+/// {
+///   "id": "7Hq2mX9bTe", "name": "ci", "subject": null, "owner": null, "roles": ["deployer"],
+///   "scopes": [], "expires_at": "2027-01-31T00:00:00Z", "labels": {"team": "web"}
+/// }
+/// ```
+///
+/// # Testing
+///
+/// With the feature `testing`, [`testing::principal`](crate#features) builds a `Principal`, and
+/// `testing::authenticated` inserts it into a request, for the test of a handler without a token:
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// use http::Request;
+/// use tower_service_token::{Principal, testing};
+///
+/// let caller = testing::principal("ci").with_roles(["deployer"]);
+/// let request = testing::authenticated(Request::new(()), caller);
+/// assert!(request.extensions().get::<Principal>().is_some());
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Principal {
     record: TokenRecord,
@@ -23,6 +53,12 @@ impl Principal {
             record,
             uses_previous_secret,
         }
+    }
+
+    /// Creates the caller of a test, without a verdict.
+    #[cfg(feature = "testing")]
+    pub(crate) fn for_test(record: TokenRecord, uses_previous_secret: bool) -> Self {
+        Self::new(record, uses_previous_secret)
     }
 
     /// Returns whether the record is older than its store normally returns, because the source of the
@@ -92,10 +128,48 @@ impl Principal {
     }
 }
 
+#[cfg(feature = "testing")]
+impl TokenRecord {
+    /// Sets the fields that no builder method sets.
+    pub(crate) fn with_test_fields(mut self, id: TokenId, is_stale: bool) -> Self {
+        let inner = self.inner_mut();
+        (inner.id, inner.is_stale) = (id, is_stale);
+        self
+    }
+}
+
 impl Requirement {
     /// Returns whether `principal` meets the requirement.
     pub fn is_met_by(&self, principal: &Principal) -> bool {
         self.is_met_by_rights(principal.roles(), principal.scopes())
+    }
+}
+
+#[derive(Serialize)]
+struct PublicFields<'p> {
+    id: TokenId,
+    name: &'p str,
+    subject: Option<&'p str>,
+    owner: Option<&'p str>,
+    roles: &'p Roles,
+    scopes: &'p Scopes,
+    expires_at: Option<String>,
+    labels: BTreeMap<&'p str, &'p str>,
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = PublicFields {
+            id: self.id(),
+            name: self.name(),
+            subject: self.subject(),
+            owner: self.owner(),
+            roles: self.roles(),
+            scopes: self.scopes(),
+            expires_at: self.expires_at().and_then(date_time::format),
+            labels: self.labels().collect(),
+        };
+        fields.serialize(to)
     }
 }
 

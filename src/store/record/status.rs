@@ -6,6 +6,10 @@ use super::TokenRecord;
 use crate::clock::UnixMillis;
 use crate::principal::ADMIN_SCOPE;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::deserialize_text;
+
 /// The stored state of a token. Expiry is evaluated apart from it.
 ///
 /// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
@@ -38,6 +42,8 @@ impl TokenState {
 ///
 /// assert_eq!(TokenStatus::Expired.to_string(), "expired");
 /// assert_eq!("revoked".parse(), Ok(TokenStatus::Revoked));
+/// assert_eq!(serde_json::to_value(TokenStatus::Active)?, "active");
+/// # Ok::<_, serde_json::Error>(())
 /// ```
 ///
 /// Exhaustive on purpose: a match must handle every case, and a new one is a breaking change.
@@ -104,6 +110,18 @@ impl FromStr for TokenStatus {
             .into_iter()
             .find(|status| status.as_str() == text)
             .ok_or(ParseTokenStatusError(()))
+    }
+}
+
+impl Serialize for TokenStatus {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenStatus {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        deserialize_text(from, "the state of a token")
     }
 }
 

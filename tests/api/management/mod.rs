@@ -10,6 +10,7 @@ mod fields;
 mod idempotency;
 mod lists;
 mod operations;
+mod own_handlers;
 mod rotations;
 mod texts;
 

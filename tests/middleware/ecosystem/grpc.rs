@@ -14,8 +14,9 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower::ServiceExt;
-use tower_service_token::authorize::RequireScopesLayer;
-use tower_service_token::reject::GrpcStatus;
+use tower_service_token::authorize::{Caller, GrpcMethodGuardLayer, RequireScopesLayer};
+use tower_service_token::principal::Requirement;
+use tower_service_token::reject::{GrpcStatus, Rejection};
 use tower_service_token::store::TokenRecord;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
@@ -47,6 +48,41 @@ impl Health for CallerNameService {
         _: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         Err(Status::unimplemented("only check is served"))
+    }
+}
+
+/// Converts a rejection in a handler or an interceptor.
+fn to_status(rejection: &Rejection) -> Status {
+    let response = rejection.to_grpc_response(());
+    Status::from_header_map(response.headers()).expect("a gRPC response has a status")
+}
+
+/// Checks a role in the handler.
+struct RequireInHandler;
+
+#[tonic::async_trait]
+impl Health for RequireInHandler {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let caller = Caller::from_extensions(request.extensions());
+        let caller = caller.map_err(|rejection| to_status(&rejection))?;
+        let allowed = caller.require(Requirement::any_role(["builder"]));
+        allowed.map_err(|rejection| to_status(&rejection))?;
+        let mut response = Response::new(HealthCheckResponse::default());
+        let name = caller.name().parse().unwrap();
+        response.metadata_mut().insert("caller", name);
+        Ok(response)
+    }
+
+    type WatchStream = BoxStream<HealthCheckResponse>;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        panic!("the guard has no entry for this method")
     }
 }
 
@@ -112,6 +148,15 @@ async fn caller(client: &mut HealthClient<Channel>, token: &str) -> String {
     let request = call(&[("authorization", &authorization)]);
     let response = client.check(request).await.unwrap();
     assert_eq!(response.get_ref().status, ServingStatus::Serving as i32);
+    name_in(&response)
+}
+
+async fn caller_name(client: &mut HealthClient<Channel>, token: &str) -> String {
+    let response = client.check(call(&[("x-api-key", token)])).await;
+    name_in(&response.unwrap())
+}
+
+fn name_in(response: &Response<HealthCheckResponse>) -> String {
     response
         .metadata()
         .get("caller")
@@ -185,6 +230,52 @@ async fn conflicting_tokens_are_invalid_argument() {
         let status = rejected_status(&mut client, &metadata).await;
         assert_eq!(status.code(), Code::InvalidArgument);
     }
+}
+
+#[tokio::test]
+async fn rejections_in_handlers_and_of_methods_reach_the_client_as_status() {
+    let (store, token) = store_with_token();
+    let weak = mint();
+    store.insert(TokenRecord::from(&weak)).unwrap();
+    let layer = ServiceTokenLayer::new(store).with_identity(|_| None);
+    let methods =
+        GrpcMethodGuardLayer::new().with_authenticated_method("grpc.health.v1.Health/Check");
+    let (listener, address) = listen().await;
+    let server = Server::builder()
+        .layer(layer.with_rejection_response(GrpcStatus))
+        .layer(methods)
+        .add_service(HealthServer::new(RequireInHandler))
+        .serve_with_incoming(TcpIncoming::from(listener));
+    tokio::spawn(server);
+    let mut client = connect(address).await;
+
+    assert_eq!(caller_name(&mut client, token.expose_secret()).await, "ci");
+    let weak = [("x-api-key", weak.expose_secret())];
+    let status = rejected_status(&mut client, &weak).await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let expected = "the service token lacks a required role or scope";
+    assert_eq!(status.message(), expected);
+    let status = rejected_status(&mut client, &[]).await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+
+    let status = client.watch(call(&weak)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(status.message(), expected);
+    let status = client.watch(call(&[])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+/// Without the layer, a handler fails closed and its client learns nothing.
+#[tokio::test]
+async fn handler_without_the_layer_is_an_internal_error() {
+    let (listener, address) = listen().await;
+    let server = Server::builder()
+        .add_service(HealthServer::new(RequireInHandler))
+        .serve_with_incoming(TcpIncoming::from(listener));
+    tokio::spawn(server);
+    let status = rejected_status(&mut connect(address).await, &[]).await;
+    assert_eq!(status.code(), Code::Internal);
+    assert_eq!(status.message(), "the request could not be authenticated");
 }
 
 #[tokio::test]

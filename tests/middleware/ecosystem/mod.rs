@@ -1,10 +1,12 @@
-//! The layer together with axum, hyper, tonic and tower-http.
+//! The layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
 
 #[cfg(feature = "axum")]
 mod axum_router;
 mod cors;
 mod grpc;
 mod hyper_server;
+#[cfg(feature = "api")]
+mod logins;
 mod trace;
 
 use std::io::{self, Write};
