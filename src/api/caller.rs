@@ -83,6 +83,23 @@ impl Caller {
     }
 }
 
+/// The tokens that the caller of a request sees, whom the layer accepted.
+pub(super) struct Reader(pub(super) ServiceTokens);
+
+impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Reader {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState<X>>,
+    ) -> Result<Self, Rejection> {
+        let principal = parts.extensions.get::<Principal>().cloned();
+        let missing = || state.checker.reject(RejectionReason::MissingLayer);
+        let principal = principal.ok_or_else(missing)?;
+        Ok(Self(state.tokens.clone().acting_for(principal)))
+    }
+}
+
 /// Authenticates a caller again that was accepted before its body was read.
 pub(super) async fn reauthenticate(
     checker: &Checker,

@@ -9,7 +9,7 @@ use crate::middleware::Checker;
 use crate::observe::Stopwatch;
 use crate::registry::AuthorityError;
 use crate::reject::Rejection;
-use crate::store::StoreError;
+use crate::store::{DenialKind, StoreError};
 
 /// The body of an error in the format of one API.
 pub(super) trait ErrorFormat: Sized + 'static {
@@ -237,6 +237,7 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
     };
     let rejection = match error {
         AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
+        AuthorityError::OwnerRejected => checker.reject_actor(DenialKind::Unknown),
         AuthorityError::RequirementNotMet(requirement) => {
             let rejection = Rejection::missing_requirements(vec![requirement.clone()]);
             rejection.with_challenges(&checker.challenges)

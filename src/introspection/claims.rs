@@ -15,6 +15,8 @@ pub(super) struct Claims {
     pub(super) client_id: Option<String>,
     pub(super) username: Option<String>,
     pub(super) name: Option<String>,
+    /// Of a token of this crate. It confines the token, so it is read without being asked for.
+    pub(super) owner: Option<String>,
     pub(super) token_type: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) jti: Option<String>,
@@ -48,7 +50,13 @@ impl Claims {
     /// has them too.
     pub(super) fn weight(&self) -> usize {
         const FIXED: usize = 1_024;
-        let texts = [&self.subject, &self.client_id, &self.username, &self.name];
+        let texts = [
+            &self.subject,
+            &self.client_id,
+            &self.username,
+            &self.name,
+            &self.owner,
+        ];
         let texts = texts
             .into_iter()
             .chain([&self.token_type, &self.issuer, &self.jti]);
@@ -102,6 +110,7 @@ impl ClaimsParser {
             client_id: name("client_id")?,
             username: name("username")?,
             name: members.get("name").and_then(to_text),
+            owner: members.get("owner").and_then(to_text),
             token_type: text("token_type")?,
             issuer: text("iss")?,
             jti: name("jti")?,

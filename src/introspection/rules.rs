@@ -107,6 +107,9 @@ impl Rules {
         if subject.is_some() && subject != claims.jti.as_deref() {
             record = record.with_subject(subject);
         }
+        if claims.owner.is_some() {
+            record = record.with_owner(claims.owner.as_deref());
+        }
         if claims.not_before.is_some() {
             record = record.with_not_before(claims.not_before);
         }
@@ -276,6 +279,21 @@ mod tests {
         assert_eq!(record.expires_at(), Some(at(2000)));
         assert_eq!(record.not_before(), Some(at(5)));
         assert_eq!(record.created_at(), Some(at(6)));
+    }
+
+    #[test]
+    fn reads_the_owner_and_ignores_other_types() {
+        let rules = Rules::default();
+        for (member, owner) in [
+            (r#","owner":"user:1""#, Some("user:1")),
+            (r#","owner":{"id":"user:1"}"#, None),
+            (r#","owner":null"#, None),
+            ("", None),
+        ] {
+            let claims = claims(&format!(r#""sub":"s"{member}"#));
+            let record = rules.record(&claims, TokenDigest::of("t"));
+            assert_eq!(record.owner(), owner, "{member}");
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// | `jti` | the id, if it is a [`TokenId`](crate::token::TokenId). Otherwise the id is derived from `iss` and `jti`, or without `jti` from the token's digest |
 /// | `name`, else `username`, `client_id`, `sub` | the name |
 /// | `sub`, else `client_id` | the subject, unless it equals `jti`. A token without both is [rejected](super::IntrospectionBuilder::allow_missing_subject) |
+/// | `owner`, a string | the [owner](crate::store::TokenRecord::owner), which confines the token to the tokens of that owner wherever it manages tokens |
 /// | `scope` | the scopes. A scope with `*` is a [wildcard](crate::principal::Scopes): if the server lets clients name their own scopes, [map](super::IntrospectionBuilder::with_scope_mapping) them |
 /// | [a claim of your choice](super::IntrospectionBuilder::with_role_claim) | the roles |
 /// | [a claim of your choice](super::IntrospectionBuilder::with_labels_claim) | the labels |

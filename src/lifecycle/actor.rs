@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::{Owner, TokenPolicy};
 use crate::digest::TokenDigest;
 use crate::principal::{Principal, Requirement};
 use crate::store::{Credential, TokenRecord};
@@ -9,10 +10,10 @@ use crate::token::TokenId;
 /// Who creates and changes tokens, and with which rights.
 ///
 /// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). A [`Principal`]
-/// converts into the actor that holds its token.
+/// converts into the actor that holds its token, and an [`Owner`] into one that acts for it.
 ///
 /// The [name](Self::name) of an actor begins with its kind, so that an operator's name cannot equal
-/// a token's id: `operator:alice`, `token:6GcLxtJEDQ`. It is stored as
+/// a token's id: `operator:alice`, `token:6GcLxtJEDQ`, `owner:user:42`. It is stored as
 /// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -25,6 +26,7 @@ pub(super) enum Kind {
     /// May change everything.
     Operator(Box<str>),
     Holder(Box<Holder>),
+    Owner(Box<Owner>),
     /// Presents the secret of the token that it revokes.
     Possession(TokenId, TokenDigest),
 }
@@ -66,6 +68,11 @@ impl Actor {
         })))
     }
 
+    /// Creates an actor that manages the tokens of an owner, which the application authenticated.
+    pub fn owner(owner: Owner) -> Self {
+        Self::of(Kind::Owner(Box::new(owner)))
+    }
+
     /// Creates an actor that may revoke the token whose secret it presents, and nothing else.
     ///
     /// The token may be disabled, expired, or the last administrator. The previous secret is accepted
@@ -104,8 +111,8 @@ impl Actor {
     }
 
     /// Requires that a holder has these roles or scopes at the moment of each change. Has an effect
-    /// on holders only: operators may change everything, and a
-    /// [possession](Self::possession) only revokes.
+    /// on holders only: operators may change everything, the rights of an owner are checked by its
+    /// [check](Owner::with_check), and a [possession](Self::possession) only revokes.
     pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
         if let Kind::Holder(holder) = &mut self.kind {
             holder.requirement = Some(requirement.into());
@@ -113,12 +120,33 @@ impl Actor {
         self
     }
 
-    /// Returns the name in the audit trail: `operator:` and a name, or `token:` and an id.
+    /// Returns the name in the audit trail: `operator:` and a name, `owner:` and its id, or `token:` and
+    /// an id.
     pub fn name(&self) -> String {
         match &self.kind {
             Kind::Operator(name) => format!("operator:{name}"),
             Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
+            Kind::Owner(owner) => format!("owner:{}", owner.id()),
             Kind::Possession(id, _) => format!("token:{id}"),
+        }
+    }
+
+    /// Returns the owner whose tokens are the only ones that the actor sees and changes: an
+    /// [`Owner`], or the [owner](Principal::owner) of a holder's token. `None` if the actor is not
+    /// confined.
+    pub fn confined_to(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Owner(owner) => Some(owner.id()),
+            Kind::Holder(holder) => holder.principal.owner(),
+            Kind::Operator(_) | Kind::Possession(..) => None,
+        }
+    }
+
+    /// Returns the rules that replace those of `ServiceTokens`.
+    pub(super) fn policy(&self) -> Option<&TokenPolicy> {
+        match &self.kind {
+            Kind::Owner(owner) => owner.policy(),
+            Kind::Operator(_) | Kind::Holder(_) | Kind::Possession(..) => None,
         }
     }
 
@@ -135,7 +163,7 @@ impl Actor {
     fn principal(&self) -> Option<&Principal> {
         match &self.kind {
             Kind::Holder(holder) => Some(&holder.principal),
-            Kind::Operator(_) | Kind::Possession(..) => None,
+            Kind::Operator(_) | Kind::Owner(_) | Kind::Possession(..) => None,
         }
     }
 
@@ -148,5 +176,11 @@ impl Actor {
 impl From<Principal> for Actor {
     fn from(principal: Principal) -> Self {
         Self::holder(principal)
+    }
+}
+
+impl From<Owner> for Actor {
+    fn from(owner: Owner) -> Self {
+        Self::owner(owner)
     }
 }

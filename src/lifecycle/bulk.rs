@@ -69,7 +69,8 @@ impl ServiceTokens {
     /// 1. With `expect`, tokens are revoked only if the filter matches this number of tokens that are
     ///    not revoked yet. [`preview_revocation`](Self::preview_revocation) returns the number.
     /// 2. `expect` is required if more than 100 tokens match, if more than half of all tokens that are
-    ///    neither revoked nor expired match, or if the actor's own token matches.
+    ///    neither revoked nor expired match, or if the actor's own token matches. For an actor that is
+    ///    [confined](super::Actor::confined_to) to an owner, all tokens are those of the owner.
     /// 3. If the actor may not revoke one of the tokens, or if no other token could administer
     ///    tokens afterwards, nothing is revoked.
     /// 4. If [`remaining`](BulkRevocation::remaining) is not zero, call again with that number. Tokens
@@ -154,20 +155,25 @@ impl ServiceTokens {
         let mut pages = Pages::new(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
+                let is_forbidden = match rights.check_change(&record) {
+                    Ok(()) => false,
+                    Err(RegistryError::Unauthorized(AuthorityError::EscalationDenied {
+                        ..
+                    })) => true,
+                    // The owner of the token, or of the actor's token, changed meanwhile.
+                    Err(RegistryError::UnknownId) => continue,
+                    Err(error) => return Err(error.into()),
+                };
                 // The listing may be by last use: a token that is used meanwhile is listed again.
                 if !matches.ids.insert(record.id()) {
                     continue;
                 }
+                matches.forbidden += usize::from(is_forbidden);
                 if matches.sample.len() < SAMPLE_SIZE {
                     matches.sample.push(record.id());
                 }
                 if record.may_administer(now) {
                     matches.admins.insert(record.id());
-                }
-                match rights.check_change(&record) {
-                    Ok(()) => {}
-                    Err(AuthorityError::EscalationDenied { .. }) => matches.forbidden += 1,
-                    Err(error) => return Err(error.into()),
                 }
             }
         }
@@ -185,8 +191,8 @@ impl ServiceTokens {
         let expired = unrevoked
             .clone()
             .with_expires_before(now + Duration::from_millis(1));
-        let unrevoked = self.registry.count(&unrevoked, now).await?;
-        let expired = self.registry.count(&expired, now).await?;
+        let unrevoked = self.count(unrevoked).await?;
+        let expired = self.count(expired).await?;
         let live = unrevoked.saturating_sub(expired);
         Ok(ids.len() as u64 * 2 > live)
     }
@@ -281,7 +287,7 @@ impl RevocationRun {
 
     /// Revokes a token that was changed after it was matched, if it still matches.
     async fn revoke_one(&mut self, id: TokenId) -> Result<(), LifecycleError> {
-        let record = self.tokens.registry.get(id).await?;
+        let record = self.tokens.find(id).await?;
         let now = self.tokens.clock.now();
         if !record.is_some_and(|record| self.filter.matches(&record, now)) {
             self.pending.remove(&id);

@@ -49,12 +49,13 @@ impl ServiceTokens {
         let action = AuditAction::Updated;
         self.change(id, action, revisions, |record, rights, now| {
             let known = Fields::from_record(record);
-            let mut fields = known.updated(update.clone(), record, &self.policy, now);
+            let mut fields = known.updated(update.clone(), record, self.policy(), now);
+            fields.confine_to(rights.owner());
             fields.check_counts(Some(&known))?;
             if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
                 fields.limit_expiry(rights.latest_expiry());
             }
-            fields.check(Some(&known), &self.policy)?;
+            fields.check(Some(&known), self.policy())?;
             let state = update.state.unwrap_or(record.state());
             Ok(fields.apply_to(record.clone()).with_state(state))
         })
@@ -318,7 +319,7 @@ impl ServiceTokens {
         now: SystemTime,
         grace: Duration,
     ) -> TokenRecord {
-        let expires_at = earliest(record.expires_at(), self.policy.latest_expiry(now));
+        let expires_at = earliest(record.expires_at(), self.policy().latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
         // A holder that presents the previous secret has lost the current one. The current secret
         // ends, and the presented one keeps the rest of its grace period.

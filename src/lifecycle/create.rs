@@ -65,7 +65,7 @@ impl ServiceTokens {
             return self.create_once(new, &key, &rights).await;
         }
         let fields = self.new_fields(new, &rights);
-        fields.check(None, &self.policy)?;
+        fields.check(None, self.policy())?;
         loop {
             match self.issue(&fields, self.format.mint()?, &rights).await {
                 // The random id or its number is in use. With a million tokens, about one creation in
@@ -89,7 +89,7 @@ impl ServiceTokens {
     ) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
         let fields = self.new_fields(new, &rights);
-        fields.check(None, &self.policy)?;
+        fields.check(None, self.policy())?;
         loop {
             // Only the id is used; the secret is dropped.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
@@ -117,7 +117,7 @@ impl ServiceTokens {
         // Before the other rules: fields that were valid at the first call may be invalid now, such
         // as an expiry that has passed.
         self.reject_replay(id, &fields).await?;
-        fields.check(None, &self.policy)?;
+        fields.check(None, self.policy())?;
         for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint_with_id(id)?;
             match self.issue(&fields, secret, rights).await {
@@ -145,7 +145,7 @@ impl ServiceTokens {
     async fn reject_replay(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
         match self.registry.get(id).await? {
             None => Ok(()),
-            Some(record) if self.is_replay(&record, fields) => {
+            Some(record) if self.is_visible(&record) && self.is_replay(&record, fields) => {
                 Err(LifecycleError::AlreadyCreated(Box::new(record)))
             }
             Some(_) => Err(LifecycleError::IdempotencyKeyReused),
@@ -159,13 +159,16 @@ impl ServiceTokens {
             && (record.revision() > 1 || fields.matches_record(record))
     }
 
-    /// Returns the fields of a new token. One without an expiry expires with the actor's token.
+    /// Returns the fields of a new token. One without an expiry expires with the actor's token, and one
+    /// without an owner gets that of the actor.
     fn new_fields(&self, new: NewToken, rights: &Rights) -> Fields {
         let has_expiry = new.expiry.is_some();
-        let mut fields = Fields::from_new_token(new, &self.policy, self.clock.now());
+        let mut fields = Fields::from_new_token(new, self.policy(), self.clock.now());
         if !has_expiry {
             fields.limit_expiry(rights.latest_expiry());
         }
+        fields.default_owner(rights.owner());
+        fields.confine_to(rights.owner());
         fields
     }
 
@@ -204,7 +207,8 @@ impl ServiceTokens {
         rights.check(None, &record)?;
         let write = self
             .write(action, &bare, record.clone(), rights)
-            .with_max_tokens(self.policy.max_tokens);
+            .with_max_tokens(self.policy().max_tokens)
+            .with_max_tokens_of_owner(self.policy().max_tokens_per_owner);
         self.registry.insert(&write).await?;
         self.sink.record(write.event());
         Ok(record)

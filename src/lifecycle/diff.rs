@@ -10,10 +10,11 @@ type Field = (&'static str, fn(&TokenRecord) -> Option<String>);
 /// Returns the fields in which two records of a token differ, for audit events. Digests, and fields
 /// that every change updates, are left out.
 pub(super) fn changed_fields(before: &TokenRecord, after: &TokenRecord) -> Vec<FieldChange> {
-    let fields: [Field; 10] = [
+    let fields: [Field; 11] = [
         ("name", |record| text(Some(record.name()))),
         ("description", |record| text(record.description())),
         ("subject", |record| text(record.subject())),
+        ("owner", |record| text(record.owner())),
         ("roles", |record| listed(record.roles().iter())),
         ("scopes", |record| listed(record.scopes().iter())),
         ("labels", |record| {

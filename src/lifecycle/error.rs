@@ -16,7 +16,8 @@ pub enum LifecycleError {
     /// Fields violate rules. Each problem names its field.
     #[error("{}", join_problems(.0))]
     Invalid(Vec<FieldProblem>),
-    /// There is no such token.
+    /// There is no such token, or it belongs to another owner than the one that the actor is
+    /// [confined](super::Actor::confined_to) to.
     #[error("there is no such token")]
     NotFound,
     /// Several tokens of an earlier release have this [number](crate::token::TokenId::number).
@@ -28,7 +29,7 @@ pub enum LifecycleError {
     /// Another token has this digest as its current or previous one.
     #[error("another token has this digest")]
     DigestTaken,
-    /// The policy's maximum number of tokens is reached.
+    /// The policy's maximum number of tokens, or of tokens of the owner, is reached.
     #[error("there are as many tokens as allowed; revoke one first")]
     TooManyTokens,
     /// The token was revoked, which is final.

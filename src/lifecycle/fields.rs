@@ -2,14 +2,15 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::error::escape_pointer;
+use super::field_rules::{
+    MAX_TEXT_CHARS, check_count, check_description, check_line, check_names, is_role, trimmed,
+};
 use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUpdate};
 use crate::clock::earliest;
-use crate::principal::{Roles, Scopes};
+use crate::principal::Scopes;
 use crate::store::TokenRecord;
 use crate::text::{is_blank, is_invisible};
 
-const MAX_TEXT_CHARS: usize = 200;
-const MAX_DESCRIPTION: usize = 2000;
 const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;
 const MAX_LABEL_KEY: usize = 100;
@@ -23,6 +24,7 @@ pub(super) struct Fields {
     name: String,
     description: Option<String>,
     subject: Option<String>,
+    owner: Option<String>,
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: BTreeMap<String, String>,
@@ -30,6 +32,8 @@ pub(super) struct Fields {
     not_before: Option<SystemTime>,
     /// Why the requested expiry is invalid. [`check`](Self::check) reports it with the others.
     expiry_problem: Option<FieldProblem>,
+    /// Whether the actor may not set this owner. [`check`](Self::check) reports it.
+    is_foreign: bool,
 }
 
 impl Fields {
@@ -39,12 +43,14 @@ impl Fields {
             name: new.name,
             description: new.description,
             subject: new.subject,
+            owner: new.owner,
             roles: trimmed(new.roles, &[]),
             scopes: trimmed(new.scopes, &[]),
             labels: new.labels,
             expires_at: policy.default_expiry(now),
             not_before: new.not_before,
             expiry_problem: None,
+            is_foreign: false,
         };
         if let Some(expiry) = &new.expiry {
             fields.set_expiry(expiry, policy, now, now);
@@ -64,6 +70,7 @@ impl Fields {
         fields.name = update.name.unwrap_or(fields.name);
         fields.description = update.description.apply(fields.description);
         fields.subject = update.subject.apply(fields.subject);
+        fields.owner = update.owner.apply(fields.owner);
         if let Some(roles) = update.roles {
             fields.roles = trimmed(roles, &self.roles);
         }
@@ -94,6 +101,7 @@ impl Fields {
             name: record.name().to_owned(),
             description: record.description().map(str::to_owned),
             subject: record.subject().map(str::to_owned),
+            owner: record.owner().map(str::to_owned),
             roles: record.roles().iter().map(str::to_owned).collect(),
             scopes: record.scopes().iter().map(str::to_owned).collect(),
             labels: labels
@@ -102,6 +110,7 @@ impl Fields {
             expires_at: record.expires_at(),
             not_before: record.not_before(),
             expiry_problem: None,
+            is_foreign: false,
         }
     }
 
@@ -123,6 +132,18 @@ impl Fields {
                 self.expiry_problem = Some(FieldProblem::new("/expires_at", error.to_string()));
             }
         }
+    }
+
+    /// Gives a new token without an owner this one. `None` is no owner.
+    pub(super) fn default_owner(&mut self, owner: Option<&str>) {
+        if let (None, Some(owner)) = (&self.owner, owner) {
+            self.owner = Some(owner.to_owned());
+        }
+    }
+
+    /// Permits only this owner. `None` permits each, and none.
+    pub(super) fn confine_to(&mut self, owner: Option<&str>) {
+        self.is_foreign = owner.is_some() && self.owner.as_deref() != owner;
     }
 
     /// Moves the expiry forward to `latest` if it is later. `None` is no limit.
@@ -178,6 +199,7 @@ impl Fields {
         {
             check_line("/subject", subject, &mut problems);
         }
+        self.check_owner(known, &mut problems);
         let [roles, scopes] = known.map_or([&[][..]; 2], |known| [&known.roles, &known.scopes]);
         check_names("/roles", &self.roles, roles, is_role, &mut problems);
         check_names(
@@ -199,6 +221,7 @@ impl Fields {
             .with_name(self.name.as_str())
             .with_description(self.description.as_deref())
             .with_subject(self.subject.as_deref())
+            .with_owner(self.owner.as_deref())
             .with_roles(&self.roles)
             .with_scopes(&self.scopes)
             .with_expires_at(self.expires_at)
@@ -232,6 +255,17 @@ impl Fields {
         }
     }
 
+    fn check_owner(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
+        if self.is_foreign {
+            let detail = "the caller manages the tokens of one owner, and cannot set another";
+            problems.push(FieldProblem::new("/owner", detail));
+        } else if let Some(owner) = &self.owner
+            && known.is_none_or(|known| known.owner != self.owner)
+        {
+            check_line("/owner", owner, problems);
+        }
+    }
+
     fn check_labels(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
         for (key, value) in &self.labels {
             if known.is_some_and(|known| known.labels.get(key) == Some(value)) {
@@ -259,78 +293,5 @@ impl Fields {
             let detail = "the start must be before the expiry";
             problems.push(FieldProblem::new("/not_before", detail));
         }
-    }
-}
-
-/// Removes the white space around names, except of those that are stored with it.
-fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
-    for name in &mut names {
-        let text = name.trim();
-        if text.len() < name.len() && !known.contains(name) {
-            *name = text.to_owned();
-        }
-    }
-    names
-}
-
-fn is_role(name: &str) -> bool {
-    Roles::is_name(name) && !is_blank(name) && !name.contains(is_invisible)
-}
-
-/// Checks the names that are not in `known`.
-fn check_names(
-    pointer: &'static str,
-    names: &[String],
-    known: &[String],
-    is_valid: fn(&str) -> bool,
-    problems: &mut Vec<FieldProblem>,
-) {
-    for (index, name) in names.iter().enumerate() {
-        let is_valid = is_valid(name) && name.chars().count() <= MAX_TEXT_CHARS;
-        if !is_valid && !known.contains(name) {
-            let detail = match pointer {
-                "/scopes" => "a scope is visible ASCII without quotes and backslashes",
-                _ => "a role is not empty and has no control or invisible characters",
-            };
-            let detail = format!("{detail}, at most {MAX_TEXT_CHARS} characters");
-            problems.push(FieldProblem::new(format!("{pointer}/{index}"), detail));
-        }
-    }
-}
-
-/// Checks a line of text: something of it is visible, and it is without white space at either end.
-fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
-    if is_blank(text) {
-        problems.push(FieldProblem::new(pointer, "must not be empty"));
-    } else if text.trim() != text || text.contains(is_invisible) {
-        let detail = "no space at either end, and no control or invisible characters";
-        problems.push(FieldProblem::new(pointer, detail));
-    }
-    check_length(pointer, text, MAX_TEXT_CHARS, problems);
-}
-
-/// Checks a text of several lines.
-fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
-    const POINTER: &str = "/description";
-    let is_control = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
-    if text.replace("\r\n", "\n").contains(is_control) {
-        let detail = "no control characters except line breaks and tabs";
-        problems.push(FieldProblem::new(POINTER, detail));
-    }
-    check_length(POINTER, text, MAX_DESCRIPTION, problems);
-}
-
-fn check_count(pointer: &'static str, count: usize, max: usize, problems: &mut Vec<FieldProblem>) {
-    if count > max {
-        problems.push(FieldProblem::new(pointer, format!("at most {max} entries")));
-    }
-}
-
-fn check_length(pointer: &'static str, text: &str, max: usize, problems: &mut Vec<FieldProblem>) {
-    if text.chars().count() > max {
-        problems.push(FieldProblem::new(
-            pointer,
-            format!("at most {max} characters"),
-        ));
     }
 }

@@ -10,6 +10,7 @@
 //! 4. Every operation enforces the rules for fields, the [policy](TokenPolicy) and the
 //!    [authority](ServiceTokens::acting_for) of the actor. The registry checks the authority in the
 //!    transaction that writes.
+//!    For an [owner](Owner), every call is confined to its tokens.
 //! 5. A change is written only if the record was not changed since it was read, and is otherwise
 //!    repeated. Concurrent changes are not lost, even from several processes.
 //! 6. Every change sends an audit event to the [sink](ServiceTokens::with_audit_sink).
@@ -55,8 +56,10 @@ mod diff;
 mod error;
 mod expiry;
 mod expiry_serde;
+mod field_rules;
 mod fields;
 mod new_token;
+mod owner;
 mod page;
 mod policy;
 mod purge;
@@ -74,6 +77,7 @@ pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
 #[cfg(any(feature = "api", feature = "client"))]
 pub(crate) use self::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 pub use self::new_token::{IssuedToken, NewToken};
+pub use self::owner::{Owner, OwnerCheck, OwnerCheckError};
 pub use self::page::Page;
 pub use self::policy::TokenPolicy;
 pub use self::tokens::ServiceTokens;

@@ -15,10 +15,10 @@ pub(crate) fn is_idempotency_key(text: &str) -> bool {
 
 /// A token to create.
 ///
-/// 1. Names, subjects, roles and labels have no control characters, no direction controls and no
+/// 1. Names, subjects, owners, roles and labels have no control characters, no direction controls and no
 ///    invisible characters such as U+200B. U+200C and U+200D are allowed: Persian words and emoji
 ///    need them. A description may have line breaks and tabs.
-/// 2. Names and subjects are not blank, and have no white space at either end.
+/// 2. Names, subjects and owners are not blank, and have no white space at either end.
 /// 3. White space around roles and scopes is removed.
 /// 4. An [update](super::TokenUpdate) applies these rules to what it changes, so that tokens from
 ///    before a rule can be updated.
@@ -50,6 +50,7 @@ pub struct NewToken {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) subject: Option<String>,
+    pub(crate) owner: Option<String>,
     pub(crate) roles: Vec<String>,
     pub(crate) scopes: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -77,6 +78,15 @@ impl NewToken {
     /// subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
+        self
+    }
+
+    /// Sets the owner, who manages the token: a user, a team or a tenant of the application, at most 200
+    /// characters. A token with an owner manages at most the tokens of that owner, whatever its scopes.
+    /// The default is the [owner](crate::lifecycle::Actor::confined_to) that the actor is confined to,
+    /// or none.
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
         self
     }
 

@@ -39,7 +39,8 @@ impl Page {
 
 impl ServiceTokens {
     /// Lists one page of the tokens that match the filter, in the
-    /// [order](ListRequest::order) of the filter: by default the oldest first.
+    /// [order](ListRequest::order) of the filter: by default the oldest first. An actor that is
+    /// [confined](super::Actor::confined_to) to an owner lists only tokens of that owner.
     ///
     /// # Errors
     ///
@@ -50,23 +51,66 @@ impl ServiceTokens {
             let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
             return Err(FieldProblem::new("/limit", detail).into());
         }
+        let confined = self.confine(filter.clone());
+        let is_foreign = confined.is_none();
+        let filter = confined.unwrap_or(filter);
         let mut request = ListRequest::new(filter, self.clock.now()).with_limit(page.limit);
         if let Some(cursor) = page.after {
             request = request
                 .with_cursor(cursor)
                 .map_err(|error| FieldProblem::new("/cursor", error.to_string()))?;
         }
-        Ok(self.registry.list(&request).await?)
+        if is_foreign {
+            return Ok(request.page(Vec::new()));
+        }
+        let mut page = self.registry.list(&request).await?;
+        // A registry may not know the filter.
+        page.records.retain(|record| self.is_visible(record));
+        Ok(page)
+    }
+
+    /// Returns how many tokens match the filter. An actor that is
+    /// [confined](super::Actor::confined_to) to an owner counts only tokens of that owner.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store is unavailable.
+    pub async fn count(&self, filter: TokenFilter) -> Result<u64, LifecycleError> {
+        match self.confine(filter) {
+            Some(filter) => Ok(self.registry.count(&filter, self.clock.now()).await?),
+            None => Ok(0),
+        }
+    }
+
+    /// Returns the filter for the tokens that the actor sees, or `None` if none of them matches.
+    fn confine(&self, filter: TokenFilter) -> Option<TokenFilter> {
+        match (self.actor.confined_to(), filter.owner.as_deref()) {
+            (Some(owner), Some(wanted)) if owner != wanted => None,
+            (Some(owner), _) => Some(filter.with_owner(owner)),
+            (None, _) => Some(filter),
+        }
+    }
+
+    /// Returns whether the actor sees this token.
+    pub(super) fn is_visible(&self, record: &TokenRecord) -> bool {
+        let owner = self.actor.confined_to();
+        owner.is_none_or(|owner| record.owner() == Some(owner))
+    }
+
+    /// Returns the record of a token, if the actor sees it.
+    pub(super) async fn find(&self, id: TokenId) -> Result<Option<TokenRecord>, LifecycleError> {
+        let found = self.registry.get(id).await?;
+        Ok(found.filter(|record| self.is_visible(record)))
     }
 
     /// Returns the record of a token.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such token, or the store is unavailable.
+    /// Returns an error if there is no such token, it belongs to another owner than the one that the
+    /// actor is [confined](super::Actor::confined_to) to, or the store is unavailable.
     pub async fn get(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
-        let found = self.registry.get(id).await?;
-        found.ok_or(LifecycleError::NotFound)
+        self.find(id).await?.ok_or(LifecycleError::NotFound)
     }
 
     /// Returns the record of the token whose id has this [number](TokenId::number). Revoked tokens

@@ -26,6 +26,7 @@ pub struct TokenPolicy {
     max_lifetime: Option<Duration>,
     pub(super) unique_names: bool,
     pub(super) max_tokens: Option<u64>,
+    pub(super) max_tokens_per_owner: Option<u64>,
     name_rule: Option<Arc<NameRule>>,
 }
 
@@ -50,7 +51,8 @@ impl TokenPolicy {
         self
     }
 
-    /// Rejects a name that another unrevoked token has. By default names may repeat.
+    /// Rejects a name that another unrevoked token of the same owner has. Tokens without an owner are
+    /// compared with each other. By default names may repeat.
     ///
     /// Only tokens that were created or changed under this rule are compared.
     pub fn require_unique_names(mut self) -> Self {
@@ -58,9 +60,16 @@ impl TokenPolicy {
         self
     }
 
-    /// Sets the maximum number of unrevoked tokens. The default is no limit.
+    /// Sets the maximum number of unrevoked tokens, of all owners and none. The default is no limit.
     pub fn with_max_tokens(mut self, max_tokens: u64) -> Self {
         self.max_tokens = Some(max_tokens);
+        self
+    }
+
+    /// Sets the maximum number of unrevoked tokens of one owner. A creation that exceeds it is rejected;
+    /// a change of the owner is not. Has no effect on tokens without an owner. The default is no limit.
+    pub fn with_max_tokens_per_owner(mut self, max_tokens: u64) -> Self {
+        self.max_tokens_per_owner = Some(max_tokens);
         self
     }
 
@@ -127,6 +136,7 @@ impl fmt::Debug for TokenPolicy {
             .field("max_lifetime", &self.max_lifetime)
             .field("unique_names", &self.unique_names)
             .field("max_tokens", &self.max_tokens)
+            .field("max_tokens_per_owner", &self.max_tokens_per_owner)
             .finish_non_exhaustive()
     }
 }

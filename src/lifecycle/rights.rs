@@ -4,7 +4,7 @@ use super::actor::{Holder, Kind};
 use super::diff::changed_fields;
 use super::{LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
-use crate::registry::{ActorToken, Authority, AuthorityError, Write};
+use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
 use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
 use crate::token::TokenId;
 
@@ -16,6 +16,8 @@ pub(super) struct Rights {
     pub(super) authority: Option<Authority>,
     /// The record of the actor's token, if the actor is the holder of one.
     record: Option<TokenRecord>,
+    /// The owner whose tokens are the only ones that the actor may change.
+    owner: Option<Box<str>>,
 }
 
 impl Rights {
@@ -23,7 +25,7 @@ impl Rights {
         &self,
         before: Option<&TokenRecord>,
         after: &TokenRecord,
-    ) -> Result<(), AuthorityError> {
+    ) -> Result<(), RegistryError> {
         let Some(authority) = &self.authority else {
             return Ok(());
         };
@@ -31,22 +33,26 @@ impl Rights {
     }
 
     /// Checks that the actor's token is still accepted and meets the requirement of the call.
-    pub(super) fn check_accepted(&self) -> Result<(), AuthorityError> {
+    pub(super) fn check_accepted(&self) -> Result<(), RegistryError> {
         match &self.record {
             Some(record) => self.check(Some(record), record),
             None => Ok(()),
         }
     }
 
-    /// Checks that the actor may change this token.
-    pub(super) fn check_change(&self, record: &TokenRecord) -> Result<(), AuthorityError> {
-        match &self.authority {
-            Some(authority) if authority.is_possession() => {
-                let revoked = record.clone().with_state(TokenState::Revoked);
-                self.check(Some(record), &revoked)
-            }
-            _ => self.check(Some(record), record),
+    /// Checks that the actor may change this token. Every actor that may change a token in some way
+    /// may revoke it, and some may do nothing else.
+    pub(super) fn check_change(&self, record: &TokenRecord) -> Result<(), RegistryError> {
+        if self.authority.is_none() {
+            return Ok(());
         }
+        let revoked = record.clone().with_state(TokenState::Revoked);
+        self.check(Some(record), &revoked)
+    }
+
+    /// Returns the owner whose tokens are the only ones that the actor may change.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     /// Returns the latest expiry that the actor may grant, or `None` if there is no limit.
@@ -54,7 +60,7 @@ impl Rights {
         let record = self.record.as_ref()?;
         record
             .expires_at()
-            .filter(|_| !record.scopes().allow(ADMIN_SCOPE))
+            .filter(|_| record.owner().is_some() || !record.scopes().allow(ADMIN_SCOPE))
     }
 }
 
@@ -62,21 +68,30 @@ impl ServiceTokens {
     /// Returns the current rights of the actor. `is_conditional` is whether the caller named the
     /// revision of the token to change.
     pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
-        let (authority, record) = match &self.actor.kind {
+        let (authority, record, owner) = match &self.actor.kind {
             Kind::Operator(_) => return Ok(Rights::default()),
             Kind::Possession(_, digest) => {
                 let authority = Authority::new(ActorToken::Target(*digest), self.clock.clone());
-                (authority, None)
+                (authority, None, None)
+            }
+            Kind::Owner(owner) => {
+                let rights = owner.rights().await?;
+                let id = rights.id.clone();
+                let authority = Authority::new(ActorToken::Owner(rights), self.clock.clone());
+                (authority, None, Some(id))
             }
             Kind::Holder(holder) => {
                 let (authority, record) = self.find_actor(holder).await?;
                 let authority = authority.with_requirement(holder.requirement.clone());
-                (authority.with_condition(is_conditional), Some(record))
+                let owner = record.owner().map(Box::from);
+                let authority = authority.with_condition(is_conditional);
+                (authority, Some(record), owner)
             }
         };
         Ok(Rights {
             authority: Some(authority),
             record,
+            owner,
         })
     }
 
@@ -118,9 +133,12 @@ impl ServiceTokens {
         let Kind::Holder(holder) = &self.actor.kind else {
             return Err(LifecycleError::NotFound);
         };
-        let (_, record) = self.find_actor(holder).await?;
-        self.get(record.id()).await?;
-        Ok(record)
+        let (authority, record) = self.find_actor(holder).await?;
+        if authority.is_registered() {
+            Ok(record)
+        } else {
+            Err(LifecycleError::NotFound)
+        }
     }
 
     /// Returns a token that the actor may change. The change itself checks it again.
@@ -146,7 +164,7 @@ impl ServiceTokens {
             .into_iter()
             .fold(event, AuditEvent::with_change);
         Write::new(after, event)
-            .reserve_name(self.policy.unique_names)
+            .reserve_name(self.policy().unique_names)
             .with_authority(rights.authority.clone())
     }
 }

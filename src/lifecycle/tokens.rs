@@ -68,13 +68,18 @@ impl ServiceTokens {
         self
     }
 
+    /// Returns the rules for every token that the actor creates or changes.
+    pub(super) fn policy(&self) -> &TokenPolicy {
+        self.actor.policy().unwrap_or(&self.policy)
+    }
+
     /// Acts as an [operator](Actor::operator) with this name. The default is `operator`.
     pub fn acting_as(self, operator: impl Into<Box<str>>) -> Self {
         self.acting_for(Actor::operator(operator))
     }
 
     /// Acts with the authority of this actor. A [`Principal`](crate::Principal) acts as the holder of
-    /// its token.
+    /// its token, and an [`Owner`](super::Owner) manages its tokens.
     ///
     /// The holder of a token
     ///
@@ -85,6 +90,11 @@ impl ServiceTokens {
     ///
     /// The scope `service-tokens:admin` lifts all three limits. The registry checks them in the
     /// transaction that writes, and also checks there that the holder's token is still accepted.
+    ///
+    /// The holder of a token with an [owner](crate::store::TokenRecord::owner) reads and changes only
+    /// tokens of that owner, whatever its scopes. Other tokens are not found. The scope
+    /// `service-tokens:admin` lifts none of the limits for it, but lets it disable and revoke each
+    /// token of the owner.
     pub fn acting_for(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
         self

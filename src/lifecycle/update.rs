@@ -22,6 +22,7 @@ pub struct TokenUpdate {
     pub(crate) name: Option<String>,
     pub(crate) description: Patch<String>,
     pub(crate) subject: Patch<String>,
+    pub(crate) owner: Patch<String>,
     pub(crate) roles: Option<Vec<String>>,
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) clears_labels: bool,
@@ -109,6 +110,20 @@ impl TokenUpdate {
     /// Removes the subject.
     pub fn without_subject(mut self) -> Self {
         self.subject = Patch::Clear;
+        self
+    }
+
+    /// Transfers the token to this owner. An actor that is
+    /// [confined](crate::lifecycle::Actor::confined_to) to an owner cannot do that.
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Patch::Set(owner.into());
+        self
+    }
+
+    /// Removes the owner, so that the token is [no longer confined](crate::lifecycle::Actor::confined_to)
+    /// to the tokens of one.
+    pub fn without_owner(mut self) -> Self {
+        self.owner = Patch::Clear;
         self
     }
 

@@ -2,10 +2,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::AuthorityError;
+use super::{AuthorityError, RegistryError};
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::principal::Requirement;
+use crate::principal::{Requirement, Roles, Scopes};
 use crate::store::{ADMIN_SCOPE, DenialKind, TokenRecord, TokenState, verdict_of_digest};
 use crate::token::TokenId;
 
@@ -31,6 +31,16 @@ pub(crate) enum ActorToken {
     External(TokenRecord, TokenDigest),
     /// The changed token itself, whose secret was presented to revoke it.
     Target(TokenDigest),
+    /// Not a token: an owner that the application authenticated.
+    Owner(OwnerRights),
+}
+
+/// An owner, and what it may grant to its tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnerRights {
+    pub(crate) id: Box<str>,
+    pub(crate) roles: Roles,
+    pub(crate) scopes: Scopes,
 }
 
 impl Authority {
@@ -56,17 +66,17 @@ impl Authority {
         self
     }
 
-    /// Returns whether the authority is the secret of the changed token, which permits only its
-    /// revocation.
-    pub(crate) fn is_possession(&self) -> bool {
-        matches!(self.actor, ActorToken::Target(_))
+    /// Returns whether the token of the actor is in the registry that is changed.
+    #[cfg(feature = "api")]
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered_id().is_some()
     }
 
     /// Returns the token that the registry must read in the transaction of the write.
     pub(super) fn registered_id(&self) -> Option<TokenId> {
         match self.actor {
             ActorToken::Registered(id, _) => Some(id),
-            ActorToken::External(..) | ActorToken::Target(_) => None,
+            ActorToken::External(..) | ActorToken::Target(_) | ActorToken::Owner(_) => None,
         }
     }
 
@@ -77,14 +87,21 @@ impl Authority {
         registered: Option<&TokenRecord>,
         before: Option<&TokenRecord>,
         after: &TokenRecord,
-    ) -> Result<(), AuthorityError> {
+    ) -> Result<(), RegistryError> {
         let unknown = AuthorityError::ActorTokenRejected(DenialKind::Unknown);
         let (actor, digest) = match &self.actor {
             ActorToken::Registered(_, digest) => (registered.ok_or(unknown)?, digest),
             ActorToken::External(record, digest) => (record, digest),
             ActorToken::Target(digest) => {
                 let before = before.ok_or(unknown)?;
-                return self.check_possession(before, digest, after);
+                return Ok(self.check_possession(before, digest, after)?);
+            }
+            ActorToken::Owner(owner) => {
+                check_owner(&owner.id, before, after)?;
+                if is_end(before, after) {
+                    return Ok(());
+                }
+                return Ok(check_rights(&owner.roles, &owner.scopes, before, after)?);
             }
         };
         let is_previous = verdict_of_digest(actor, digest, &*self.clock)
@@ -92,26 +109,23 @@ impl Authority {
         if let Some(requirement) = &self.requirement
             && !requirement.is_met_by_rights(actor.roles(), actor.scopes())
         {
-            return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)));
+            return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)).into());
+        }
+        if let Some(owner) = actor.owner() {
+            check_owner(owner, before, after)?;
         }
         let is_rotation = before.is_some_and(|before| before.digest() != after.digest());
         if is_rotation && is_previous && !self.is_conditional && after.id() == actor.id() {
-            return Err(AuthorityError::PreviousSecret);
+            return Err(AuthorityError::PreviousSecret.into());
         }
-        if actor.scopes().allow(ADMIN_SCOPE) {
+        // An administrator with an owner may end each token of the owner. It grants only what it holds:
+        // otherwise the scope `**` of a tenant would give it every role of the application.
+        let is_admin = actor.scopes().allow(ADMIN_SCOPE);
+        if is_admin && (actor.owner().is_none() || is_end(before, after)) {
             return Ok(());
         }
-        let mut seen = HashSet::new();
-        let targets = before.into_iter().chain([after]);
-        let missing: Vec<String> = targets
-            .flat_map(|target| missing_rights(actor, target))
-            .filter(|name| seen.insert(*name))
-            .map(str::to_owned)
-            .collect();
-        if !missing.is_empty() {
-            return Err(AuthorityError::EscalationDenied { missing });
-        }
-        check_lifetime(actor, before, after)
+        check_rights(actor.roles(), actor.scopes(), before, after)?;
+        Ok(check_lifetime(actor, before, after)?)
     }
 
     fn check_possession(
@@ -135,20 +149,72 @@ impl Authority {
     }
 }
 
-/// Returns the roles and scopes of `target` that `actor` does not cover.
-fn missing_rights<'r>(
-    actor: &'r TokenRecord,
-    target: &'r TokenRecord,
-) -> impl Iterator<Item = &'r str> {
-    let roles = target.roles().iter();
-    let roles = roles.filter(|role| !actor.roles().contains(role));
-    let scopes = target.scopes().iter();
-    let scopes = scopes.filter(|scope| !actor.scopes().allow(scope));
-    roles.chain(scopes)
+/// Checks that the token belongs to `owner` before and after the change. The error is that of an
+/// unknown id, so that it does not reveal tokens of others.
+fn check_owner(
+    owner: &str,
+    before: Option<&TokenRecord>,
+    after: &TokenRecord,
+) -> Result<(), RegistryError> {
+    let mut records = before.into_iter().chain([after]);
+    if records.all(|record| record.owner() == Some(owner)) {
+        Ok(())
+    } else {
+        Err(RegistryError::UnknownId)
+    }
+}
+
+/// Returns whether the change disables, revokes or deletes the token and changes nothing else.
+fn is_end(before: Option<&TokenRecord>, after: &TokenRecord) -> bool {
+    fn fields(record: &TokenRecord) -> impl PartialEq + '_ {
+        (
+            (
+                record.name(),
+                record.description(),
+                record.subject(),
+                record.owner(),
+            ),
+            (record.expiry(), record.start(), record.grace_ends_at()),
+            (record.roles(), record.scopes()),
+        )
+    }
+    before.is_some_and(|before| {
+        !becomes_valid(before, after)
+            && before.id() == after.id()
+            && fields(before) == fields(after)
+            && before.labels().eq(after.labels())
+            && before.digests().eq(after.digests())
+    })
+}
+
+/// Checks that the roles and scopes of an actor cover those of the token before and after the change.
+fn check_rights(
+    roles: &Roles,
+    scopes: &Scopes,
+    before: Option<&TokenRecord>,
+    after: &TokenRecord,
+) -> Result<(), AuthorityError> {
+    let mut seen = HashSet::new();
+    let targets = before.into_iter().chain([after]);
+    let missing: Vec<String> = targets
+        .flat_map(|target| {
+            let missing_roles = target.roles().iter().filter(|role| !roles.contains(role));
+            let missing_scopes = target.scopes().iter().filter(|scope| !scopes.allow(scope));
+            missing_roles.chain(missing_scopes)
+        })
+        .filter(|name| seen.insert(*name))
+        .map(str::to_owned)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(AuthorityError::EscalationDenied { missing })
+    }
 }
 
 /// Returns an error if the change grants something that outlives the actor: a new token, a later
-/// expiry, more rights, an enabled token, an earlier start, or the secret of another token.
+/// expiry, more rights, another owner, an enabled token, an earlier start, or the secret of another
+/// token.
 fn check_lifetime(
     actor: &TokenRecord,
     before: Option<&TokenRecord>,
@@ -163,6 +229,7 @@ fn check_lifetime(
     let grants = before.is_none_or(|before| {
         expires_later(after.expiry(), before.expiry())
             || adds_rights(before, after)
+            || (before.owner().is_some() && before.owner() != after.owner())
             || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
     });

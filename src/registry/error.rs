@@ -21,10 +21,10 @@ pub enum RegistryError {
     /// Another token has this name.
     #[error("another token has this name")]
     NameTaken,
-    /// The maximum number of tokens is reached.
+    /// The maximum number of tokens, or of tokens of the owner, is reached.
     #[error("there are as many tokens as allowed")]
     TooManyTokens,
-    /// There is no token with this id.
+    /// There is no token with this id, or it does not belong to the owner for whom the actor acts.
     #[error("no token has this id")]
     UnknownId,
     /// The token was changed since it was read.
@@ -48,6 +48,10 @@ pub enum AuthorityError {
     /// The actor's token is no longer accepted.
     #[error("caller's token is no longer accepted: {0}")]
     ActorTokenRejected(DenialKind),
+    /// The [owner](crate::lifecycle::Owner) is no longer accepted: its
+    /// [check](crate::lifecycle::OwnerCheck) rejected it.
+    #[error("the session or token of the caller is no longer accepted")]
+    OwnerRejected,
     /// The actor's token no longer has the roles or scopes that the call requires.
     #[error("caller's token lacks {}", join_names(.0))]
     RequirementNotMet(Arc<Requirement>),

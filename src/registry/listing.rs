@@ -28,6 +28,8 @@ pub struct TokenFilter {
     pub scope: Option<String>,
     /// The token acts for this subject.
     pub subject: Option<String>,
+    /// The token belongs to this owner.
+    pub owner: Option<String>,
     /// The token has this status.
     pub status: Option<TokenStatus>,
     /// Leaves out revoked tokens.
@@ -75,6 +77,12 @@ impl TokenFilter {
     /// Matches only tokens that act for this subject.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
+        self
+    }
+
+    /// Matches only tokens of this owner.
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
         self
     }
 
@@ -137,6 +145,7 @@ impl TokenFilter {
                 record.scopes().iter().any(|held| held == scope)
             })
             && is(&self.subject, &|subject| record.subject() == Some(subject))
+            && is(&self.owner, &|owner| record.owner() == Some(owner))
             && self
                 .status
                 .is_none_or(|status| record.status(now) == status)

@@ -10,7 +10,7 @@ mod listing;
 mod token_registry;
 mod write;
 
-pub(crate) use self::authority::{ActorToken, Authority, adds_rights, expires_later};
+pub(crate) use self::authority::{ActorToken, Authority, OwnerRights, adds_rights, expires_later};
 pub use self::error::{AuthorityError, RegistryError};
 #[cfg(feature = "tokio")]
 pub use self::last_used::FlushTask;
@@ -18,3 +18,4 @@ pub use self::last_used::{LastUsed, LastUsedStore};
 pub use self::listing::{Cursor, CursorError, ListOrder, ListRequest, TokenFilter, TokenPage};
 pub use self::token_registry::TokenRegistry;
 pub use self::write::Write;
+pub(crate) use self::write::name_key;

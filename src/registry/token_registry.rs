@@ -20,7 +20,10 @@ use crate::token::TokenId;
 ///    previous. It keeps the record's revision.
 /// 3. [`update`](Self::update) replaces the record with the same id only if its revision is the
 ///    given one, and increments the revision. It keeps the stored `last_used_at`.
-/// 4. Both enforce the limits of a [write](Write) in the same transaction.
+/// 4. Both enforce the limits of a [write](Write) in the same transaction: the
+///    [reserved name](Write::reserved_name), and at an insertion the
+///    [maximum number](Write::max_tokens) of tokens and of
+///    [tokens of the owner](Write::max_tokens_of_owner).
 /// 5. [`touch`](Self::touch) only moves `last_used_at` forward, changes no revision, and skips
 ///    unknown ids.
 /// 6. Every change except a touch is published to the [subscribers](TokenStore::subscribe).

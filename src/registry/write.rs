@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::{Authority, RegistryError};
@@ -15,6 +16,7 @@ pub struct Write {
     event: AuditEvent,
     unique_name: bool,
     max_tokens: Option<u64>,
+    max_tokens_of_owner: Option<u64>,
     authority: Option<Authority>,
     last_admin_check: Option<SystemTime>,
 }
@@ -27,13 +29,15 @@ impl Write {
             event,
             unique_name: false,
             max_tokens: None,
+            max_tokens_of_owner: None,
             authority: None,
             last_admin_check: None,
         }
     }
 
-    /// Rejects a name that another unrevoked token has. Only names written with this limit are
-    /// compared. The default is no limit.
+    /// Rejects a name that another unrevoked token of the same owner has. Only names written with this
+    /// limit are compared. Tokens without an owner are compared with each other. The default is no
+    /// limit.
     pub fn reserve_name(mut self, unique_name: bool) -> Self {
         self.unique_name = unique_name;
         self
@@ -42,6 +46,13 @@ impl Write {
     /// Rejects an insertion if this many unrevoked tokens exist. The default is no limit.
     pub fn with_max_tokens(mut self, max_tokens: impl Into<Option<u64>>) -> Self {
         self.max_tokens = max_tokens.into();
+        self
+    }
+
+    /// Rejects an insertion if the owner of the record has this many unrevoked tokens. Has no effect on
+    /// records without an owner. The default is no limit.
+    pub fn with_max_tokens_of_owner(mut self, max_tokens: impl Into<Option<u64>>) -> Self {
+        self.max_tokens_of_owner = max_tokens.into();
         self
     }
 
@@ -76,7 +87,8 @@ impl Write {
     /// # Errors
     ///
     /// Returns [`RegistryError::Unauthorized`] if the actor's token is no longer accepted, or does
-    /// not hold what the change needs.
+    /// not hold what the change needs, and [`RegistryError::UnknownId`] if the token belongs to another
+    /// owner than the one for whom the actor acts.
     pub fn authorize(
         &self,
         actor: Option<&TokenRecord>,
@@ -85,7 +97,7 @@ impl Write {
         let Some(authority) = &self.authority else {
             return Ok(());
         };
-        Ok(authority.check(actor, before, &self.record)?)
+        authority.check(actor, before, &self.record)
     }
 
     /// Checks that one of `others`, the tokens besides the one that changes, may administer, if the
@@ -152,14 +164,37 @@ impl Write {
         &self.event
     }
 
-    /// Returns the name that must be unique, if any. A revoked record has none.
-    pub fn reserved_name(&self) -> Option<&str> {
+    /// Returns the [key of the name](Self::name_key) if it must be unique. A revoked record has none.
+    pub fn reserved_name(&self) -> Option<Cow<'_, str>> {
         let reserves = self.unique_name && self.record.state() != TokenState::Revoked;
-        reserves.then(|| self.record.name())
+        reserves.then(|| self.name_key())
+    }
+
+    /// Returns the key under which the name of the record is reserved: the name, or for a token with an
+    /// owner the owner, U+001F and the name, so that each owner has names of its own. A token keeps a
+    /// reservation while the key stays the same.
+    pub fn name_key(&self) -> Cow<'_, str> {
+        name_key(&self.record)
     }
 
     /// Returns the maximum number of unrevoked tokens after an insertion.
     pub fn max_tokens(&self) -> Option<u64> {
         self.max_tokens
+    }
+
+    /// Returns the maximum number of unrevoked tokens of the record's owner after an insertion. A record
+    /// without an owner has none.
+    pub fn max_tokens_of_owner(&self) -> Option<u64> {
+        self.max_tokens_of_owner
+            .filter(|_| self.record.owner().is_some())
+    }
+}
+
+/// Returns the key under which the name of a record is reserved. Neither an owner nor a name contains
+/// control characters.
+pub(crate) fn name_key(record: &TokenRecord) -> Cow<'_, str> {
+    match record.owner() {
+        Some(owner) => Cow::Owned(format!("{owner}\u{1f}{}", record.name())),
+        None => Cow::Borrowed(record.name()),
     }
 }

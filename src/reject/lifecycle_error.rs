@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::RejectionReason;
 use crate::lifecycle::LifecycleError;
 use crate::registry::AuthorityError;
-use crate::store::StoreErrorKind;
+use crate::store::{DenialKind, StoreErrorKind};
 
 impl LifecycleError {
     /// Returns the status of the response to a request that failed with this error, as in the
@@ -72,6 +72,9 @@ fn authority_kind(error: &AuthorityError) -> Kind {
     match error {
         AuthorityError::ActorTokenRejected(kind) => {
             Kind::Rejection(RejectionReason::of_denial(*kind))
+        }
+        AuthorityError::OwnerRejected => {
+            Kind::Rejection(RejectionReason::of_denial(DenialKind::Unknown))
         }
         AuthorityError::RequirementNotMet(_) => Kind::Rejection(RejectionReason::InsufficientScope),
         AuthorityError::EscalationDenied { .. } | AuthorityError::OutlivesActor { .. } => {

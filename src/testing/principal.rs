@@ -74,6 +74,11 @@ impl PrincipalBuilder {
         self.map(|record| record.with_subject(subject))
     }
 
+    /// Sets the owner, who manages the token. The default is no owner.
+    pub fn with_owner<'a>(self, owner: impl Into<Option<&'a str>>) -> Self {
+        self.map(|record| record.with_owner(owner))
+    }
+
     /// Sets the [roles](crate::principal::Roles). The default is none.
     pub fn with_roles<S: AsRef<str>>(self, roles: impl IntoIterator<Item = S>) -> Self {
         self.map(|record| record.with_roles(roles))

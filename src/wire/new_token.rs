@@ -34,6 +34,7 @@ mod tests {
         let new = NewToken::new("ci")
             .with_description("d")
             .with_subject("s")
+            .with_owner("o")
             .with_roles(["r"])
             .with_scopes(["a:b"])
             .with_label("k", "v")
@@ -43,8 +44,8 @@ mod tests {
         assert_eq!(
             json,
             json!({
-                "name": "ci", "description": "d", "subject": "s", "roles": ["r"], "scopes": ["a:b"],
-                "labels": { "k": "v" }, "not_before": "1970-01-01T00:00:01Z", "expires_in": "P30D",
+                "name": "ci", "description": "d", "subject": "s", "owner": "o",
+                "roles": ["r"], "scopes": ["a:b"], "labels": { "k": "v" }, "not_before": "1970-01-01T00:00:01Z", "expires_in": "P30D",
             })
         );
         let read: NewToken = serde_json::from_value(json).expect("what was written");

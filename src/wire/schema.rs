@@ -99,6 +99,20 @@ pub(super) fn line_or_null() -> Object {
     nullable(line_text()).build()
 }
 
+pub(super) fn owner() -> Object {
+    let description = "Who manages the token. A token with an owner manages at most the tokens of that \
+                       owner. The default is the owner of the caller's token.";
+    let owner = nullable(line_text());
+    owner.description(Some(description)).build()
+}
+
+pub(super) fn owner_patch() -> Object {
+    let description =
+        "Who manages the token. The holder of a token with an owner cannot change it.";
+    let owner = nullable(line_text());
+    owner.description(Some(description)).build()
+}
+
 pub(super) fn description() -> Object {
     let description = string().max_length(Some(2000)).pattern(Some(DESCRIPTION));
     nullable(description).build()

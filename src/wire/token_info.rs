@@ -44,6 +44,10 @@ pub struct TokenInfo {
     /// Whom the token acts for.
     #[cfg_attr(feature = "api", schema(required))]
     pub subject: Option<String>,
+    /// Who manages the token. `None` also if the server is of a release without owners.
+    #[serde(default)]
+    #[cfg_attr(feature = "api", schema(required))]
+    pub owner: Option<String>,
     /// The roles.
     pub roles: Vec<String>,
     /// The scopes.
@@ -105,6 +109,7 @@ impl TokenInfo {
             name: record.name().to_owned(),
             description: owned(record.description()),
             subject: owned(record.subject()),
+            owner: owned(record.owner()),
             roles: record.roles().iter().map(str::to_owned).collect(),
             scopes: record.scopes().iter().map(str::to_owned).collect(),
             labels: record

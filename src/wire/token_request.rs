@@ -22,6 +22,10 @@ pub(crate) struct CreateRequest {
     description: Option<String>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
     subject: Option<String>,
+    // Absent if there is none: an earlier server rejects the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::owner))]
+    owner: Option<String>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::roles))]
     roles: Option<Vec<String>>,
     #[cfg_attr(feature = "api", schema(schema_with = schema::scopes))]
@@ -53,6 +57,9 @@ pub(crate) struct UpdateRequest {
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::line_or_null))]
     subject: Patch<String>,
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::owner_patch))]
+    owner: Patch<String>,
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[cfg_attr(feature = "api", schema(schema_with = schema::roles))]
     roles: Patch<Vec<String>>,
@@ -98,6 +105,7 @@ impl TryFrom<CreateRequest> for NewToken {
             name: request.name.unwrap_or_default(),
             description: request.description,
             subject: request.subject,
+            owner: request.owner,
             roles: request.roles.unwrap_or_default(),
             scopes: request.scopes.unwrap_or_default(),
             labels: request.labels.unwrap_or_default(),
@@ -119,6 +127,7 @@ impl TryFrom<&NewToken> for CreateRequest {
             name: Some(new.name.clone()),
             description: new.description.clone(),
             subject: new.subject.clone(),
+            owner: new.owner.clone(),
             roles: Some(new.roles.clone()),
             scopes: Some(new.scopes.clone()),
             labels: Some(new.labels.clone()),
@@ -143,6 +152,7 @@ impl TryFrom<UpdateRequest> for TokenUpdate {
         let mut update = Self {
             description: request.description,
             subject: request.subject,
+            owner: request.owner,
             roles: names(request.roles),
             scopes: names(request.scopes),
             expiry: problems.expiry(&request.expires_at, &request.expires_in),
@@ -189,6 +199,7 @@ impl UpdateRequest {
             name: update.name.clone().map_or(Patch::Keep, Patch::Set),
             description: update.description.clone(),
             subject: update.subject.clone(),
+            owner: update.owner.clone(),
             roles: set(&update.roles),
             scopes: set(&update.scopes),
             labels: label_patch(update, current_labels),
@@ -289,6 +300,7 @@ mod tests {
         let new = NewToken::new("ci")
             .with_description("d")
             .with_subject("s")
+            .with_owner("o")
             .with_roles(["r"])
             .with_scopes(["a:b"])
             .with_label("k", "v")
@@ -304,6 +316,7 @@ mod tests {
             .with_name("n")
             .without_description()
             .with_subject("s")
+            .with_owner("o")
             .with_roles(["r"])
             .with_scopes([""; 0])
             .with_label("k", "v")

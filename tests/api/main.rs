@@ -7,6 +7,7 @@
 //! 4. [Limits](limits) on failures and lookups per client.
 //! 5. [Latest expiry](latest_expiry): expiries at the end of the year 9999.
 //! 6. [Escalation](escalation): a holder cannot obtain more permissions than were granted.
+//! 7. [Owners](owners): a holder of an owned token sees and changes only tokens of its owner.
 
 #[cfg(feature = "testing")]
 mod dialect_conditions;
@@ -21,6 +22,8 @@ mod escalation;
 mod limits;
 #[cfg(feature = "testing")]
 mod management;
+#[cfg(feature = "testing")]
+mod owners;
 #[cfg(feature = "testing")]
 mod pipeops;
 #[cfg(feature = "testing")]

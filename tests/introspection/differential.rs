@@ -40,6 +40,7 @@ struct PrincipalFields {
     id: String,
     name: String,
     subject: Option<String>,
+    owner: Option<String>,
     roles: Vec<String>,
     scopes: Vec<String>,
     labels: Vec<(String, String)>,
@@ -60,6 +61,7 @@ impl From<&Principal> for PrincipalFields {
             id: principal.id().to_string(),
             name: principal.name().to_owned(),
             subject: principal.subject().map(str::to_owned),
+            owner: principal.owner().map(str::to_owned),
             roles: sorted(principal.roles().iter()),
             scopes: sorted(principal.scopes().iter()),
             labels: labels
@@ -157,6 +159,7 @@ async fn authenticate(
 fn token_with_all_fields(name: &str) -> NewToken {
     NewToken::new(name)
         .with_subject("team-a")
+        .with_owner("user:1")
         .with_roles(["deployer", "k8s-troubleshooter"])
         .with_scopes(["projects:write", "logs:*", "**"])
         .with_label("workspace", "w1")
@@ -175,6 +178,7 @@ async fn valid_token_yields_the_same_principal_locally_and_by_introspection() {
         .await
         .unwrap();
     assert_eq!(principal.subject.as_deref(), Some("team-a"));
+    assert_eq!(principal.owner.as_deref(), Some("user:1"));
     assert_eq!(principal.roles, ["deployer", "k8s-troubleshooter"]);
     assert_eq!(principal.scopes.len(), 3);
     assert_eq!(principal.labels.len(), 2);

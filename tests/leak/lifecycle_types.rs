@@ -6,7 +6,8 @@ use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate,
+    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Owner, OwnerCheckError, Page,
+    TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{
     AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
@@ -109,6 +110,14 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
         debug_text("BulkRevocation", &revoked),
         debug_text("BulkPreview", &preview),
         debug_text("Actor", &holder()),
+        debug_text(
+            "Owner",
+            &Owner::new("user:1").with_check(|| async { Err(OwnerCheckError::Rejected) }),
+        ),
+        error_text(
+            "OwnerCheckError",
+            &OwnerCheckError::unavailable("no route to host"),
+        ),
         error_text(
             "AuthorityError",
             &AuthorityError::ActorTokenRejected(DenialKind::Revoked),
@@ -135,6 +144,7 @@ pub(super) fn errors_about_the_secret() -> Vec<Formatted> {
     let text = format!("{SECRET}\0").repeat(5);
     let new = NewToken::new(text.as_str())
         .with_subject(text.as_str())
+        .with_owner(text.as_str())
         .with_roles([text.as_str()])
         .with_scopes([text.as_str()])
         .with_label("key", text.as_str());

@@ -36,6 +36,7 @@ fn minted_record() -> TokenRecord {
     TokenRecord::new(token_id(), TokenDigest::of(SECRET))
         .with_name("ci")
         .with_subject("team-a")
+        .with_owner("user:1")
         .with_roles(["deployer"])
         .with_scopes(["projects:write"])
         .with_label("workspace", "w1")

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tests::capture::captured;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::audit::{AuditAction, AuditEvent, FieldChange};
-use tower_service_token::lifecycle::NewToken;
+use tower_service_token::lifecycle::{NewToken, Owner};
 use tower_service_token::store::{Credential, StoreError, TokenRecord};
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens, TokenStore};
@@ -47,8 +47,11 @@ fn audit_events_hide_tokens_in_names_and_actors() {
             let new = NewToken::new(format!("was {stray}"))
                 .with_description(&*stray)
                 .with_subject(&*stray)
+                .with_owner(&*stray)
                 .with_label("token", &*stray);
             drop(block_on(tokens.create(new)).expect("created"));
+            let tokens = tokens.acting_for(Owner::new(&*stray));
+            drop(block_on(tokens.create(NewToken::new("ci"))).expect("created"));
         });
         assert!(log.contains("was "), "{log}");
         assert_no_secret("the log of a creation", &log);

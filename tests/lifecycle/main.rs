@@ -11,14 +11,31 @@ use std::sync::Arc;
 use tower_service_token::MemoryStore;
 
 macro_rules! in_memory {
-    ($($name:ident),+ $(,)?) => {
+    ($module:ident: $($name:ident),+ $(,)?) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                tests::operations::$name(Arc::new(MemoryStore::new())).await;
+                tests::$module::$name(Arc::new(MemoryStore::new())).await;
             }
         )+
     };
 }
 
-tests::every_test!(in_memory);
+macro_rules! operations_in_memory {
+    ($($names:tt)+) => { in_memory!(operations: $($names)+); };
+}
+
+macro_rules! owners_in_memory {
+    ($($names:tt)+) => { in_memory!(owners: $($names)+); };
+}
+
+tests::every_test!(operations_in_memory);
+tests::every_owner_test!(owners_in_memory);
+
+#[tokio::test]
+async fn nothing_of_another_owner_is_visible() {
+    for seed in 1..=8 {
+        let store = Arc::new(MemoryStore::new());
+        tests::tenants::nothing_of_another_owner_is_visible(store, seed, 3_000).await;
+    }
+}

@@ -81,7 +81,7 @@ async fn handlers_take_and_return_values_as_json_and_in_paths() {
     let (status, whoami) = app.call("GET", "/whoami", "").await;
     let id = app.caller.record().id().to_string();
     let expected = json!({
-        "id": id, "name": "ci", "subject": null, "roles": ["deployer"], "scopes": [],
+        "id": id, "name": "ci", "subject": null, "owner": null, "roles": ["deployer"], "scopes": [],
         "expires_at": null, "labels": { "team": "web" },
     });
     assert_eq!((status, whoami), (StatusCode::OK, expected));

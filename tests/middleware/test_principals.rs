@@ -25,6 +25,7 @@ fn builder_sets_every_field_of_a_principal() {
     let caller: Principal = testing::principal("ci")
         .with_id(id)
         .with_subject("alice")
+        .with_owner("user:1")
         .with_roles(["deployer"])
         .with_scopes(["projects:*"])
         .with_label("team", "web")
@@ -36,6 +37,7 @@ fn builder_sets_every_field_of_a_principal() {
         (caller.id(), caller.name(), caller.subject()),
         (id, "ci", Some("alice"))
     );
+    assert_eq!(caller.owner(), Some("user:1"));
     assert!(caller.roles().contains("deployer") && caller.scopes().allow("projects:read"));
     assert_eq!(caller.labels().collect::<Vec<_>>(), [("team", "web")]);
     assert_eq!(caller.expires_at(), Some(expiry));

@@ -16,7 +16,9 @@ pub mod events;
 pub mod global_subscriber;
 pub mod log;
 pub mod operations;
+pub mod owners;
 pub mod pause_point;
+pub mod tenants;
 
 /// The pages of the guide whose code needs dependencies that the library does not have. They run as
 /// doc tests.

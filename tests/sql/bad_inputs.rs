@@ -178,6 +178,7 @@ fn bodies() -> Vec<Value> {
             json!({ "name": text }),
             json!({ "name": "x", "description": text }),
             json!({ "name": "x", "subject": text }),
+            json!({ "name": "x", "owner": text }),
             json!({ "name": "x", "roles": [text] }),
             json!({ "name": "x", "roles": ["a", text, "b"] }),
             json!({ "name": "x", "scopes": [text] }),
@@ -236,7 +237,9 @@ fn other_requests() -> Vec<(String, String)> {
     let mut requests = Vec::new();
     for text in texts() {
         let text: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
-        for filter in ["name", "role", "scope", "subject", "label", "state"] {
+        for filter in [
+            "name", "role", "scope", "subject", "owner", "label", "state",
+        ] {
             requests.push((format!("GET ?{filter}={text}"), String::new()));
         }
         requests.push((format!("GET ?label=k%3D{text}"), String::new()));

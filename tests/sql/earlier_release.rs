@@ -1,13 +1,13 @@
-//! Databases and token files of two earlier commits: bf60f67, the last one before writes had an authority,
-//! and ba5acd0, the last one with schema version 2. Their `svctok` created the tokens in `fixtures/`: an
-//! administrator, a deployer, a rotated token with a grace period of a hundred years (none in the file), a
-//! disabled one and a revoked one.
+//! Databases and token files of earlier commits: bf60f67, the last one before writes had an authority,
+//! ba5acd0, the last one with schema version 2, and 3280e16, the last one with schema version 3. Their
+//! `svctok` created the tokens in `fixtures/`: an administrator, a deployer, a rotated token with a grace
+//! period of a hundred years (none in the file), a disabled one and a revoked one.
 
 use std::fs;
 use std::time::Duration;
 
 use tower_service_token::ServiceTokens;
-use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::lifecycle::{LifecycleError, NewToken, Owner, Page, TokenUpdate};
 use tower_service_token::registry::{AuthorityError, ListRequest, TokenFilter};
 use tower_service_token::store::{DenialKind, TokenRecord};
 
@@ -41,6 +41,12 @@ const BF60F67: Release = Release {
 const BA5ACD0: Release = Release {
     sqlite: (include_bytes!("fixtures/ba5acd0.db"), SQLITE_2),
     postgres: (include_str!("fixtures/ba5acd0.sql"), POSTGRES_2),
+    creator: "operator:operator",
+};
+
+const RELEASE_3280E16: Release = Release {
+    sqlite: (include_bytes!("fixtures/3280e16.db"), SQLITE_3),
+    postgres: (include_str!("fixtures/3280e16.sql"), POSTGRES_3),
     creator: "operator:operator",
 };
 
@@ -78,6 +84,24 @@ const POSTGRES_2: Secrets = Secrets {
     rotated: "svctok-t3nAO3QQNL_TUO0qXmoyKt7rerldmDe9FBO1lbh21",
     disabled: "svctok-kyHdKEjLHV_IG79EaBj65GxSKCaMi2UKtFc17fnaq",
     revoked: "svctok-DpAO42mqiL_N1nmYt0nfbksmbK0uXuzJzUP1IoxJX",
+};
+
+const SQLITE_3: Secrets = Secrets {
+    admin: "svctok-EyItUG5Ta5_704Myln0ThoqHHStCHo1bvQU4N3rZI",
+    deployer: "svctok-TvZDHmwLhf_NzJoRc1nqRJ1h8SlfVLfXn3N03utKF",
+    before_rotation: "svctok-TK9JwXdUGQ_kPisrxZJH1d3a54V4GwSxYnu0U4EBY",
+    rotated: "svctok-TK9JwXdUGQ_BzYqQnrS0P6LTRJ7R2yncDiG0ZfjK5",
+    disabled: "svctok-Igc41hqZjs_Mf2NCDsaglZIQRAdtWJpzAlW4e9c8V",
+    revoked: "svctok-YQeibrgtsq_wXhEBRjGPHfqSpF4DnLOvirS1jL192",
+};
+
+const POSTGRES_3: Secrets = Secrets {
+    admin: "svctok-p0O5ZpJW8U_k0XrdyfH50Tuh8wK0cy0EgIS3hNfnS",
+    deployer: "svctok-0yIvpf6JPD_2DUyhYk0ogTZmI9ccd0FQBBa3CrvyC",
+    before_rotation: "svctok-heKiycHRVj_sUgB9KDBZQV826YhpIspKshi0l7JB3",
+    rotated: "svctok-heKiycHRVj_mFRvLz8W8D5GVON96OxwifIX4BUTXC",
+    disabled: "svctok-SWfK1BNxpP_rbwaL9mJV6GSRIqIiYuitw4m4DY91a",
+    revoked: "svctok-yxbwnoMQ4P_IFR6Ow33SRAI0Ava115Uuae44AKwfy",
 };
 
 #[cfg(feature = "file")]
@@ -123,12 +147,42 @@ pub(crate) async fn opens_databases_of_ba5acd0(database: TestDatabase) {
     assert_opens(&database, BA5ACD0).await;
 }
 
+pub(crate) async fn opens_databases_of_3280e16(database: TestDatabase) {
+    assert_opens(&database, RELEASE_3280E16).await;
+}
+
 pub(crate) async fn tokens_in_databases_of_bf60f67_can_be_changed(database: TestDatabase) {
     assert_changes(&database, BF60F67).await;
 }
 
 pub(crate) async fn tokens_in_databases_of_ba5acd0_can_be_changed(database: TestDatabase) {
     assert_changes(&database, BA5ACD0).await;
+}
+
+pub(crate) async fn tokens_in_databases_of_3280e16_can_be_changed(database: TestDatabase) {
+    assert_changes(&database, RELEASE_3280E16).await;
+}
+
+/// The administrator of the earlier release gives a token to an owner, which then manages it.
+pub(crate) async fn owners_manage_tokens_in_databases_of_3280e16(database: TestDatabase) {
+    let (store, secrets) = restore(&database, RELEASE_3280E16).await;
+    let operator = tokens(&store);
+    let alice = Owner::new("user:1").with_roles(["deployer"]);
+    let alice = operator.clone().acting_for(alice);
+    assert_eq!(alice.count(TokenFilter::new()).await.unwrap(), 0);
+    let rotated = find(&store, secrets.rotated).await.unwrap();
+    let transfer = TokenUpdate::new().with_owner("user:1");
+    operator.update(rotated.id(), transfer).await.unwrap();
+    let rotated = find(&store, secrets.before_rotation).await.unwrap();
+    assert_eq!(rotated.owner(), Some("user:1"));
+    let page = alice.list(TokenFilter::new(), Page::default()).await;
+    let [record] = &page.unwrap().records[..] else {
+        panic!("one token");
+    };
+    assert_eq!(record.id(), rotated.id());
+    alice.revoke(rotated.id()).await.unwrap();
+    let events = store.audit_trail(None, 1).await.unwrap();
+    assert_eq!(events[0].actor(), "owner:user:1");
 }
 
 async fn assert_opens(database: &TestDatabase, release: Release) {
@@ -142,6 +196,7 @@ async fn assert_opens(database: &TestDatabase, release: Release) {
         ["admin", "deploy ä", "rotated", "disabled", "revoked"]
     );
     assert!(records.iter().all(|it| it.created_by() == Some(creator)));
+    assert!(records.iter().all(|it| it.owner().is_none()));
     for scope in ["service-tokens:admin", "introspect"] {
         let filter = TokenFilter::new().with_scope(scope);
         assert_eq!(store.count(&filter, at(1)).await.unwrap(), 1);

@@ -223,8 +223,11 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
     all.extend(tests!(earlier_release:
         opens_databases_of_bf60f67,
         opens_databases_of_ba5acd0,
+        opens_databases_of_3280e16,
         tokens_in_databases_of_bf60f67_can_be_changed,
         tokens_in_databases_of_ba5acd0_can_be_changed,
+        tokens_in_databases_of_3280e16_can_be_changed,
+        owners_manage_tokens_in_databases_of_3280e16,
     ));
     all.extend(tests!(sessions: write_checks_change_no_token));
     all.extend(tests!(faults:
@@ -241,16 +244,33 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
 /// Returns the tests of the lifecycle operations, which `tests/lifecycle` runs on other stores.
 fn lifecycle() -> Vec<(&'static str, Test)> {
     macro_rules! on_database {
-        ($($name:ident),+ $(,)?) => {
+        ($module:ident: $($name:ident),+ $(,)?) => {
             vec![$((
                 concat!("lifecycle::", stringify!($name)),
                 (|database| Box::pin(async move {
-                    tests::operations::$name(database.registry().await).await;
+                    tests::$module::$name(database.registry().await).await;
                 })) as Test,
             )),+]
         };
     }
-    tests::every_test!(on_database)
+    macro_rules! operations_on_database {
+        ($($names:tt)+) => { on_database!(operations: $($names)+) };
+    }
+    macro_rules! owners_on_database {
+        ($($names:tt)+) => { on_database!(owners: $($names)+) };
+    }
+    let mut all = tests::every_test!(operations_on_database);
+    all.push((
+        "lifecycle::nothing_of_another_owner_is_visible",
+        |database| {
+            Box::pin(async move {
+                let store = database.registry().await;
+                tests::tenants::nothing_of_another_owner_is_visible(store, 9, 250).await;
+            })
+        },
+    ));
+    all.extend(tests::every_owner_test!(owners_on_database));
+    all
 }
 
 /// Returns the tests that need `PgBouncer`.

@@ -14,7 +14,7 @@ use crate::database::{Store, TestDatabase, at, id, minted, write};
 const VERSION: &str = "SELECT version FROM service_token_schema";
 
 /// The scripts of each schema version, for SQLite and PostgreSQL.
-const SCRIPTS: [[&str; 2]; 3] = [
+const SCRIPTS: [[&str; 2]; 4] = [
     [
         include_str!("../../src/store/sql/schema/sqlite_1.sql"),
         include_str!("../../src/store/sql/schema/postgres_1.sql"),
@@ -26,6 +26,10 @@ const SCRIPTS: [[&str; 2]; 3] = [
     [
         include_str!("../../src/store/sql/schema/sqlite_3.sql"),
         include_str!("../../src/store/sql/schema/postgres_3.sql"),
+    ],
+    [
+        include_str!("../../src/store/sql/schema/sqlite_4.sql"),
+        include_str!("../../src/store/sql/schema/postgres_4.sql"),
     ],
 ];
 
@@ -40,7 +44,7 @@ async fn run_scripts(database: &TestDatabase, versions: &[[&str; 2]]) {
 pub(crate) async fn scripts_create_all_tables_of_a_store(database: TestDatabase) {
     run_scripts(&database, &SCRIPTS).await;
     let pool = database.pool(1).await;
-    assert_eq!(pool.number(VERSION).await, 3);
+    assert_eq!(pool.number(VERSION).await, 4);
     let stored = pool.text("SELECT store_id FROM service_token_store").await;
     let store = database.open().await;
     let state = store.state().await.unwrap();
@@ -59,7 +63,7 @@ pub(crate) async fn scripts_migrate_version_1(database: TestDatabase) {
     pool.run(&crate::plans::rows(3, database.is_postgres()))
         .await;
     run_scripts(&database, &SCRIPTS[1..]).await;
-    assert_eq!(pool.number(VERSION).await, 3);
+    assert_eq!(pool.number(VERSION).await, 4);
     let state = database.open().await.state().await.unwrap();
     assert_eq!(state.initialized_at(), Some(at(10)));
 }
@@ -129,8 +133,12 @@ pub(crate) async fn role_without_ddl_rights_uses_tables_created_by_scripts(datab
 async fn use_every_operation(store: &Store) {
     let record = minted().with_name("first").with_roles(["role"]);
     let other = minted().with_name("second");
-    for record in [&record, &other] {
-        let write = write(record).reserve_name(true).with_max_tokens(10);
+    let owned = minted().with_name("first").with_owner("user:1");
+    for record in [&record, &other, &owned] {
+        let write = write(record)
+            .reserve_name(true)
+            .with_max_tokens(10)
+            .with_max_tokens_of_owner(10);
         store.insert(&write).await.unwrap();
     }
     let found = store.find_by_digest(record.digest()).await.unwrap();
@@ -138,8 +146,9 @@ async fn use_every_operation(store: &Store) {
     assert!(store.get(id(1)).await.unwrap().is_none());
     let all = || TokenFilter::new();
     let page = store.list(&ListRequest::new(all(), at(1))).await.unwrap();
-    assert_eq!(page.records.len(), 2);
-    assert_eq!(store.count(&all(), at(1)).await.unwrap(), 2);
+    assert_eq!(page.records.len(), 3);
+    let owned = all().with_owner("user:1");
+    assert_eq!(store.count(&owned, at(1)).await.unwrap(), 1);
     let renamed = record.with_name("renamed").with_roles(["other"]);
     let renamed = store.update(&write(&renamed)).await.unwrap();
     let revoked = |record: &TokenRecord| write(&record.clone().with_state(TokenState::Revoked));

@@ -10,7 +10,7 @@ use test_support::stall::Stopwatch;
 use tokio::task::JoinSet;
 use tower_service_token::ServiceTokens;
 use tower_service_token::audit::{AuditAction, AuditEvent};
-use tower_service_token::lifecycle::{LifecycleError, Page, TokenUpdate};
+use tower_service_token::lifecycle::{LifecycleError, NewToken, Page, TokenPolicy, TokenUpdate};
 use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter, Write};
 use tower_service_token::store::TokenRecord;
 
@@ -25,7 +25,7 @@ const POSTGRES_ADMIN: &str = "svctok-LhiCro6BR3_IcytWixJw0oV3Vk17wjWsdH40FN0lV";
 const VERSION: &str = "SELECT version FROM service_token_schema";
 
 /// The schema version of this release.
-const CURRENT: i64 = 3;
+const CURRENT: i64 = 4;
 
 /// The statement with which version 1 appends to the audit trail.
 const APPEND_1: &str = "INSERT INTO service_token_events (at, actor, action, token_id, changes) \
@@ -141,6 +141,19 @@ pub(crate) async fn statements_of_earlier_versions_succeed(database: TestDatabas
     let rotate = "UPDATE service_tokens SET digest = {}, revision = 3 WHERE id = 42";
     database.run(&rotate.replace("{}", &digest("cd"))).await;
     assert_eq!(tokens.get_by_number(42).await.unwrap().revision(), 3);
+
+    // As version 3 renames: the owner stays, and the reserved name of the owner is released.
+    let unique = TokenPolicy::new().require_unique_names();
+    let tokens = tokens.with_policy(unique);
+    let owned = || NewToken::new("ci").with_owner("user:1");
+    let created = tokens.create(owned()).await.unwrap();
+    let rename = "UPDATE service_tokens SET name = 'old', revision = 2, reserved_name = \
+         COALESCE(NULL, CASE WHEN state < 2 AND reserved_name = 'old' THEN reserved_name END) \
+         WHERE owner IS NOT NULL";
+    database.run(rename).await;
+    let record = tokens.get(created.record().id()).await.unwrap();
+    assert_eq!((record.name(), record.owner()), ("old", Some("user:1")));
+    let _ = tokens.create(owned()).await.unwrap();
 }
 
 /// Two tokens of version 2 may share a number, and have a name that this release rejects.

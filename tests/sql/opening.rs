@@ -11,7 +11,7 @@ use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore, SqliteS
 
 use crate::database::{TestDatabase, minted, write};
 
-const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 3";
+const VERSIONS: &str = "SELECT COUNT(*) FROM service_token_schema WHERE version = 4";
 
 pub(crate) async fn reopening_finds_stored_tokens(database: TestDatabase) {
     let record = minted();
@@ -74,17 +74,17 @@ pub(crate) async fn rejects_tables_of_a_newer_release(database: TestDatabase) {
     let record = minted();
     database.open().await.insert(&write(&record)).await.unwrap();
     database
-        .run("UPDATE service_token_schema SET version = 4")
+        .run("UPDATE service_token_schema SET version = 5")
         .await;
     let error = database.try_open().await.err().expect("an error");
     assert_eq!(error.kind(), OpenStoreErrorKind::NewerSchema);
     let source = error.source().unwrap().to_string();
-    assert_eq!(source, "the tables have version 4, this release knows 3");
+    assert_eq!(source, "the tables have version 5, this release knows 4");
     let pool = database.pool(1).await;
     assert_eq!(
         pool.number("SELECT version FROM service_token_schema")
             .await,
-        4
+        5
     );
     assert_eq!(pool.number("SELECT COUNT(*) FROM service_tokens").await, 1);
 }

@@ -47,6 +47,9 @@ async fn populated(database: &TestDatabase) -> Store {
     database
         .run(&rows(ROWS.into(), database.is_postgres()))
         .await;
+    database
+        .run("UPDATE service_tokens SET owner = 'owner ' || (id % 100)")
+        .await;
     if database.is_postgres() {
         database.run("VACUUM ANALYZE service_tokens").await;
         database
@@ -124,6 +127,12 @@ fn filters() -> Vec<(TokenFilter, &'static str)> {
         (all(), "by_creation"),
         (all().with_name("name 7"), "by_name"),
         (all().with_subject("subject 7"), "by_subject"),
+        (all().with_owner("owner 7"), "by_owner"),
+        (all().with_owner("owner 7").without_revoked(), "by_owner"),
+        (
+            with_status(TokenStatus::Active).with_owner("owner 7"),
+            "by_owner",
+        ),
         (all().with_role("role 7"), "attributes"),
         (all().with_scope("scope:7"), "attributes"),
         (all().with_label("key", "7"), "attributes"),

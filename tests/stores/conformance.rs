@@ -91,6 +91,7 @@ fn json(records: &[TokenRecord]) -> String {
             "digest": record.digest().to_string(),
             "name": record.name(),
             "subject": record.subject(),
+            "owner": record.owner(),
             "roles": record.roles().iter().collect::<Vec<_>>(),
             "scopes": record.scopes().iter().collect::<Vec<_>>(),
             "labels": record.labels().collect::<std::collections::BTreeMap<_, _>>(),
@@ -145,6 +146,9 @@ enum Defect {
     PublishesOneDigest,
     CountsRevokedTokens,
     CountsOnePage,
+    ForgetsOwners,
+    IgnoresLimitsOfOwners,
+    IgnoresOwnersInFilters,
 }
 
 /// A `MemoryStore` with one defect.
@@ -216,6 +220,12 @@ impl Defective {
         if self.has(Defect::IgnoresLimits) {
             defective = defective.with_max_tokens(None);
         }
+        if self.has(Defect::ForgetsOwners) {
+            defective = unauthorized(write, write.record().clone().with_owner(None));
+        }
+        if self.has(Defect::IgnoresLimitsOfOwners) {
+            defective = defective.with_max_tokens_of_owner(None);
+        }
         if self.has(Defect::IgnoresLastAdminCheck) {
             defective = defective.with_last_admin_check(None);
         }
@@ -241,6 +251,7 @@ fn unauthorized(write: &Write, record: TokenRecord) -> Write {
     Write::new(record, write.event().clone())
         .reserve_name(write.reserved_name().is_some())
         .with_max_tokens(write.max_tokens())
+        .with_max_tokens_of_owner(write.max_tokens_of_owner())
         .with_last_admin_check(write.last_admin_check())
 }
 
@@ -299,6 +310,11 @@ impl TokenRegistry for Defective {
         } else if self.has(Defect::IgnoresCursors) {
             defective = ListRequest::new(request.filter().clone(), request.now())
                 .with_limit(request.limit());
+        }
+        if self.has(Defect::IgnoresOwnersInFilters) {
+            let mut filter = request.filter().clone();
+            filter.owner = None;
+            defective = ListRequest::new(filter, request.now()).with_limit(request.limit());
         }
         let mut page = self.store.list(&defective).await?;
         if self.has(Defect::ListsTwice) && page.next.is_none() {
@@ -438,6 +454,9 @@ fn conformance_detects_each_defect() {
         Defect::HidesRevokedTokens,
         Defect::CountsRevokedTokens,
         Defect::CountsOnePage,
+        Defect::ForgetsOwners,
+        Defect::IgnoresLimitsOfOwners,
+        Defect::IgnoresOwnersInFilters,
     ] {
         assert!(run_suite(defect).is_err(), "{defect:?} was not detected");
     }

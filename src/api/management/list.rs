@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use super::state::SharedState;
 use crate::api::body;
+use crate::api::caller::Reader;
 use crate::lifecycle::Page;
 use crate::wire::{FieldProblems, Filter, ListResponse, from_members};
 
@@ -24,6 +25,7 @@ const DEFAULT_LIMIT: usize = 50;
 )]
 pub(super) async fn handle(
     State(state): SharedState,
+    Reader(tokens): Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut members = members(&query.unwrap_or_default())?;
@@ -38,7 +40,7 @@ pub(super) async fn handle(
     let filter = filter.parse("", &mut problems);
     let filter = problems.finish(filter)?;
     let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
-    let page = state.tokens.list(filter, page).await;
+    let page = tokens.list(filter, page).await;
     let page = page.map_err(|error| state.error(error))?;
     let list = ListResponse {
         next_cursor: page.next.map(|cursor| cursor.to_string()),
@@ -51,7 +53,11 @@ pub(super) async fn handle(
 fn members(query: &str) -> Result<Map<String, Value>, Problem> {
     let mut members = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let value = Value::String(value.into_owned());
+        let value = match (&*name, &*value) {
+            ("without_revoked", "true") => Value::Bool(true),
+            ("without_revoked", "false") => Value::Bool(false),
+            _ => Value::String(value.into_owned()),
+        };
         if members.insert(name.into_owned(), value).is_some() {
             return Err(Problem::malformed("a query parameter is repeated"));
         }

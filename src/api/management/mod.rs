@@ -11,9 +11,14 @@
 //!    no token beyond that time. A new token without an expiry gets the caller's, and so does a
 //!    token that lives longer and gets more roles or scopes from the caller. These rules do not
 //!    apply to a caller with `service-tokens:admin`.
+//!
+//!    A caller whose token has an `owner` reads and changes only tokens of that owner, whatever its
+//!    scopes; others are 404. Its new tokens get the owner, and another `owner` in its request is 422.
+//!    `service-tokens:admin` lifts none of the rules for it, but lets it disable and revoke each token
+//!    of the owner.
 //! 3. Only the responses to a creation and a rotation have a secret, as `token`.
 //! 4. A token is the same JSON everywhere, see [`TokenInfo`](crate::wire::TokenInfo): `id`, `name`,
-//!    `description`, `subject`, `roles`, `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`,
+//!    `description`, `subject`, `owner`, `roles`, `scopes`, `labels`, `state` (`active`, `disabled`, `revoked`,
 //!    `expired`), `created_at`, `created_by`, `updated_at`, `expires_at`, `not_before`,
 //!    `last_used_at`, `rotated_at`, `grace_ends_at`, `hint`. Missing values are `null`, times are
 //!    RFC 3339 in UTC.
@@ -52,8 +57,8 @@
 //!
 //! | request | response |
 //! |---|---|
-//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Accepts `name`, `description`, `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each an [`Expiry`](crate::lifecycle::Expiry), or `null` for never. With `Idempotency-Key` also 200, see above |
-//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query accepts `limit` (1 to 1,000; 50), `cursor`, `name`, `number` (of the [id](crate::token::TokenId::number)), `role`, `scope`, `subject`, `state`, `label` (`key=value`), `expires_before`, `last_used_before` (a time, or a date as its start) |
+//! | `POST /service-tokens` | 201 with `Location`; `{token, service_token}`. Accepts `name`, `description`, `subject`, `owner`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, each an [`Expiry`](crate::lifecycle::Expiry), or `null` for never. With `Idempotency-Key` also 200, see above |
+//! | `GET /service-tokens` | `{service_tokens, next_cursor}`; the query accepts `limit` (1 to 1,000; 50), `cursor`, `name`, `number` (of the [id](crate::token::TokenId::number)), `role`, `scope`, `subject`, `owner`, `state`, `without_revoked` (`true` or `false`), `label` (`key=value`), `expires_before`, `last_used_before` (a time, or a date as its start) |
 //! | `GET /service-tokens/{id}` | the token, with `ETag` |
 //! | `PATCH /service-tokens/{id}` | the token; a merge patch (RFC 7396), `null` clears |
 //! | `POST /service-tokens/{id}/rotate` | `{token, grace_ends_at, service_token}`; accepts `grace`, such as `1h` or `PT1H` (the default is zero) |

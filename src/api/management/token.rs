@@ -10,7 +10,7 @@ use super::idempotency_key::{IdempotencyKey, RequestKey};
 use super::problem::Problem;
 use super::state::{HandlerState, SharedState, id};
 use crate::api::body;
-use crate::api::caller::{Caller, PathSegment};
+use crate::api::caller::{Caller, PathSegment, Reader};
 use crate::api::entity_tag::with_etag;
 use crate::api::error::with_sent_names;
 use crate::lifecycle::{ChangedToken, LifecycleError, TokenUpdate};
@@ -52,8 +52,12 @@ enum RotationResponse {
     params(TokenPath),
     responses((status = 200, response = inline(TokenResponse))),
 )]
-pub(super) async fn get(State(state): SharedState, PathSegment(path): PathSegment) -> Outcome {
-    let record = state.tokens.get(id(&path)?).await;
+pub(super) async fn get(
+    State(state): SharedState,
+    Reader(tokens): Reader,
+    PathSegment(path): PathSegment,
+) -> Outcome {
+    let record = tokens.get(id(&path)?).await;
     let record = record.map_err(|error| state.error(error))?;
     Ok(state.token_response(&record))
 }

@@ -16,10 +16,9 @@ use crate::api::caller::reauthenticate;
 use crate::api::request_log::CallerId;
 use crate::limits::RequestOrigin;
 use crate::observe::{self, Stopwatch};
-use crate::principal::Requirement;
+use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
-use crate::token::TokenId;
 
 /// The scope that a caller needs.
 const SCOPE: &str = "introspect";
@@ -48,7 +47,7 @@ impl OAuthState {
         let checker = &self.inspector.checker;
         let requirement = Some(Arc::new(requirement()));
         let caller = reauthenticate(checker, &credential, origin, requirement).await?;
-        Ok(self.introspect(&token, caller.id(), origin).await)
+        Ok(self.introspect(&token, &caller, origin).await)
     }
 
     /// Authenticates the caller and returns its credential.
@@ -76,8 +75,8 @@ impl OAuthState {
         Ok(credential.ok_or_else(missing)?.into_owned())
     }
 
-    async fn introspect(&self, token: &str, caller: TokenId, origin: RequestOrigin) -> Response {
-        let origin = origin.with_holder(caller);
+    async fn introspect(&self, token: &str, caller: &Principal, origin: RequestOrigin) -> Response {
+        let origin = origin.with_holder(caller.id());
         let inspected = match self.service_inspector.checker.sources.parse_token(token) {
             Ok(token) => {
                 let credential = Credential::new(token);
@@ -88,6 +87,14 @@ impl OAuthState {
                 .record_failure(origin, RejectionReason::UnknownToken)),
         };
         match inspected {
+            // A caller with an owner sees only the tokens of that owner.
+            Ok((_, principal))
+                if caller
+                    .owner()
+                    .is_some_and(|it| principal.owner() != Some(it)) =>
+            {
+                inactive()
+            }
             Ok((record, principal)) => {
                 observe::count_response("introspect", Ok("active"));
                 let mut introspection = Introspection::new(&record, &principal);
@@ -95,14 +102,16 @@ impl OAuthState {
                 introspection.aud = self.audience.as_deref();
                 body::response(StatusCode::OK, &introspection)
             }
-            Err(rejection) if rejection.is_invalid_token() => {
-                observe::count_response("introspect", Ok("inactive"));
-                body::with_json(StatusCode::OK.into_response(), INACTIVE)
-            }
+            Err(rejection) if rejection.is_invalid_token() => inactive(),
             Err(rejection) => {
                 observe::count_response("introspect", Err(&rejection));
-                (Extension(CallerId(caller)), rejection).into_response()
+                (Extension(CallerId(caller.id())), rejection).into_response()
             }
         }
     }
+}
+
+fn inactive() -> Response {
+    observe::count_response("introspect", Ok("inactive"));
+    body::with_json(StatusCode::OK.into_response(), INACTIVE)
 }

@@ -13,6 +13,7 @@
 //!    `{"active":false}`. Both are 200.
 //! 4. If the store is unavailable, the response is 503 with `Retry-After`, never `active: false`.
 //! 5. Responses have `Cache-Control: no-store`.
+//! 6. For a caller whose token has an owner, tokens of others are not active.
 //!
 //! | member | value |
 //! |---|---|
@@ -20,6 +21,7 @@
 //! | `scope` | the scopes, separated by spaces; absent if none |
 //! | `client_id`, `jti` | the token's id |
 //! | `sub` | the subject of the token; absent if none |
+//! | `owner` | the owner of the token; absent if none |
 //! | `exp`, `iat`, `nbf` | when the token expires, was created and starts working, in whole seconds rounded down; absent if unknown. `exp` of a secret from before a rotation is no later than the end of its grace period |
 //! | `token_type` | `Bearer` |
 //! | `roles` | the roles, as an array |

@@ -20,6 +20,8 @@ pub(super) struct Introspection<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
@@ -49,6 +51,7 @@ impl<'a> Introspection<'a> {
             scope: scopes.join(" "),
             client_id: record.id().to_string(),
             sub: record.subject(),
+            owner: record.owner(),
             exp: ends.min().map(seconds),
             iat: record.created_at().map(seconds),
             nbf: record.not_before().map(seconds),

@@ -12,7 +12,7 @@ use super::response::{ErrorResponse, success};
 use super::token::{CreateRequest, Token, UpdateRequest};
 use super::workspace;
 use crate::api::body;
-use crate::api::caller::{Caller, PathSegment};
+use crate::api::caller::{Caller, PathSegment, Reader};
 use crate::api::entity_tag::{self, with_etag};
 use crate::api::error::with_sent_names;
 use crate::api::guard::{read_requirement, write_requirement};
@@ -107,6 +107,7 @@ pub(super) async fn create(
 
 pub(super) async fn list(
     State(state): State<Arc<HandlerState>>,
+    Reader(tokens): Reader,
     RawQuery(query): RawQuery,
     request: RequestInfo,
 ) -> Outcome {
@@ -122,7 +123,7 @@ pub(super) async fn list(
     let report = state.failure_report(request);
     let format = TokenList(Arc::clone(&state));
     let lists = &state.extra.lists;
-    let list = lists.write(state.tokens.clone(), filter, format, report);
+    let list = lists.write(tokens, filter, format, report);
     let list = list.await;
     let list = list.map_err(|error| state.error(error))?;
     Ok(body::with_json(StatusCode::OK.into_response(), list))
@@ -149,11 +150,12 @@ impl ListFormat for TokenList {
 
 pub(super) async fn get(
     State(state): State<Arc<HandlerState>>,
+    Reader(tokens): Reader,
     PathSegment(path): PathSegment,
     RawQuery(query): RawQuery,
 ) -> Outcome {
     let workspace = workspace::from_query(query.as_deref())?;
-    let record = state.tokens.get(id(&path)?).await;
+    let record = tokens.get(id(&path)?).await;
     let record = record.map_err(|error| state.error(error))?;
     if record.state() == TokenState::Revoked {
         return Err(ErrorResponse::not_found());
@@ -224,10 +226,11 @@ pub(super) async fn revoke(
     Ok(success(StatusCode::OK, message, None::<()>))
 }
 
-/// Returns the default workspace, then those that tokens have. A caller that may not list tokens gets
+/// Returns the default workspace, then those that tokens have which the caller sees. A caller that may not list tokens gets
 /// only the first.
 pub(super) async fn workspaces(
     State(state): State<Arc<HandlerState>>,
+    Reader(tokens): Reader,
     principal: Principal,
 ) -> Outcome {
     let default = &*state.extra.default_workspace;
@@ -235,7 +238,7 @@ pub(super) async fn workspaces(
     if principal.require(read_requirement()).is_ok() {
         let filter = TokenFilter::new().without_revoked();
         let lists = &state.extra.lists;
-        let listed = lists.for_each(&state.tokens, &filter, |record| {
+        let listed = lists.for_each(&tokens, &filter, |record| {
             let uuid = workspace::of_token(record, default);
             if uuid != default && !others.contains(uuid) {
                 others.insert(uuid.to_owned());

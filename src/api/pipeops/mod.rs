@@ -17,7 +17,8 @@
 //! 1. `service-tokens:admin` allows all requests. Without it, a caller changes only tokens whose roles
 //!    and scopes its own token covers, before and after the change, and creates none that outlives
 //!    its own. The last token that may administer tokens cannot be disabled, narrowed or revoked here
-//!    (409).
+//!    (409). A caller whose token has an owner sees and changes only tokens of that owner; the owner is
+//!    not shown.
 //! 2. Responses are `{"success": true, "status": "success", "message", "data"}`; `data` has one token
 //!    as `token`. Errors are `{"success": false, "status": "error", "message"}` with any of the statuses
 //!    400 (not a JSON object, or a member given twice), 401, 403, 404, 405, 409, 412, 413, 415, 422 (an

@@ -15,7 +15,8 @@
 //!
 //! 1. `service-tokens:admin` allows all requests. Without it, a caller changes only tokens whose roles
 //!    and scopes its own token covers, before and after the change, and creates none that outlives
-//!    its own. The last token that may administer tokens cannot be revoked here (409).
+//!    its own. The last token that may administer tokens cannot be revoked here (409). A caller whose
+//!    token has an owner sees and changes only tokens of that owner; the owner is not shown.
 //! 2. An id is the token's [number](crate::token::TokenId::number), of at most 13 digits. `DELETE`
 //!    accepts the longer ids of earlier releases too. If several tokens of an earlier release have one
 //!    number, it is 409. Times are milliseconds since the epoch.

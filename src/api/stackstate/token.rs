@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ErrorResponse;
 use super::expiry::{displayed, from_millis, millis};
 use crate::api::body;
-use crate::api::caller::{Caller, PathSegment};
+use crate::api::caller::{Caller, PathSegment, Reader};
 use crate::api::entity_tag;
 use crate::api::guard::write_requirement;
 use crate::api::integer::SaturatingInteger;
@@ -85,12 +85,13 @@ pub(super) async fn create(
 
 pub(super) async fn list(
     State(state): State<Arc<HandlerState>>,
+    Reader(tokens): Reader,
     request: RequestInfo,
 ) -> Result<Response, ErrorResponse> {
     let filter = TokenFilter::new().without_revoked();
     let report = state.failure_report(request);
     let lists = &state.extra;
-    let list = lists.write(state.tokens.clone(), filter, TokenList, report);
+    let list = lists.write(tokens, filter, TokenList, report);
     let list = list.await;
     let list = list.map_err(|error| state.error(error))?;
     Ok(body::with_json(StatusCode::OK.into_response(), list))
@@ -135,11 +136,10 @@ pub(super) async fn revoke(
         id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
     let number = id.parse().ok().filter(|_| is_number);
     let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
-    let record = state.tokens.get_by_number(number).await.map_err(failed)?;
-    let id = record.id();
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;
+    let id = tokens.get_by_number(number).await.map_err(failed)?.id();
     // A caller that may not change the token does not learn its state.
     let record = tokens.get_to_change(id).await.map_err(failed)?;
     if record.state() == TokenState::Revoked {

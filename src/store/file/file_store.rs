@@ -75,7 +75,7 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// |---|---|---|
 /// | `digest` | the [digest](crate::digest) of the whole token: `printf %s "$TOKEN" \| sha256sum` | required |
 /// | `id` | the [id](crate::token::TokenId) of the token | derived from the digest; does not reveal it |
-/// | `name`, `subject` | strings without control characters | none |
+/// | `name`, `subject`, `owner` | strings without control characters | none |
 /// | `description` | a string | none |
 /// | `roles`, `scopes` | [roles](crate::principal::Roles) and [scopes](crate::principal::Scopes), each once | none: nothing is allowed |
 /// | `labels` | strings by name | none |

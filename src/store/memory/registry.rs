@@ -16,10 +16,7 @@ impl TokenRegistry for MemoryStore {
         self.commit(|tokens| {
             write.check_insert(|id| tokens.get(id), |number| tokens.has_number(number))?;
             tokens.check_name(write)?;
-            let is_full = |max| tokens.has_at_least(max);
-            if write.max_tokens().is_some_and(is_full) {
-                return Err(RegistryError::TooManyTokens);
-            }
+            tokens.check_count(write)?;
             tokens.insert(write.record())?;
             tokens.reserve_name(write);
             Ok(((), None, Some(write.record().clone())))

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use papaya::Guard;
 
 use crate::digest::TokenDigest;
-use crate::registry::{RegistryError, Write};
+use crate::registry::{RegistryError, Write, name_key};
 use crate::store::{TokenRecord, TokenState};
 use crate::token::TokenId;
 
@@ -40,7 +40,7 @@ impl PartialOrd for ByNumber {
 #[derive(Default)]
 pub(super) struct Table {
     records: BTreeMap<ByNumber, TokenRecord>,
-    /// Names that no other token may have.
+    /// Keys of names that no other token may have.
     reserved: HashMap<Box<str>, TokenId>,
 }
 
@@ -75,20 +75,31 @@ impl<'s> Writer<'s> {
         })
     }
 
-    /// Returns whether there are at least this many unrevoked tokens.
-    pub(super) fn has_at_least(&self, count: u64) -> bool {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let unrevoked = self
-            .records()
-            .filter(|it| it.state() != TokenState::Revoked);
-        unrevoked.take(count).count() == count
+    /// Checks that an insertion exceeds no maximum number of tokens.
+    pub(super) fn check_count(&self, write: &Write) -> Result<(), RegistryError> {
+        let is_full = |max: Option<u64>, is_counted: &dyn Fn(&TokenRecord) -> bool| {
+            let unrevoked = self
+                .records()
+                .filter(|it| it.state() != TokenState::Revoked);
+            max.is_some_and(|max| {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                unrevoked.filter(|it| is_counted(it)).take(max).count() == max
+            })
+        };
+        let owner = write.record().owner();
+        if is_full(write.max_tokens(), &|_| true)
+            || is_full(write.max_tokens_of_owner(), &|it| it.owner() == owner)
+        {
+            return Err(RegistryError::TooManyTokens);
+        }
+        Ok(())
     }
 
     /// Checks that no other token holds the name that the write reserves.
     pub(super) fn check_name(&self, write: &Write) -> Result<(), RegistryError> {
         let holder = write
             .reserved_name()
-            .and_then(|name| self.table.reserved.get(name));
+            .and_then(|name| self.table.reserved.get(&*name));
         match holder {
             Some(holder) if *holder != write.record().id() => Err(RegistryError::NameTaken),
             _ => Ok(()),
@@ -98,7 +109,8 @@ impl<'s> Writer<'s> {
     /// Reserves the name of the write, if it is unique.
     pub(super) fn reserve_name(&mut self, write: &Write) {
         if let Some(name) = write.reserved_name() {
-            self.table.reserved.insert(name.into(), write.record().id());
+            let id = write.record().id();
+            self.table.reserved.insert(name.into(), id);
         }
     }
 
@@ -130,7 +142,7 @@ impl<'s> Writer<'s> {
                 by_digest.remove(&index);
             }
         }
-        if record.state() == TokenState::Revoked || record.name() != old.name() {
+        if record.state() == TokenState::Revoked || name_key(record) != name_key(&old) {
             self.release_name(&old);
         }
         Ok(old)
@@ -160,8 +172,9 @@ impl<'s> Writer<'s> {
     }
 
     fn release_name(&mut self, record: &TokenRecord) {
-        if self.table.reserved.get(record.name()) == Some(&record.id()) {
-            self.table.reserved.remove(record.name());
+        let key = name_key(record);
+        if self.table.reserved.get(&*key) == Some(&record.id()) {
+            self.table.reserved.remove(&*key);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
-use crate::principal::{ADMIN_SCOPE, Roles, Scopes};
+use crate::principal::{Roles, Scopes};
 use crate::token::{MintedToken, TokenId};
 
 pub use self::principal::Principal;
@@ -74,6 +74,7 @@ struct Cold {
     rotated_at: Option<UnixMillis>,
     last_used_at: Option<UnixMillis>,
     revision: u64,
+    owner: Option<Box<str>>,
     description: Option<Box<str>>,
     created_by: Option<Box<str>>,
     rotation_key: Option<Box<RotationKey>>,
@@ -122,6 +123,13 @@ impl TokenRecord {
     /// Sets whom the token acts for. The default is no subject.
     pub fn with_subject<'a>(mut self, subject: impl Into<Option<&'a str>>) -> Self {
         self.attributes_mut().subject = subject.into().map(Box::from);
+        self
+    }
+
+    /// Sets the owner, who manages the token. The default is no owner. See
+    /// [`NewToken::with_owner`](crate::lifecycle::NewToken::with_owner).
+    pub fn with_owner<'a>(mut self, owner: impl Into<Option<&'a str>>) -> Self {
+        self.cold_mut().owner = owner.into().map(Box::from);
         self
     }
 
@@ -260,6 +268,11 @@ impl TokenRecord {
         self.0.attributes.as_ref()?.subject.as_deref()
     }
 
+    /// Returns the owner, who manages the token.
+    pub fn owner(&self) -> Option<&str> {
+        self.cold()?.owner.as_deref()
+    }
+
     /// Returns the roles.
     pub fn roles(&self) -> &Roles {
         &self.0.roles
@@ -342,27 +355,6 @@ impl TokenRecord {
         self.cold()?.hint.as_deref()
     }
 
-    /// Returns the status at this time. If several apply, the most final one is returned, as in the
-    /// [verdict](super::verdict). A token that is not valid yet counts as active.
-    pub fn status(&self, now: SystemTime) -> TokenStatus {
-        match self.state() {
-            TokenState::Revoked => TokenStatus::Revoked,
-            TokenState::Disabled => TokenStatus::Disabled,
-            TokenState::Active => match self.expiry() {
-                Some(expiry) if UnixMillis::from(now) >= expiry => TokenStatus::Expired,
-                _ => TokenStatus::Active,
-            },
-        }
-    }
-
-    /// Returns whether this token may administer tokens at `now`: it is active, has started, has
-    /// not expired, and its scopes allow `service-tokens:admin`.
-    pub fn may_administer(&self, now: SystemTime) -> bool {
-        self.status(now) == TokenStatus::Active
-            && self.start().is_none_or(|start| start <= now.into())
-            && self.scopes().allow(ADMIN_SCOPE)
-    }
-
     /// Returns the digest of the secret, and the one from before the last rotation.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
         [self.digest()].into_iter().chain(self.previous_digest())
@@ -402,6 +394,7 @@ impl TokenRecord {
             .field("id", &self.id())
             .field("name", &self.name())
             .field("subject", &self.subject())
+            .field("owner", &self.owner())
             .field("roles", self.roles())
             .field("scopes", self.scopes())
             .field("expires_at", &self.expires_at())

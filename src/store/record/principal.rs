@@ -20,8 +20,8 @@ use crate::token::TokenId;
 ///
 /// ```json
 /// {
-///   "id": "7Hq2mX9bTe", "name": "ci", "subject": null, "roles": ["deployer"], "scopes": [],
-///   "expires_at": "2027-01-31T00:00:00Z", "labels": {"team": "web"}
+///   "id": "7Hq2mX9bTe", "name": "ci", "subject": null, "owner": null, "roles": ["deployer"],
+///   "scopes": [], "expires_at": "2027-01-31T00:00:00Z", "labels": {"team": "web"}
 /// }
 /// ```
 ///
@@ -97,6 +97,11 @@ impl Principal {
         self.record.subject()
     }
 
+    /// Returns the owner of the token, who manages it.
+    pub fn owner(&self) -> Option<&str> {
+        self.record.owner()
+    }
+
     /// Returns the roles of the token.
     pub fn roles(&self) -> &Roles {
         self.record.roles()
@@ -145,6 +150,7 @@ struct PublicFields<'p> {
     id: TokenId,
     name: &'p str,
     subject: Option<&'p str>,
+    owner: Option<&'p str>,
     roles: &'p Roles,
     scopes: &'p Scopes,
     expires_at: Option<String>,
@@ -157,6 +163,7 @@ impl Serialize for Principal {
             id: self.id(),
             name: self.name(),
             subject: self.subject(),
+            owner: self.owner(),
             roles: self.roles(),
             scopes: self.scopes(),
             expires_at: self.expires_at().and_then(date_time::format),

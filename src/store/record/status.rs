@@ -1,5 +1,10 @@
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
+
+use super::TokenRecord;
+use crate::clock::UnixMillis;
+use crate::principal::ADMIN_SCOPE;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -63,6 +68,31 @@ impl TokenStatus {
             Self::Revoked => "revoked",
             Self::Expired => "expired",
         }
+    }
+}
+
+impl TokenRecord {
+    /// Returns the status at this time. If several apply, the most final one is returned, as in the
+    /// [verdict](crate::store::verdict). A token that is not valid yet counts as active.
+    pub fn status(&self, now: SystemTime) -> TokenStatus {
+        match self.state() {
+            TokenState::Revoked => TokenStatus::Revoked,
+            TokenState::Disabled => TokenStatus::Disabled,
+            TokenState::Active => match self.expiry() {
+                Some(expiry) if UnixMillis::from(now) >= expiry => TokenStatus::Expired,
+                _ => TokenStatus::Active,
+            },
+        }
+    }
+
+    /// Returns whether this token may administer all tokens at `now`: it is active, has started, has
+    /// not expired, its scopes allow `service-tokens:admin`, and it has no owner. One with an owner
+    /// manages at most the tokens of its owner.
+    pub fn may_administer(&self, now: SystemTime) -> bool {
+        self.status(now) == TokenStatus::Active
+            && self.owner().is_none()
+            && self.start().is_none_or(|start| start <= now.into())
+            && self.scopes().allow(ADMIN_SCOPE)
     }
 }
 

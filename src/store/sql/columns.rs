@@ -15,7 +15,7 @@ macro_rules! columns {
     () => {
         "id, digest, previous_digest, grace_ends_at, state, name, description, subject, roles, \
          scopes, labels, created_at, created_by, updated_at, rotated_at, expires_at, not_before, \
-         revision, hint, rotation_key, last_used_at"
+         revision, hint, rotation_key, owner, last_used_at"
     };
 }
 pub(super) use columns;
@@ -56,6 +56,9 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
     if let Some(subject) = row.text("subject")? {
         record = record.with_subject(subject);
     }
+    if let Some(owner) = row.text("owner")? {
+        record = record.with_owner(owner);
+    }
     for (key, value) in labels(row.text("labels")?).ok_or(invalid("labels"))? {
         record = record.with_label(key, value);
     }
@@ -77,7 +80,7 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
 
 /// Returns the columns of a record with their values. The last one is the last use, which an
 /// update does not change.
-pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 21] {
+pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 22] {
     let at = |time: Option<SystemTime>| time.map(millis).into();
     let labels: BTreeMap<&str, &str> = record.labels().collect();
     let previous = record.previous_digest();
@@ -108,6 +111,7 @@ pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 21] {
             "rotation_key",
             Value::Bytes(record.rotation_key().map(|key| &key.as_bytes()[..])),
         ),
+        ("owner", record.owner().into()),
         ("last_used_at", at(record.last_used_at())),
     ]
 }

@@ -56,8 +56,10 @@ impl<'r> ListQuery<'r> {
         };
         let filter = request.filter();
         let mut attributes = attributes(request).into_iter();
-        let is_narrow =
-            filter.name.is_some() || filter.number.is_some() || filter.subject.is_some();
+        let is_narrow = filter.name.is_some()
+            || filter.number.is_some()
+            || filter.subject.is_some()
+            || filter.owner.is_some();
         let by_creation = request.order() == ListOrder::CreatedAt;
         let driver = if by_creation && !is_narrow {
             attributes.next()
@@ -101,6 +103,9 @@ impl<'r> ListQuery<'r> {
         }
         if let Some(subject) = &filter.subject {
             self.condition("t.subject = ", subject.as_str());
+        }
+        if let Some(owner) = &filter.owner {
+            self.condition("t.owner = ", owner.as_str());
         }
         self.push_status(request, is_narrow);
         if filter.without_revoked {

@@ -12,17 +12,17 @@ const INSERT: &str = concat!(
     "INSERT INTO service_tokens (",
     columns!(),
     ", reserved_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-     $16, $17, $18, $19, $20, $21, $22)"
+     $16, $17, $18, $19, $20, $21, $22, $23)"
 );
 
-/// Keeps a reserved name while the token has that name and is not revoked. Does not change
+/// Keeps a reserved name while the token has that name and owner and is not revoked. Does not change
 /// the last use.
 const UPDATE: &str = "UPDATE service_tokens SET \
      digest = $2, previous_digest = $3, grace_ends_at = $4, state = $5, name = $6, \
      description = $7, subject = $8, roles = $9, scopes = $10, labels = $11, created_at = $12, \
      created_by = $13, updated_at = $14, rotated_at = $15, expires_at = $16, not_before = $17, \
-     revision = $18, hint = $19, rotation_key = $20, \
-     reserved_name = COALESCE($21, CASE WHEN $5 < 2 AND reserved_name = $6 THEN reserved_name END) \
+     revision = $18, hint = $19, rotation_key = $20, owner = $21, \
+     reserved_name = COALESCE($22, CASE WHEN $5 < 2 AND reserved_name = $23 THEN reserved_name END) \
      WHERE id = $1";
 
 const CONFLICT: &str = "SELECT CASE \
@@ -36,13 +36,17 @@ const CONFLICT: &str = "SELECT CASE \
 const COUNT_LIVE: &str = "SELECT COUNT(*) AS count FROM \
      (SELECT 1 FROM service_tokens WHERE state IN (0, 1) LIMIT $1) AS live";
 
+/// Uses the index on the owner: most tokens are not revoked.
+const COUNT_LIVE_OF_OWNER: &str = "SELECT COUNT(*) AS count FROM \
+     (SELECT 1 FROM service_tokens WHERE owner = $2 AND +state < 2 LIMIT $1) AS live";
+
 /// Returns a row if a token other than `$1` may administer tokens at `$2`. The scopes are those that
 /// cover `service-tokens:admin`.
 const HAS_OTHER_ADMIN: &str = "SELECT 1 FROM service_token_attributes a \
      JOIN service_tokens t ON t.id = a.token_id \
      WHERE a.kind = 2 AND a.value IN \
      ('service-tokens:admin', 'service-tokens:*', 'service-tokens:**', '*', '**') \
-     AND t.id <> $1 AND t.state = 0 AND (t.expires_at IS NULL OR t.expires_at > $2) \
+     AND t.id <> $1 AND t.state = 0 AND t.owner IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2) \
      AND (t.not_before IS NULL OR t.not_before <= $2) LIMIT 1";
 
 const DELETE: &str = "DELETE FROM service_tokens WHERE id = $1";
@@ -51,6 +55,9 @@ const DELETE_ATTRIBUTES: &str = "DELETE FROM service_token_attributes WHERE toke
 
 /// Serializes creations with a limit on the number of tokens.
 const TOKEN_COUNT_LOCK: i64 = 0x7365_7276_746f_6b01;
+
+/// The domain of the locks that do the same for one owner each.
+const OWNER_LOCK: &str = "tower-service-token/owner/1";
 
 /// Serializes changes that could end the last administrator.
 const ADMIN_LOCK: i64 = 0x7365_7276_746f_6b03;
@@ -63,10 +70,7 @@ pub(super) struct Written {
 
 pub(super) async fn insert(session: &mut impl Session, write: &Write) -> Result<Written, Failure> {
     let record = write.record();
-    let limit = write.max_tokens().and_then(|max| i64::try_from(max).ok());
-    if limit.is_some() {
-        session::lock(session, TOKEN_COUNT_LOCK).await?;
-    }
+    lock_counts(session, write).await?;
     // Rows before digests, in the same order as an update.
     let records = read_and_lock(session, std::slice::from_ref(write)).await?;
     let actor = write.actor_id().and_then(|id| records.get(&id));
@@ -77,22 +81,50 @@ pub(super) async fn insert(session: &mut impl Session, write: &Write) -> Result<
         return Err(RegistryError::DuplicateId.into());
     }
     check_conflicts(session, write, Some(number)).await?;
-    if let Some(limit) = limit {
-        let row = session.row(COUNT_LIVE.into(), &[limit.into()]).await?;
-        let live = row.map_or(Ok(None), |row| row.int("count"))?;
-        if live.is_none_or(|live| live >= limit) {
-            return Err(RegistryError::TooManyTokens.into());
-        }
-    }
+    check_counts(session, write).await?;
     let columns = columns::values(record).map(|(_, value)| value);
     let mut values = Vec::from(columns);
-    values.push(write.reserved_name().into());
+    let reserved_name = write.reserved_name();
+    values.push(reserved_name.as_deref().into());
     session.execute(INSERT, &values).await?;
     insert_attributes(session, record).await?;
     Ok(Written {
         before: None,
         after: Some(record.clone()),
     })
+}
+
+/// Makes other insertions that count the same tokens wait until this transaction ends.
+async fn lock_counts(session: &mut impl Session, write: &Write) -> Result<(), sqlx::Error> {
+    if write.max_tokens().is_some() {
+        session::lock(session, TOKEN_COUNT_LOCK).await?;
+    }
+    if let (Some(owner), Some(_)) = (write.record().owner(), write.max_tokens_of_owner()) {
+        let hash = TokenDigest::of(&[OWNER_LOCK, owner].join("\0"));
+        session::lock(session, hash.index().cast_signed()).await?;
+    }
+    Ok(())
+}
+
+/// Returns an error if the insertion exceeds a maximum number of tokens.
+async fn check_counts(session: &mut impl Session, write: &Write) -> Result<(), Failure> {
+    let limit = |max: Option<u64>| max.and_then(|max| i64::try_from(max).ok());
+    let mut counts = Vec::new();
+    if let Some(limit) = limit(write.max_tokens()) {
+        counts.push((COUNT_LIVE, limit, vec![limit.into()]));
+    }
+    if let Some(limit) = limit(write.max_tokens_of_owner()) {
+        let values = vec![limit.into(), write.record().owner().into()];
+        counts.push((COUNT_LIVE_OF_OWNER, limit, values));
+    }
+    for (statement, limit, values) in counts {
+        let row = session.row(statement.into(), &values).await?;
+        let live = row.map_or(Ok(None), |row| row.int("count"))?;
+        if live.is_none_or(|live| live >= limit) {
+            return Err(RegistryError::TooManyTokens.into());
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn update(session: &mut impl Session, write: &Write) -> Result<Written, Failure> {
@@ -105,7 +137,10 @@ pub(super) async fn update(session: &mut impl Session, write: &Write) -> Result<
     let mut values = Vec::from(columns);
     // Replaces the last use.
     values.pop();
-    values.push(write.reserved_name().into());
+    let reserved_name = write.reserved_name();
+    values.push(reserved_name.as_deref().into());
+    let name_key = write.name_key();
+    values.push((*name_key).into());
     session.execute(UPDATE, &values).await?;
     if Attribute::all(&known) != Attribute::all(&record)
         || known.created_at() != record.created_at()
@@ -219,9 +254,10 @@ async fn check_conflicts(
 ) -> Result<(), Failure> {
     let record = write.record();
     let previous = record.previous_digest();
+    let reserved_name = write.reserved_name();
     let values = [
         record.id().as_i64().into(),
-        write.reserved_name().into(),
+        reserved_name.as_deref().into(),
         Value::Bytes(Some(record.digest().as_bytes())),
         Value::Bytes(previous.map(|digest| &digest.as_bytes()[..])),
         number.into(),

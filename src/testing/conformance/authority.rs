@@ -7,7 +7,9 @@ use super::records::{at, digest, id, plain_record, write};
 use crate::clock::ManualClock;
 use crate::digest::TokenDigest;
 use crate::principal::Requirement;
-use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, TokenRegistry, Write};
+use crate::registry::{
+    ActorToken, Authority, AuthorityError, OwnerRights, RegistryError, TokenRegistry, Write,
+};
 use crate::store::DenialKind::{
     self, Disabled, Expired, NotYetValid, Revoked, Superseded, Unknown, WrongDigest,
 };
@@ -24,6 +26,8 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>)
     }
     rejects_updates_that_grant_more(&empty().await).await;
     accepts_the_previous_secret_within_its_grace_period(&empty().await).await;
+    confines_an_owner_to_its_tokens(&empty().await).await;
+    confines_the_holder_of_an_owned_token(&empty().await).await;
 }
 
 /// Returns a token that may change those of [`target`].
@@ -193,4 +197,75 @@ async fn accepts_the_previous_secret_within_its_grace_period(store: &Fixture<imp
     let stale = store.0.update(&stale).await;
     let reason = actor_rejected(WrongDigest);
     assert_rejected(&stale, &reason, "the secret before the previous one");
+}
+
+async fn confines_an_owner_to_its_tokens(store: &Fixture<impl TokenRegistry>) {
+    let owner = OwnerRights {
+        id: "user:1".into(),
+        roles: actor(1).roles().clone(),
+        scopes: actor(1).scopes().clone(),
+    };
+    let clock = Arc::new(ManualClock::new(at(NOW)));
+    let authority = Authority::new(ActorToken::Owner(owner), clock);
+    is_confined(store, &authority).await;
+    let exceeding = plain_record(9).with_owner("user:1").with_roles(["owner"]);
+    store.insert([exceeding.clone()]).await;
+    let renamed = write_by(exceeding.clone().with_name("renamed"), &authority);
+    let what = "an owner's change of a token that exceeds its rights";
+    store
+        .assert_update_rejected(&renamed, &escalation_denied(), what)
+        .await;
+    let revoked = write_by(exceeding.with_state(TokenState::Revoked), &authority);
+    store.update_write(revoked, "the owner's revocation").await;
+}
+
+/// The stored record of the holder decides, whatever its scopes.
+async fn confines_the_holder_of_an_owned_token(store: &Fixture<impl TokenRegistry>) {
+    let admin = actor(1).with_scopes(["**"]);
+    store.insert([admin.clone()]).await;
+    store.update(admin.with_owner("user:1")).await;
+    is_confined(store, &authority(1)).await;
+}
+
+/// Checks that an actor with the rights of [`actor`] writes only tokens of `user:1`.
+async fn is_confined(store: &Fixture<impl TokenRegistry>, authority: &Authority) {
+    let own = target(3).with_owner("user:1");
+    let foreign = target(4).with_owner("user:2");
+    let unowned = target(5);
+    store
+        .insert([own.clone(), foreign.clone(), unowned.clone()])
+        .await;
+    let inserted = write_by(target(6).with_owner("user:1"), authority);
+    store.insert_write(inserted, "a token of the owner").await;
+    let own = store
+        .update_write(write_by(own.with_name("renamed"), authority), "its token")
+        .await;
+
+    let (registry, reason) = (&store.0, RegistryError::UnknownId);
+    for record in [&foreign, &unowned] {
+        let what = "of a token that is not the owner's";
+        let taken = write_by(record.clone().with_owner("user:1"), authority);
+        store.assert_update_rejected(&taken, &reason, what).await;
+        let revoked = write_by(record.clone().with_state(TokenState::Revoked), authority);
+        store.assert_update_rejected(&revoked, &reason, what).await;
+        let batch = registry.update_many(&[revoked]).await.pop();
+        let batch = batch.expect("an outcome").map(drop);
+        assert_rejected(&batch, &reason, format!("update_many {what}"));
+        let deleted = registry.delete(&write_by(record.clone(), authority)).await;
+        assert_rejected(&deleted, &reason, format!("delete {what}"));
+        store.assert_stored(record).await;
+    }
+    for given in [Some("user:2"), None] {
+        let what = "a transfer to another owner";
+        let given_away = write_by(own.clone().with_owner(given), authority);
+        store
+            .assert_update_rejected(&given_away, &reason, what)
+            .await;
+        let inserted = write_by(target(7).with_owner(given), authority);
+        let inserted = registry.insert(&inserted).await;
+        assert_rejected(&inserted, &reason, "an insertion for another owner");
+        store.assert_absent(7).await;
+    }
+    let deleted = registry.delete(&write_by(own, authority)).await;
+    deleted.expect("a deletion of the owner's token");
 }

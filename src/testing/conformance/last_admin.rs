@@ -95,6 +95,7 @@ async fn ignores_tokens_that_cannot_administer(store: &Fixture<impl TokenRegistr
             plain_record(6).with_scopes(other_scopes),
         ),
         ("a token with a role of that name", named_like_scopes),
+        ("a token with an owner", admin(8).with_owner("user:1")),
     ] {
         store.insert([other]).await;
         assert_is_last(store, 1, what).await;

@@ -7,6 +7,8 @@ pub(super) async fn check<R: TokenRegistry>(empty: impl AsyncFn() -> Fixture<R>)
     unique_names_are_exclusive(&empty().await).await;
     released_names_can_be_reused(&empty().await).await;
     insert_enforces_the_token_limit(&empty().await).await;
+    names_are_exclusive_per_owner(&empty().await).await;
+    insert_enforces_the_limit_of_an_owner(&empty().await).await;
 }
 
 /// Writes a token with a name that must be unique.
@@ -58,4 +60,60 @@ async fn insert_enforces_the_token_limit(store: &Fixture<impl TokenRegistry>) {
     store.insert_write(limited(3), "below the limit").await;
     assert_full(limited(4)).await;
     store.insert([plain_record(4)]).await;
+}
+
+async fn names_are_exclusive_per_owner(store: &Fixture<impl TokenRegistry>) {
+    let owned = |number, owner| {
+        write(plain_record(number).with_name("a").with_owner(owner)).reserve_name(true)
+    };
+    let reason = RegistryError::NameTaken;
+    store.insert_write(unique(1, "a"), "a free name").await;
+    let first = owned(2, "user:1");
+    store.insert_write(first, "the name of no owner").await;
+    let second = owned(3, "user:2");
+    store
+        .insert_write(second, "the name of another owner")
+        .await;
+    let taken = store.0.insert(&owned(4, "user:2")).await;
+    assert_rejected(&taken, &reason, "an insertion for the same owner");
+    let taken = store.0.update(&owned(2, "user:2")).await;
+    assert_rejected(&taken, &reason, "a change of the owner");
+    let kept = write(store.stored(3).await.with_description("x"));
+    store.update_write(kept, "a change without the limit").await;
+    let taken = store.0.insert(&owned(4, "user:2")).await;
+    assert_rejected(&taken, &reason, "a name that its token keeps");
+    let moved = write(store.stored(3).await.with_owner("user:3"));
+    store.update_write(moved, "a change of the owner").await;
+    let released = owned(4, "user:2");
+    store
+        .insert_write(released, "a name that its token left")
+        .await;
+}
+
+async fn insert_enforces_the_limit_of_an_owner(store: &Fixture<impl TokenRegistry>) {
+    let limited = |number, owner| {
+        let record = plain_record(number).with_owner(owner);
+        write(record).with_max_tokens_of_owner(2)
+    };
+    store.insert((20..25).map(plain_record)).await;
+    store
+        .insert_write(limited(1, "user:1"), "below the limit")
+        .await;
+    store
+        .insert_write(limited(2, "user:1"), "below the limit")
+        .await;
+    let full = store.0.insert(&limited(3, "user:1")).await;
+    assert_rejected(&full, &RegistryError::TooManyTokens, "an insertion");
+    store.assert_absent(3).await;
+    let other = limited(3, "user:2");
+    store
+        .insert_write(other, "the limit of another owner")
+        .await;
+    let unowned = write(plain_record(4)).with_max_tokens_of_owner(2);
+    store.insert_write(unowned, "no owner").await;
+    let revoked = store.stored(1).await.with_state(TokenState::Revoked);
+    store.update(revoked).await;
+    store
+        .insert_write(limited(5, "user:1"), "below the limit")
+        .await;
 }

@@ -48,6 +48,11 @@ fn record(number: i64) -> TokenRecord {
         1 => record.with_subject("team-b"),
         _ => record,
     };
+    let record = match index(number, 6) {
+        0 | 3 => record.with_owner("user:1"),
+        4 => record.with_owner("user:2"),
+        _ => record,
+    };
     let record = match index(number, 3) {
         0 => record.with_expires_at(at(number / 8 * 10)),
         _ => record,
@@ -92,6 +97,7 @@ fn filters() -> Vec<TokenFilter> {
     filters.extend(labels.map(|(key, value)| all().with_label(key, value)));
     filters.extend(filters_by_label_or_none());
     filters.extend(filters_without_revoked());
+    filters.extend(filters_by_owner());
     for status in [
         TokenStatus::Active,
         TokenStatus::Disabled,
@@ -131,6 +137,21 @@ fn filters_without_revoked() -> [TokenFilter; 7] {
         unrevoked().with_expires_before(at(1000)),
         unrevoked().with_last_used_before(at(195)),
         unrevoked().with_label("team", "x").with_scope("a:b"),
+    ]
+}
+
+fn filters_by_owner() -> [TokenFilter; 9] {
+    let owned = || TokenFilter::new().with_owner("user:1");
+    [
+        owned(),
+        TokenFilter::new().with_owner("user:3"),
+        owned().without_revoked(),
+        owned().with_name("ci"),
+        owned().with_role("deployer").with_label("team", "x"),
+        owned().with_number(6),
+        owned().with_status(TokenStatus::Expired),
+        owned().with_expires_before(at(1000)),
+        owned().with_last_used_before(at(195)),
     ]
 }
 

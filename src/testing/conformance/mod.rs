@@ -33,7 +33,7 @@ use crate::store::{DenialKind, TokenRecord, TokenState, TokenStore, verdict};
 /// these tokens.
 ///
 /// A store may omit fields that neither a [verdict] nor a [`Principal`](crate::Principal) uses, such
-/// as a description. It must return id, digest, name, subject, roles, scopes, labels, times and
+/// as a description. It must return id, digest, name, subject, owner, roles, scopes, labels, times and
 /// state.
 ///
 /// # Panics

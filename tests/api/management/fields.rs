@@ -67,6 +67,7 @@ async fn names_each_field_that_breaks_a_rule() {
         ("name", json!(5)),
         ("description", json!([])),
         ("subject", json!({})),
+        ("owner", json!(5)),
         ("roles", json!("r")),
         ("roles", json!(["r", 5])),
         ("scopes", json!([null])),

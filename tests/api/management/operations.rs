@@ -33,7 +33,7 @@ async fn creation_returns_a_working_secret_once() {
     );
     let expected = json!({
         "id": id, "name": "ci", "description": "nightly", "subject": "alice",
-        "roles": ["deployer"], "scopes": ["a:b"], "labels": { "team": "x" }, "state": "active",
+        "owner": null, "roles": ["deployer"], "scopes": ["a:b"], "labels": { "team": "x" }, "state": "active",
         "created_at": "2027-01-15T08:00:00Z",
         "created_by": format!("token:{}", server.admin.record().id()),
         "updated_at": shown["updated_at"], "expires_at": "2027-02-01T00:00:00Z",

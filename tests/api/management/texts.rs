@@ -24,6 +24,7 @@ fn with_line(text: &str) -> Vec<(Value, &'static str)> {
     vec![
         (json!({ "name": text }), "/name"),
         (json!({ "name": "x", "subject": text }), "/subject"),
+        (json!({ "name": "x", "owner": text }), "/owner"),
         (json!({ "name": "x", "roles": ["r", text] }), "/roles/1"),
         (json!({ "name": "x", "labels": { "k": text } }), "/labels/k"),
     ]
@@ -251,6 +252,7 @@ async fn old_records_stay_editable() {
     for field in [
         "name",
         "subject",
+        "owner",
         "description",
         "roles",
         "scopes",

@@ -23,6 +23,7 @@ fn assert_has_every_field(record: &TokenRecord) {
     let scopes: Vec<_> = record.scopes().iter().collect();
     assert_eq!(scopes, ["projects:write", "audit:**"]);
     assert_eq!(record.subject(), Some("team-a"));
+    assert_eq!(record.owner(), Some("user:1"));
     assert_eq!(record.description(), Some("nightly build,\nand releases"));
     let labels: Vec<_> = record.labels().collect();
     assert_eq!(labels, [("stage", "prod"), ("workspace", "w1")]);
@@ -53,6 +54,7 @@ fn parses_every_field_from_toml() {
         roles = ["deployer", "release manager"]
         scopes = ["projects:write", "audit:**"]
         subject = "team-a"
+        owner = "user:1"
         description = "nightly build,\nand releases"
         labels = { workspace = "w1", stage = "prod" }
         expires_at = "2027-01-31"
@@ -72,6 +74,7 @@ fn parses_every_field_from_json() {
         "roles": ["deployer", "release manager"],
         "scopes": ["projects:write", "audit:**"],
         "subject": "team-a",
+        "owner": "user:1",
         "description": "nightly build,\nand releases",
         "labels": {"workspace": "w1", "stage": "prod"},
         "expires_at": "2027-01-31",

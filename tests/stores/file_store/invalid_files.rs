@@ -72,6 +72,9 @@ const INVALID_VALUES: &[(&str, &str, &str)] = &[
     ),
     ("subject", r#""UNRELATED_SECRET\u0000""#, INVALID_TEXT),
     ("subject", "true", "must be a string"),
+    ("owner", r#""""#, INVALID_TEXT),
+    ("owner", r#""UNRELATED_SECRET\u001f""#, INVALID_TEXT),
+    ("owner", "7", "must be a string"),
     ("description", "1.5", "must be a string"),
     (
         "roles",

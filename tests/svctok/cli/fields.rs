@@ -74,3 +74,62 @@ fn trims_roles_and_scopes_and_rejects_invisible_characters() {
         }
     }
 }
+
+#[test]
+fn owners_are_set_filtered_and_removed() {
+    let test_server = TestServer::start();
+    let [server, store] = sandboxes(&test_server);
+    let file = Sandbox::without_store().with("SVCTOK_STORE", "file:tokens.toml");
+    for sandbox in [server, store, file] {
+        let token = sandbox.create("--name a --owner user:1");
+        sandbox.create("--name b --owner user:2");
+        let owned = || sandbox.json("list --owner user:1");
+        let id = owned()["service_tokens"][0]["id"].clone();
+        let id = id.as_str().unwrap();
+        assert_eq!(id, crate::sandbox::id_of(&token));
+        assert_eq!(owned()["service_tokens"].as_array().unwrap().len(), 1);
+        let table = sandbox.run(&format!("get {id}")).succeeded();
+        assert!(table.contains("OWNER       | user:1\n"), "{table}");
+        let moved = sandbox.json(&format!("update {id} --owner user:3"));
+        assert_eq!(moved["owner"], "user:3");
+        assert_eq!(owned()["service_tokens"], serde_json::json!([]));
+        let removed = sandbox.json(&format!("update {id} --no-owner"));
+        assert_eq!(removed["owner"], serde_json::Value::Null);
+        sandbox.run("create --name c --owner= ").failed(1);
+        let both = format!("update {id} --owner x --no-owner");
+        sandbox.run(&both).failed(2);
+        sandbox.run("delete --owner user:2 --expect 1").succeeded();
+    }
+}
+
+#[test]
+fn lists_of_an_earlier_server_leave_out_revoked_tokens() {
+    let token = |name: &str, state: &str| {
+        serde_json::json!({
+            "id": "7Hq2mX9bTe", "name": name, "roles": [], "scopes": [], "state": state,
+        })
+    };
+    let refused = serde_json::json!({
+        "type": "about:blank", "title": "Unprocessable Content", "status": 422,
+        "detail": "fields break rules", "code": "invalid_fields",
+        "errors": [{ "pointer": "/without_revoked", "detail": "unknown field" }],
+    });
+    let listed = serde_json::json!({
+        "next_cursor": null,
+        "service_tokens": [token("gone", "revoked"), token("ci", "active")],
+    });
+    let test_server = TestServer::with_responses([(422, refused), (200, listed)]);
+    let sandbox = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with(
+            "SVCTOK_TOKEN",
+            "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
+        );
+    let listed = sandbox.json("list");
+    assert_eq!(listed["service_tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["service_tokens"][0]["name"], "ci");
+    assert_eq!(
+        listed["service_tokens"][0]["owner"],
+        serde_json::Value::Null
+    );
+}

@@ -22,6 +22,9 @@ pub(crate) struct FilterArgs {
     /// Only tokens with this subject
     #[arg(long)]
     subject: Option<String>,
+    /// Only tokens of this owner
+    #[arg(long)]
+    owner: Option<String>,
     /// Only tokens in this state: active, disabled, revoked or expired
     #[arg(long)]
     state: Option<TokenStatus>,
@@ -43,6 +46,7 @@ impl FilterArgs {
         filter.role = self.role;
         filter.scope = self.scope;
         filter.subject = self.subject;
+        filter.owner = self.owner;
         filter.status = self.state;
         filter.label = self.label;
         filter.expires_before = self.expires_before;

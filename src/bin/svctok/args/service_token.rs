@@ -120,6 +120,9 @@ pub(crate) struct UpdateFieldArgs {
     /// Remove the subject
     #[arg(long, conflicts_with = "subject")]
     pub(crate) no_subject: bool,
+    /// Remove the owner, so that the token can manage tokens of every owner
+    #[arg(long, conflicts_with = "owner")]
+    pub(crate) no_owner: bool,
     /// Remove the start time
     #[arg(long, conflicts_with = "not_before")]
     pub(crate) no_not_before: bool,
@@ -146,6 +149,9 @@ pub(crate) struct FieldArgs {
     /// The user or service that the token acts for
     #[arg(long)]
     pub(crate) subject: Option<String>,
+    /// The user or team that manages the token
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
     /// A label; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::label)]
     pub(crate) labels: Vec<(String, String)>,

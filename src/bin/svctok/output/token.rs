@@ -61,6 +61,7 @@ pub(crate) fn token_details(token: &TokenInfo) -> String {
         ("ROLES", list(&token.roles)),
         ("SCOPES", list(&token.scopes)),
         ("SUBJECT", text(&token.subject)),
+        ("OWNER", text(&token.owner)),
         ("DESCRIPTION", text(&token.description)),
         ("LABELS", list(&labels.collect::<Vec<_>>())),
         ("CREATED", time(token.created_at)),

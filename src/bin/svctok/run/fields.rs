@@ -10,6 +10,7 @@ pub(super) fn new_token(name: String, fields: FieldArgs, expiry: ExpiryArgs) -> 
     let new = with(new, fields.not_before, NewToken::with_not_before);
     let new = with(new, fields.description, NewToken::with_description);
     let new = with(new, fields.subject, NewToken::with_subject);
+    let new = with(new, fields.owner, NewToken::with_owner);
     let labels = fields.labels.into_iter();
     labels.fold(new, |new, (key, value)| new.with_label(key, value))
 }
@@ -34,6 +35,10 @@ pub(super) fn token_update(args: UpdateFieldArgs, expiry: ExpiryArgs) -> TokenUp
     let update = with(update, fields.subject, TokenUpdate::with_subject);
     let update = with(update, removed(args.no_subject), |update, ()| {
         update.without_subject()
+    });
+    let update = with(update, fields.owner, TokenUpdate::with_owner);
+    let update = with(update, removed(args.no_owner), |update, ()| {
+        update.without_owner()
     });
     let removed_labels = args.removed_labels.into_iter();
     let update = removed_labels.fold(update, TokenUpdate::without_label);

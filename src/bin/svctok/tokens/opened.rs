@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_service_token::ServiceTokens;
-use tower_service_token::client::{ChangedTokenInfo, ClientErrorKind, IssuedTokenInfo};
+use tower_service_token::client::{
+    ChangedTokenInfo, ClientError, ClientErrorKind, IssuedTokenInfo,
+};
 use tower_service_token::internal::ErrorChain;
 use tower_service_token::lifecycle::{
     BulkPreview, BulkRevocation, LifecycleError, NewToken, Page, TokenUpdate,
@@ -273,17 +275,18 @@ impl Tokens {
     /// Returns the tokens of all pages, up to the limit.
     pub(crate) async fn list(
         &self,
-        filter: TokenFilter,
+        mut filter: TokenFilter,
         include_revoked: bool,
         limit: Option<usize>,
     ) -> Result<Vec<TokenInfo>, Failure> {
+        filter.without_revoked = !include_revoked;
         let limit = limit.unwrap_or(usize::MAX);
         let mut page = Page::with_limit(limit.clamp(1, ListRequest::MAX_LIMIT));
         let mut all = Vec::new();
         // If a token is used meanwhile, it may move to a later page.
         let mut seen = BTreeSet::new();
         loop {
-            let (found, next) = self.page(filter.clone(), page).await?;
+            let (found, next) = self.page(&mut filter, page).await?;
             let is_included = |it: &TokenInfo| include_revoked || it.state != TokenStatus::Revoked;
             let found = found.into_iter().filter(is_included);
             all.extend(found.filter(|token| seen.insert(token.id)));
@@ -298,20 +301,32 @@ impl Tokens {
 
     async fn page(
         &self,
-        filter: TokenFilter,
+        filter: &mut TokenFilter,
         page: Page,
     ) -> Result<(Vec<TokenInfo>, Option<Cursor>), Failure> {
         match self {
             Self::Server(it) => {
-                let page = it.done(it.client.list(filter, page).await)?;
-                Ok((page.tokens, page.next))
+                let mut found = it.client.list(filter.clone(), page).await;
+                // A server of an earlier release lists revoked tokens too.
+                if found.as_ref().is_err_and(rejects_without_revoked) {
+                    filter.without_revoked = false;
+                    found = it.client.list(filter.clone(), page).await;
+                }
+                let found = it.done(found)?;
+                Ok((found.tokens, found.next))
             }
             Self::Store { tokens, .. } => {
-                let page = tokens.list(filter, page).await.map_err(store_failure)?;
+                let page = tokens.list(filter.clone(), page).await;
+                let page = page.map_err(store_failure)?;
                 Ok((page.records.iter().map(info).collect(), page.next))
             }
         }
     }
+}
+
+fn rejects_without_revoked(error: &ClientError) -> bool {
+    let mut problems = error.problems().iter();
+    problems.any(|problem| problem.pointer == "/without_revoked")
 }
 
 fn info(record: &TokenRecord) -> TokenInfo {

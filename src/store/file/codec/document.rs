@@ -9,13 +9,14 @@ use toml::de::{DeTable, DeValue};
 use crate::store::file::error::{Cause, Location};
 
 /// The fields of a token, in the order in which they are written.
-pub(in crate::store::file) const FIELDS: [&str; 11] = [
+pub(in crate::store::file) const FIELDS: [&str; 12] = [
     "name",
     "digest",
     "id",
     "roles",
     "scopes",
     "subject",
+    "owner",
     "description",
     "labels",
     "expires_at",

@@ -13,7 +13,7 @@ use crate::token::TokenId;
 /// Names of fields whose value is probably a token.
 const SECRET_FIELDS: [&str; 3] = ["token", "secret", "api_key"];
 
-/// The rule of names, subjects, roles and labels.
+/// The rule of names, subjects, owners, roles and labels.
 const TEXT: &str = "must not be empty or contain control characters";
 
 const SCOPE: &str = "must consist of visible ASCII characters without '\"' and '\\'";
@@ -106,6 +106,9 @@ impl<'v> Table<'v> {
         // Set only if present, because each of these allocates the cold part of a record.
         if let Some(subject) = self.text("subject", check_text)? {
             record = record.with_subject(subject);
+        }
+        if let Some(owner) = self.text("owner", check_text)? {
+            record = record.with_owner(owner);
         }
         if let Some(description) = self.text("description", Ok)? {
             record = record.with_description(description);

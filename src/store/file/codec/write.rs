@@ -28,6 +28,7 @@ impl Fields {
             array(record.roles().iter()),
             array(record.scopes().iter()),
             record.subject().map(string),
+            record.owner().map(string),
             record.description().map(string),
             table(record.labels()),
             record.expires_at().map(expiry).transpose()?,

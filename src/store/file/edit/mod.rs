@@ -20,7 +20,7 @@ use super::error::{Cause, FileStoreError, MAX_BYTES};
 use super::source::Source;
 use super::token_file_error::TokenFileError;
 use crate::digest::TokenDigest;
-use crate::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write};
+use crate::registry::{ListRequest, RegistryError, TokenPage, TokenRegistry, Write, name_key};
 use crate::store::{
     ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord, TokenState,
     TokenStore,
@@ -211,15 +211,20 @@ impl Content {
         }
         let others = || self.records.iter().filter(|it| it.id() != record.id());
         let valid = || others().filter(|it| it.state() != TokenState::Revoked);
-        let is_taken = |name| valid().any(|it| it.name() == name);
-        if write.reserved_name().is_some_and(is_taken) {
+        if let Some(name) = write.reserved_name()
+            && valid().any(|it| name_key(it) == name)
+        {
             return Err(RegistryError::NameTaken);
         }
         if others().any(|it| it.digest() == record.digest()) {
             return Err(RegistryError::DuplicateDigest);
         }
-        let count = u64::try_from(valid().count()).unwrap_or(u64::MAX);
-        if operation == Operation::Insert && write.max_tokens().is_some_and(|max| count >= max) {
+        let count_owned = || valid().filter(|it| it.owner() == record.owner()).count();
+        let is_full = |max: Option<u64>, count: usize| max.is_some_and(|max| count as u64 >= max);
+        if operation == Operation::Insert
+            && (is_full(write.max_tokens(), valid().count())
+                || is_full(write.max_tokens_of_owner(), count_owned()))
+        {
             return Err(RegistryError::TooManyTokens);
         }
         Ok(before)

@@ -55,6 +55,7 @@ impl Session for PgConnection {
             include_str!("../schema/postgres_1.sql"),
             include_str!("../schema/postgres_2.sql"),
             include_str!("../schema/postgres_3.sql"),
+            include_str!("../schema/postgres_4.sql"),
         ],
     };
 }

@@ -74,14 +74,15 @@ use super::store::SqlStore;
 /// The tables are named `service_token…`. Opening a store creates them in the first schema of the
 /// `search_path`, or migrates them to this release's version. Nodes of an earlier release that are
 /// connected continue to work, but cannot connect again. Tables of a newer release are rejected. A
-/// migration waits for a lock for up to 2 s at a time and 60 s in all, and blocks changes that append
-/// to the audit trail while it builds an index of it.
+/// migration waits for a lock for up to 2 s at a time and 60 s in all, and blocks changes while it builds
+/// indexes of their tables.
 ///
 /// To use a role that may not create tables, run the scripts of this release yourself as their owner.
 /// They are in `src/store/sql/schema`. Each one brings the tables from the version before to its own:
 ///
 /// ```sh
-/// psql --single-transaction -v ON_ERROR_STOP=1 -f postgres_1.sql -f postgres_2.sql -f postgres_3.sql
+/// psql --single-transaction -v ON_ERROR_STOP=1 -f postgres_1.sql -f postgres_2.sql -f postgres_3.sql \
+///     -f postgres_4.sql
 /// ```
 ///
 /// The role needs these privileges:

@@ -46,6 +46,7 @@ impl Session for SqliteConnection {
             include_str!("../schema/sqlite_1.sql"),
             include_str!("../schema/sqlite_2.sql"),
             include_str!("../schema/sqlite_3.sql"),
+            include_str!("../schema/sqlite_4.sql"),
         ],
     };
 }

@@ -34,7 +34,7 @@ pub(crate) struct TestService {
 
 enum Backend {
     Process(Box<Node>, StoreFixture),
-    InProcess(InProcessService),
+    InProcess(Box<InProcessService>),
 }
 
 /// A service in this process.
@@ -115,11 +115,11 @@ impl TestService {
                 id: admin.record().id().to_string(),
                 secret: admin.expose_secret().to_owned(),
             },
-            backend: Backend::InProcess(InProcessService {
+            backend: Backend::InProcess(Box::new(InProcessService {
                 tokens,
                 clock,
                 task,
-            }),
+            })),
         })
     }
 
