@@ -79,7 +79,8 @@ async fn gauge(node: &Node, name: &str) -> Option<String> {
     value.map(str::to_owned)
 }
 
-async fn wait_for_gauge(node: &Node, name: &str, value: &str) {
+/// Waits until a gauge has this value.
+pub(crate) async fn wait_for_gauge(node: &Node, name: &str, value: &str) {
     let started_at = Instant::now();
     while gauge(node, name).await.as_deref() != Some(value) {
         assert!(
