@@ -18,4 +18,27 @@ macro_rules! count {
     };
 }
 
+#[cfg(feature = "tokio")]
 pub(crate) use count;
+
+/// A counter with one label that is registered at its first use and kept: a lookup by name costs more
+/// than the check of a token in memory. Empty without the feature `metrics`.
+///
+/// If it is first used before the recorder is installed, it has no effect.
+#[derive(Clone, Default)]
+pub(crate) struct KeptCounter {
+    #[cfg(feature = "metrics")]
+    handle: std::sync::OnceLock<metrics::Counter>,
+}
+
+impl KeptCounter {
+    /// Increments the counter. Each call must have the same arguments.
+    #[inline]
+    pub(crate) fn increment(&self, name: &'static str, label: &'static str, value: &'static str) {
+        #[cfg(feature = "metrics")]
+        self.handle
+            .get_or_init(|| metrics::counter!(name, label => value))
+            .increment(1);
+        let _ = (name, label, value);
+    }
+}

@@ -94,12 +94,13 @@
 //!   request with a previous secret. Accepted requests with the current secret are not logged. If the
 //!   current span declares the fields `token_id` and `token_name`, the layer records the caller there:
 //!   the id also of a rejected token whose secret was presented. Adds `unicode-properties`.
-//! - `metrics`: the counter `service_token_requests_total` and the histogram
-//!   `service_token_check_seconds`, both by `outcome` (`accepted`, `identity`, `anonymous` or a
-//!   [reason](reject::RejectionReason::as_str)), and `service_token_guard_rejections_total` by
+//! - `metrics`: the counter `service_token_requests_total` by `outcome` (`accepted`, `identity`,
+//!   `anonymous` or a [reason](reject::RejectionReason::as_str)), the histogram
+//!   `service_token_lookup_seconds` of requests that wait for a lookup, by the same `outcome`, and
+//!   `service_token_guard_rejections_total` by
 //!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
-//!   `outcome`. Reads the monotonic clock twice and calls the recorder twice per request.
+//!   `outcome`. Install the recorder before the first request: a layer keeps its counters.
 //! - `tokio`: [`CachedStore`](store::CachedStore), with its own counters if `metrics` is on,
 //!   [`FailureLimit`](limits::FailureLimit), and
 //!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`)
@@ -131,7 +132,6 @@ mod private_file;
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 mod text;
-#[cfg(feature = "tokio")]
 mod counter;
 pub mod token;
 pub mod digest;

@@ -1,73 +1,22 @@
 //! Metrics and log events of every decision. The crate's documentation lists their names.
 
+mod outcomes;
 mod request;
 #[cfg(any(feature = "api", feature = "tracing"))]
 mod request_id;
 #[cfg(feature = "tracing")]
 mod span;
 
+pub(crate) use self::outcomes::{LookupTimer, Outcomes};
 pub(crate) use self::request::RequestInfo;
 #[cfg(feature = "api")]
 pub(crate) use self::request_id::REQUEST_ID;
 #[cfg(feature = "api")]
 pub use self::request_id::request_id;
 use crate::principal::Principal;
-use crate::reject::{NoToken, Rejection};
+use crate::reject::Rejection;
 #[cfg(feature = "tracing")]
 use crate::text::ErrorChain;
-
-/// Measures one check. It is empty without the feature `metrics`.
-#[derive(Clone, Copy)]
-pub(crate) struct Stopwatch {
-    #[cfg(feature = "metrics")]
-    started: std::time::Instant,
-}
-
-impl Stopwatch {
-    pub(crate) fn start() -> Self {
-        Self {
-            #[cfg(feature = "metrics")]
-            started: std::time::Instant::now(),
-        }
-    }
-
-    /// Counts a request that was accepted with a principal.
-    pub(crate) fn accepted(self) {
-        // The label is a literal, so that the key needs no allocation.
-        #[cfg(feature = "metrics")]
-        {
-            metrics::counter!("service_token_requests_total", "outcome" => "accepted").increment(1);
-            metrics::histogram!("service_token_check_seconds", "outcome" => "accepted")
-                .record(self.started.elapsed());
-        }
-        let _ = self;
-    }
-
-    /// Counts a request that was accepted without a credential.
-    pub(crate) fn accepted_without_token(self, no_token: &NoToken) {
-        let has_identity = no_token.identity().is_some();
-        self.stop(if has_identity {
-            "identity"
-        } else {
-            "anonymous"
-        });
-    }
-
-    /// Counts a request that the layer rejected. It is [logged](log) where the response is built.
-    pub(crate) fn rejected(self, rejection: &Rejection) {
-        self.stop(rejection.reason().as_str());
-    }
-
-    fn stop(self, outcome: &'static str) {
-        #[cfg(feature = "metrics")]
-        {
-            metrics::counter!("service_token_requests_total", "outcome" => outcome).increment(1);
-            metrics::histogram!("service_token_check_seconds", "outcome" => outcome)
-                .record(self.started.elapsed());
-        }
-        let _ = (self, outcome);
-    }
-}
 
 /// Records the caller of an accepted request in the current span.
 #[inline]

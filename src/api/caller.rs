@@ -8,7 +8,6 @@ use super::state::ApiState;
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::middleware::Checker;
-use crate::observe::Stopwatch;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
@@ -113,5 +112,5 @@ pub(super) async fn reauthenticate(
         let allowed = allowed.map_err(|rejection| rejection.with_challenges(&checker.challenges));
         allowed.map(|()| principal)
     });
-    principal.inspect_err(|rejection| Stopwatch::start().rejected(rejection))
+    principal.inspect_err(|rejection| checker.outcomes.rejected(rejection))
 }

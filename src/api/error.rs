@@ -6,7 +6,6 @@ use super::body::BodyError;
 use super::request_log::EscalationDenial;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
-use crate::observe::Stopwatch;
 use crate::registry::AuthorityError;
 use crate::reject::Rejection;
 use crate::store::{DenialKind, StoreError};
@@ -244,7 +243,7 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
         }
         _ => return None,
     };
-    Stopwatch::start().rejected(&rejection);
+    checker.outcomes.rejected(&rejection);
     Some(rejection)
 }
 

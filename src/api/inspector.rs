@@ -4,7 +4,7 @@ use http::request::Parts;
 
 use crate::limits::RequestOrigin;
 use crate::middleware::Checker;
-use crate::observe::Stopwatch;
+use crate::observe::LookupTimer;
 use crate::principal::Principal;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{Cached, Credential, TokenRecord};
@@ -23,12 +23,11 @@ impl Inspector {
         parts: &mut Parts,
         id: Option<TokenId>,
     ) -> Result<Principal, Rejection> {
-        let stopwatch = Stopwatch::start();
         let origin = RequestOrigin::from_extensions(&parts.extensions);
         let caller = self.authenticate_uncounted(parts, id, origin).await;
         match &caller {
-            Ok(_) => stopwatch.accepted(),
-            Err(rejection) => stopwatch.rejected(rejection),
+            Ok(_) => self.checker.outcomes.accepted(),
+            Err(rejection) => self.checker.outcomes.rejected(rejection),
         }
         caller
     }
@@ -61,9 +60,14 @@ impl Inspector {
             Cached::NotFound => None,
             Cached::Miss if checker.is_damaged(credential) => None,
             Cached::Miss => {
-                let found = checker.look_up(credential, origin).await?;
-                let principal = checker.evaluate_lookup(found.clone(), credential, origin)?;
-                return Ok((found.expect("a token was accepted"), principal));
+                let timer = LookupTimer::start();
+                let found = checker.look_up(credential, origin).await;
+                let evaluated = found.and_then(|found| {
+                    let principal = checker.evaluate_lookup(found.clone(), credential, origin)?;
+                    Ok((found.expect("a token was accepted"), principal))
+                });
+                timer.finish(evaluated.as_ref().map(|(_, principal)| principal));
+                return evaluated;
             }
         };
         let evaluated = checker.evaluate(found.clone(), credential);

@@ -340,6 +340,7 @@ impl IntrospectionBuilder {
         let url = endpoint.uri().to_string();
         Ok(IntrospectionStore {
             lookups: SingleFlight::new(config.policy.clone()),
+            hits: Arc::default(),
             breaker: Breaker::new(config.breaker_threshold),
             key_hash: KeyedHash::new(&secret, &[url.as_bytes(), &config.auth.identity()]),
             client: Arc::new(Client {

@@ -3,19 +3,8 @@
 
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use crate::counter::count;
-use crate::single_flight::EntryKind;
 
-/// A request was served from the cache.
-pub(super) fn hit(kind: EntryKind) {
-    match kind {
-        EntryKind::Positive => {
-            count!("service_token_introspection_requests_total", "outcome" => "hit");
-        }
-        EntryKind::Negative => {
-            count!("service_token_introspection_requests_total", "outcome" => "negative_hit");
-        }
-    }
-}
+pub(super) const REQUESTS: &str = "service_token_introspection_requests_total";
 
 /// Counts a request that was not served from the cache.
 pub(super) fn request(outcome: &'static str) {

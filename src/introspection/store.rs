@@ -14,7 +14,7 @@ use super::lookup::{self, IntrospectionLookups, LookupOutcome, LookupSource, Sha
 use super::metrics::{self, CallMetrics};
 use super::rules::{ActiveToken, CachedToken};
 use crate::digest::KeyedHash;
-use crate::single_flight::{Admission, CacheKey};
+use crate::single_flight::{Admission, CacheKey, HitCounters};
 use crate::store::{Cached, Credential, StoreError, TokenRecord, TokenStore};
 
 /// How often a request looks a token up again because it was invalidated meanwhile.
@@ -115,6 +115,7 @@ pub struct IntrospectionStore {
     pub(super) lookups: Arc<IntrospectionLookups>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) key_hash: KeyedHash,
+    pub(super) hits: Arc<HitCounters>,
 }
 
 impl IntrospectionStore {
@@ -209,7 +210,7 @@ impl IntrospectionStore {
     ) -> Result<LookupSource, IntrospectionError> {
         let (lookup, outcome) = match self.lookups.join_or_start(key).await {
             Admission::Cached(entry) => {
-                metrics::hit(entry.kind);
+                self.hits.increment(metrics::REQUESTS, entry.kind);
                 return Ok(LookupSource::Cached(entry.value));
             }
             Admission::Joined(outcome) => {
@@ -270,7 +271,7 @@ impl TokenStore for IntrospectionStore {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
         match self.lookups.get(&self.key(credential)) {
             Some(entry) => {
-                metrics::hit(entry.kind);
+                self.hits.increment(metrics::REQUESTS, entry.kind);
                 let record = self.record(&entry.value);
                 record.map_or(Cached::NotFound, Cached::Found)
             }

@@ -8,7 +8,7 @@ use crate::audit::{AuditAction, AuditEvent, AuditSink};
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
-use crate::observe;
+use crate::observe::{self, LookupTimer, Outcomes};
 use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
@@ -36,6 +36,7 @@ pub(crate) struct Checker {
     pub(super) propagates_principal: bool,
     /// What to add to the response of every accepted request.
     pub(super) additions: Option<ResponseAdditions>,
+    pub(crate) outcomes: Outcomes,
 }
 
 /// Returns the identity in the extensions of a request without a token.
@@ -162,8 +163,12 @@ impl Checker {
         origin: RequestOrigin,
     ) -> BoxFuture<'static, Result<Principal, Rejection>> {
         Box::pin(async move {
-            let found = self.look_up(&credential, origin).await?;
-            self.evaluate_lookup(found, &credential, origin)
+            let timer = LookupTimer::start();
+            let found = self.look_up(&credential, origin).await;
+            let evaluated =
+                found.and_then(|found| self.evaluate_lookup(found, &credential, origin));
+            timer.finish(evaluated.as_ref());
+            evaluated
         })
     }
 

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::check::{Checker, ResponseAdditions};
-use crate::observe::{self, RequestInfo, Stopwatch};
+use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};
 
@@ -53,7 +53,6 @@ pub(super) struct PendingRequest<S, R, ReqBody> {
     pub(super) request: Request<ReqBody>,
     pub(super) checker: Arc<Checker>,
     pub(super) rejection_response: R,
-    pub(super) stopwatch: Stopwatch,
 }
 
 impl<S, R, ReqBody, ResBody> ServiceTokenFuture<S, R, ReqBody>
@@ -129,7 +128,7 @@ where
     R: ResponseForRejection<ResBody>,
 {
     fn admit(mut self, principal: Principal) -> State<S, R, ReqBody> {
-        self.stopwatch.accepted();
+        self.checker.outcomes.accepted();
         observe::record_caller(&principal);
         let propagated = self.checker.propagated(&principal);
         self.request.extensions_mut().insert(principal);
@@ -141,7 +140,7 @@ where
 
     fn reject(mut self, rejection: Rejection) -> Response<ResBody> {
         let builder = &mut self.rejection_response;
-        reject(rejection, &self.request, builder, self.stopwatch)
+        reject(rejection, &self.request, builder, &self.checker)
     }
 }
 
@@ -150,13 +149,13 @@ pub(super) fn reject<R, ReqBody, ResBody>(
     rejection: Rejection,
     request: &Request<ReqBody>,
     rejection_response: &mut R,
-    stopwatch: Stopwatch,
+    checker: &Checker,
 ) -> Response<ResBody>
 where
     R: ResponseForRejection<ResBody>,
 {
     let mut rejection = rejection.for_request(request.headers());
-    stopwatch.rejected(&rejection);
+    checker.outcomes.rejected(&rejection);
     observe::record_rejected(&rejection);
     let info = RequestInfo::from_parts(request.headers(), request.extensions());
     observe::log(&mut rejection, &info);

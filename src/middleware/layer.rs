@@ -12,6 +12,7 @@ use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
 use crate::limits::OptionalFailureLimit;
+use crate::observe::Outcomes;
 use crate::principal::Identity;
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, ProblemJson, Realm};
@@ -50,6 +51,7 @@ impl ServiceTokenLayer {
                 failures: OptionalFailureLimit::default(),
                 propagates_principal: false,
                 additions: None,
+                outcomes: Outcomes::default(),
             }),
             cache_headers: true,
             rejection_response: ProblemJson,

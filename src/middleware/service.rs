@@ -8,7 +8,7 @@ use tower::Service;
 use super::check::{Checked, Checker};
 use super::future::{PendingRequest, ServiceTokenFuture, reject};
 use crate::limits::RequestOrigin;
-use crate::observe::{self, Stopwatch};
+use crate::observe;
 use crate::principal::Principal;
 use crate::reject::{ProblemJson, Rejection, ResponseForRejection};
 
@@ -36,7 +36,6 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let stopwatch = Stopwatch::start();
         let checker = &self.checker;
         if !request.extensions().is_empty() {
             request.extensions_mut().remove::<Principal>();
@@ -44,19 +43,19 @@ where
         let mut propagated = None;
         match checker.check(request.headers_mut()) {
             Checked::Accepted(principal) => {
-                stopwatch.accepted();
+                checker.outcomes.accepted();
                 observe::record_caller(&principal);
                 propagated = checker.propagated(&principal);
                 request.extensions_mut().insert(principal);
             }
             Checked::NoToken => match checker.accept_without_token(request.extensions()) {
                 Ok(no_token) => {
-                    stopwatch.accepted_without_token(&no_token);
+                    checker.outcomes.accepted_without_token(&no_token);
                     request.extensions_mut().insert(no_token);
                 }
-                Err(rejection) => return self.reject(rejection, &request, stopwatch),
+                Err(rejection) => return self.reject(rejection, &request),
             },
-            Checked::Rejected(rejection) => return self.reject(rejection, &request, stopwatch),
+            Checked::Rejected(rejection) => return self.reject(rejection, &request),
             Checked::NeedsLookup(credential) => {
                 // The service that was polled ready must be the one that is called.
                 let unready = self.inner.clone();
@@ -67,7 +66,6 @@ where
                     request,
                     checker: Arc::clone(checker),
                     rejection_response: self.rejection_response.clone(),
-                    stopwatch,
                 });
             }
         }
@@ -83,7 +81,6 @@ impl<S, R> ServiceToken<S, R> {
         &mut self,
         rejection: Rejection,
         request: &Request<ReqBody>,
-        stopwatch: Stopwatch,
     ) -> ServiceTokenFuture<S, R, ReqBody>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>>,
@@ -92,7 +89,7 @@ impl<S, R> ServiceToken<S, R> {
         let origin = RequestOrigin::from_extensions(request.extensions());
         let rejection = self.checker.reject_without_lookup(rejection, origin);
         let builder = &mut self.rejection_response;
-        ServiceTokenFuture::rejected(reject(rejection, request, builder, stopwatch))
+        ServiceTokenFuture::rejected(reject(rejection, request, builder, &self.checker))
     }
 }
 

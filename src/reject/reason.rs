@@ -50,6 +50,9 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
+    /// The number of reasons.
+    pub(crate) const COUNT: usize = Self::MissingLayer as usize + 1;
+
     /// Returns the reason of a rejection by the [verdict](crate::store::verdict()).
     pub(crate) fn of_denial(kind: DenialKind) -> Self {
         match kind {

@@ -14,6 +14,7 @@
 //! does](OnInvalidation) to a running lookup, and whether a failure is retried.
 
 mod entries;
+mod hits;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub(crate) use self::entries::{CacheKey, Entries, Entry, EntryKind};
+pub(crate) use self::hits::HitCounters;
 pub(crate) use self::policy::{MAX_NEGATIVE_TTL, OnInvalidation, Policy};
 
 /// Cached values of type `T`, and the lookups in progress, whose callers wait for a `R`.

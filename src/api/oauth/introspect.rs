@@ -15,7 +15,7 @@ use crate::api::body;
 use crate::api::caller::reauthenticate;
 use crate::api::request_log::CallerId;
 use crate::limits::RequestOrigin;
-use crate::observe::{self, Stopwatch};
+use crate::observe;
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
@@ -64,7 +64,7 @@ impl OAuthState {
                     .inspector
                     .record_failure(origin, RejectionReason::UnknownToken),
             };
-            Stopwatch::start().rejected(&rejection);
+            checker.outcomes.rejected(&rejection);
             rejection
         })?;
         let caller = self.inspector.authenticate(parts, id).await?;

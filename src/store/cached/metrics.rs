@@ -1,19 +1,8 @@
 //! The metrics of a cache, as the documentation of [`CachedStore`](super::CachedStore) lists them.
 
 use crate::counter::count;
-use crate::single_flight::EntryKind;
 
-/// A request was served from the cache.
-pub(super) fn hit(kind: EntryKind) {
-    match kind {
-        EntryKind::Positive => {
-            count!("service_token_cache_requests_total", "outcome" => "hit");
-        }
-        EntryKind::Negative => {
-            count!("service_token_cache_requests_total", "outcome" => "negative_hit");
-        }
-    }
-}
+pub(super) const REQUESTS: &str = "service_token_cache_requests_total";
 
 /// Counts a request that was not served from the cache.
 pub(super) fn request(outcome: &'static str) {

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::single_flight::{Admission, CacheKey, MAX_NEGATIVE_TTL, Policy, SingleFlight};
+use crate::single_flight::{
+    Admission, CacheKey, HitCounters, MAX_NEGATIVE_TTL, Policy, SingleFlight,
+};
 
 /// Caches the results of a slower store.
 ///
@@ -80,6 +82,7 @@ pub struct CachedStore<S> {
     store: Arc<S>,
     lookups: Arc<CachedLookups>,
     listener: Arc<Listener>,
+    hits: Arc<HitCounters>,
 }
 
 /// Receives the changes of a store, and evicts the entries of the cache.
@@ -93,6 +96,7 @@ impl<S: TokenStore> CachedStore<S> {
             listener: Listener::subscribe(&store, &lookups),
             store: Arc::new(store),
             lookups,
+            hits: Arc::default(),
         }
     }
 
@@ -131,7 +135,7 @@ impl<S: TokenStore> CachedStore<S> {
         let key = CacheKey::from(credential.digest());
         let result = match self.lookups.join_or_start(key).await {
             Admission::Cached(entry) => {
-                metrics::hit(entry.kind);
+                self.hits.increment(metrics::REQUESTS, entry.kind);
                 return Ok(entry.value);
             }
             Admission::Joined(result) => {
@@ -245,7 +249,7 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         let Some(entry) = self.lookups.get(&CacheKey::from(credential.digest())) else {
             return self.store.find_cached(credential);
         };
-        metrics::hit(entry.kind);
+        self.hits.increment(metrics::REQUESTS, entry.kind);
         entry.value.map_or(Cached::NotFound, Cached::Found)
     }
 
@@ -315,6 +319,7 @@ impl<S> Clone for CachedStore<S> {
         Self {
             store: Arc::clone(&self.store),
             lookups: Arc::clone(&self.lookups),
+            hits: Arc::clone(&self.hits),
             listener: Arc::clone(&self.listener),
         }
     }

@@ -93,7 +93,7 @@ pub(crate) async fn health_and_metrics_need_no_token(fixture: StoreFixture) {
         r#"service_token_requests_total{outcome="missing_token"} 1"#,
         r#"svctok_http_requests_total{method="GET",status="200"} 4"#,
         r#"svctok_http_request_seconds_count{method="GET"} 5"#,
-        "# TYPE service_token_check_seconds histogram",
+        "# TYPE service_token_lookup_seconds histogram",
     ] {
         assert!(
             metrics.body.lines().any(|it| it == line),

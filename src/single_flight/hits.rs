@@ -1,0 +1,20 @@
+use super::EntryKind;
+use crate::counter::KeptCounter;
+
+/// Counts the requests that a cache serves.
+#[derive(Default)]
+pub(crate) struct HitCounters {
+    positive: KeptCounter,
+    negative: KeptCounter,
+}
+
+impl HitCounters {
+    /// Counts a hit under this name. Each call must have the same name.
+    #[inline]
+    pub(crate) fn increment(&self, name: &'static str, kind: EntryKind) {
+        match kind {
+            EntryKind::Positive => self.positive.increment(name, "outcome", "hit"),
+            EntryKind::Negative => self.negative.increment(name, "outcome", "negative_hit"),
+        }
+    }
+}
