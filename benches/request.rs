@@ -60,13 +60,6 @@ fn main() {
     let mut accepted = accepted_cases(100);
     let mut accepted_one_token = accepted_cases(1);
     let mut rejected = rejected_cases();
-    // The layers above have counted a request, and go on without the recorder.
-    #[cfg(all(feature = "metrics", feature = "tracing"))]
-    {
-        observe();
-        accepted.push(observed_case(100));
-        accepted_one_token.push(observed_case(1));
-    }
     bench(&mut criterion, "accepted", &mut accepted);
     bench(
         &mut criterion,
@@ -74,15 +67,35 @@ fn main() {
         &mut accepted_one_token,
     );
     bench(&mut criterion, "rejected", &mut rejected);
-    criterion.final_summary();
     if mode::is_full_run() {
         println!("\naccepted, 100 tokens");
         print_accepted(&mut accepted);
         println!("\naccepted, 1 token");
         print_accepted(&mut accepted_one_token);
         println!("\nrejected");
-        print_rejected(&mut accepted, rejected);
+        let mut cases = accepted_cases(100);
+        cases.extend(rejected);
+        print_rejected(&mut cases);
     }
+    // Last, because a recorder and a log stay for the whole process. The layers above have counted a
+    // request, and go on without the recorder.
+    #[cfg(all(feature = "metrics", feature = "tracing"))]
+    {
+        observe();
+        for (group, count, cases) in [
+            ("accepted", 100, &mut accepted),
+            ("accepted_one_token", 1, &mut accepted_one_token),
+        ] {
+            let mut observed = [observed_case(count)];
+            bench(&mut criterion, group, &mut observed);
+            if mode::is_full_run() {
+                println!("\n{group}, with a recorder and a log");
+                cases.extend(observed);
+                print_observed(cases);
+            }
+        }
+    }
+    criterion.final_summary();
 }
 
 fn print_accepted(cases: &mut [Case]) {
@@ -92,7 +105,12 @@ fn print_accepted(cases: &mut [Case]) {
         "ratio (memory - bare_with_principal) / (floor - bare_with_principal) = {:.2} (goal <= 1.25)",
         over_bare("memory") / over_bare("floor")
     );
-    #[cfg(all(feature = "metrics", feature = "tracing"))]
+}
+
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+fn print_observed(cases: &mut [Case]) {
+    let times = Times::measure(cases);
+    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
     println!(
         "ratio (memory_observed - bare_with_principal) / (memory - bare_with_principal) = {:.2} \
          (goal <= 1.35)",
@@ -122,9 +140,8 @@ fn observed_case(count: usize) -> Case {
     )
 }
 
-fn print_rejected(accepted: &mut Vec<Case>, rejected: Vec<Case>) {
-    accepted.extend(rejected);
-    let times = Times::measure(accepted);
+fn print_rejected(cases: &mut [Case]) {
+    let times = Times::measure(cases);
     let response = times.of("bare_rejection") - times.of("bare");
     println!("the response to a rejected request, with the reason: {response:.0} ns");
     for (id, goal) in [
