@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 
@@ -73,19 +73,50 @@ impl Challenges {
     /// visible ASCII and spaces.
     pub(super) fn values(&self, params: &str) -> impl Iterator<Item = HeaderValue> {
         let realm = self.realm.as_deref().unwrap_or(DEFAULT_REALM);
-        let schemes = [
-            (self.api_key, "ApiKey"),
-            (self.bearer, "Bearer"),
-            (self.basic, "Basic"),
-        ];
-        schemes
-            .into_iter()
-            .filter(|(read, _)| *read)
-            .map(move |(_, scheme)| {
-                let challenge = format!("{scheme} realm=\"{realm}\"{params}");
-                HeaderValue::try_from(challenge).expect("realm and parameters are quotable ASCII")
-            })
+        self.schemes().map(move |scheme| {
+            let challenge = text(SCHEMES[scheme], realm, params);
+            HeaderValue::try_from(challenge).expect("realm and parameters are quotable ASCII")
+        })
     }
+
+    /// Returns the same, made once for each key. Returns `None` with a realm of the application.
+    pub(super) fn prepared_values(
+        &self,
+        prepared: &'static Prepared,
+        params: impl Fn() -> String,
+    ) -> Option<impl Iterator<Item = HeaderValue>> {
+        self.realm.is_none().then(|| {
+            self.schemes().map(move |scheme| {
+                let value = prepared.0[scheme].get_or_init(|| {
+                    let challenge = text(SCHEMES[scheme], DEFAULT_REALM, &params());
+                    HeaderValue::from_static(challenge.leak())
+                });
+                value.clone()
+            })
+        })
+    }
+
+    /// Returns the indices of the schemes that the service reads.
+    fn schemes(&self) -> impl Iterator<Item = usize> + use<> {
+        let read = [self.api_key, self.bearer, self.basic];
+        (0..SCHEMES.len()).filter(move |scheme| read[*scheme])
+    }
+}
+
+const SCHEMES: [&str; 3] = ["ApiKey", "Bearer", "Basic"];
+
+/// The challenges of the default realm with the same parameters, one per scheme. Each is leaked, so
+/// that its clones share no reference count; there are few.
+pub(super) struct Prepared([OnceLock<HeaderValue>; SCHEMES.len()]);
+
+impl Prepared {
+    pub(super) const fn new() -> Self {
+        Self([const { OnceLock::new() }; SCHEMES.len()])
+    }
+}
+
+fn text(scheme: &str, realm: &str, params: &str) -> String {
+    format!("{scheme} realm=\"{realm}\"{params}")
 }
 
 /// A text is not a valid realm.

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::FailureLogged;
-use super::challenge::Challenges;
+use super::challenge::{Challenges, Prepared};
 use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
 use crate::token::TokenId;
@@ -286,11 +286,27 @@ impl Rejection {
     }
 
     fn append_challenges(&self, headers: &mut HeaderMap) {
-        if self.reason == RejectionReason::MissingToken || self.reason.challenge_error().is_some() {
-            let challenges = self.challenges.as_ref().unwrap_or(&Challenges::DEFAULT);
-            for challenge in challenges.values(&self.challenge_params()) {
-                headers.append(WWW_AUTHENTICATE, challenge);
+        /// By reason, without and with the id of the token.
+        static PREPARED: [[Prepared; 2]; RejectionReason::COUNT] =
+            [const { [const { Prepared::new() }; 2] }; RejectionReason::COUNT];
+
+        if self.reason != RejectionReason::MissingToken && self.reason.challenge_error().is_none() {
+            return;
+        }
+        let challenges = self.challenges.as_ref().unwrap_or(&Challenges::DEFAULT);
+        if self.required().is_none() {
+            let has_id = usize::from(self.token_id.is_some());
+            let prepared = &PREPARED[self.reason as usize][has_id];
+            let params = || self.challenge_params();
+            if let Some(values) = challenges.prepared_values(prepared, params) {
+                for challenge in values {
+                    headers.append(WWW_AUTHENTICATE, challenge);
+                }
+                return;
             }
+        }
+        for challenge in challenges.values(&self.challenge_params()) {
+            headers.append(WWW_AUTHENTICATE, challenge);
         }
     }
 
@@ -350,5 +366,46 @@ impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         let source: &(dyn Error + 'static) = self.cold()?.source.as_deref()?;
         Some(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reject::Realm;
+
+    #[test]
+    fn prepared_challenges_equal_those_of_another_realm() {
+        let mut other = Challenges::DEFAULT;
+        other.set_schemes(true, true);
+        let default = other.clone();
+        other.set_realm(Realm::new("other").expect("a realm"));
+        let id = "7Hq2mX9bTe".parse().ok();
+        let reasons = [
+            RejectionReason::MissingToken,
+            RejectionReason::UnknownToken,
+            RejectionReason::ExpiredToken,
+            RejectionReason::RevokedToken,
+        ];
+        for (reason, token_id) in reasons.into_iter().zip([None, None, id, id]) {
+            let rejection = Rejection::new(reason).with_token_id(token_id);
+            let values = |challenges| {
+                let response = rejection
+                    .clone()
+                    .with_challenges(challenges)
+                    .to_response(());
+                let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
+                let values = values.map(|value| value.to_str().expect("ASCII").to_owned());
+                values.collect::<Vec<_>>()
+            };
+            let expected: Vec<_> = values(&other)
+                .iter()
+                .map(|value| value.replace("\"other\"", "\"api\""))
+                .collect();
+            assert_eq!(expected.len(), 2);
+            for _ in 0..2 {
+                assert_eq!(values(&default), expected);
+            }
+        }
     }
 }

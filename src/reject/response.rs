@@ -1,7 +1,10 @@
+use std::fmt::Write;
+use std::sync::OnceLock;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
-use super::Rejection;
+use super::{Rejection, RejectionReason};
 use crate::wire::{Problem, RequiredNames};
 
 /// Builds the response to a rejected request.
@@ -38,7 +41,7 @@ pub struct ProblemJson;
 
 impl<B: From<String>> ResponseForRejection<B> for ProblemJson {
     fn response_for_rejection(&mut self, rejection: &Rejection) -> Response<B> {
-        let mut response = rejection.to_response(problem(rejection).to_json().into());
+        let mut response = rejection.to_response(problem_json(rejection).into());
         let media_type = HeaderValue::from_static(Problem::MEDIA_TYPE);
         response.headers_mut().insert(CONTENT_TYPE, media_type);
         response
@@ -72,6 +75,28 @@ impl<B: Default> ResponseForRejection<B> for GrpcStatus {
     }
 }
 
+/// Returns the body of a rejection.
+fn problem_json(rejection: &Rejection) -> String {
+    /// The bodies of rejections without further members, by reason.
+    static BODIES: [OnceLock<String>; RejectionReason::COUNT] =
+        [const { OnceLock::new() }; RejectionReason::COUNT];
+
+    if rejection.required().is_some() {
+        return problem(rejection).to_json();
+    }
+    let body = BODIES[rejection.reason() as usize].get_or_init(|| {
+        Problem::new(rejection.status(), rejection.code(), rejection.detail()).to_json()
+    });
+    let Some(id) = rejection.token_id() else {
+        return body.clone();
+    };
+    let members = body.strip_suffix('}').expect("a JSON object");
+    let mut body = String::with_capacity(body.len() + r#","token_id":"0123456789""#.len());
+    body.push_str(members);
+    write!(body, ",\"token_id\":\"{id}\"}}").expect("memory");
+    body
+}
+
 /// Describes a rejection in the members of RFC 9457.
 fn problem(rejection: &Rejection) -> Problem {
     let problem = Problem::new(rejection.status(), rejection.code(), rejection.detail());
@@ -90,5 +115,23 @@ impl axum_core::response::IntoResponse for Rejection {
         let mut response = ProblemJson.response_for_rejection(&self);
         self.attach(response.extensions_mut());
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_bodies_equal_serialized_ones() {
+        let id: crate::token::TokenId = "7Hq2mX9bTe".parse().expect("an id");
+        for token_id in [None, Some(id)] {
+            for reason in [RejectionReason::MissingToken, RejectionReason::ExpiredToken] {
+                let rejection = Rejection::new(reason).with_token_id(token_id);
+                for _ in 0..2 {
+                    assert_eq!(problem_json(&rejection), problem(&rejection).to_json());
+                }
+            }
+        }
     }
 }
