@@ -91,11 +91,7 @@ fn complete(
     let Config { policy, rules, .. } = &client.config;
     let (kind, ttl, token) = match response {
         IntrospectionResponse::Active(claims) => {
-            let record = rules.record(&claims, digest);
-            let token = ActiveToken {
-                claims: *claims,
-                record,
-            };
+            let token = ActiveToken::new(*claims, digest, rules, policy.clock.now());
             (EntryKind::Positive, policy.ttl, Some(Arc::new(token)))
         }
         IntrospectionResponse::Inactive => (EntryKind::Negative, policy.negative_ttl, None),

@@ -13,9 +13,26 @@ pub(super) type CachedToken = Option<Arc<ActiveToken>>;
 pub(super) struct ActiveToken {
     pub(super) claims: Claims,
     pub(super) record: TokenRecord,
+    /// Whether the token met all rules when the server responded. Until it expires it meets them for
+    /// good: an audience does not change, and a start does not return.
+    is_valid: bool,
 }
 
 impl ActiveToken {
+    pub(super) fn new(claims: Claims, digest: TokenDigest, rules: &Rules, now: SystemTime) -> Self {
+        Self {
+            record: rules.record(&claims, digest),
+            is_valid: rules.check(&claims, || now).is_ok(),
+            claims,
+        }
+    }
+
+    /// Returns the record of a [current](Self::is_current) token that meets the rules, or `None` if
+    /// they must be checked at this moment.
+    pub(super) fn valid_record(&self) -> Option<&TokenRecord> {
+        self.is_valid.then_some(&self.record)
+    }
+
     /// Returns whether the token has not expired. The server is called again for one that has.
     pub(super) fn is_current(&self, clock: &dyn Clock) -> bool {
         let end = self.claims.expires_at;
@@ -40,7 +57,7 @@ pub(super) struct Rules {
 pub(super) type ClaimViolation = &'static str;
 
 impl Rules {
-    /// Checks an active token. Called for every request, including cache hits.
+    /// Checks an active token.
     pub(super) fn check(
         &self,
         claims: &Claims,

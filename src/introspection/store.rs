@@ -161,7 +161,7 @@ impl IntrospectionStore {
 
     /// Returns the record of an active token that meets the rules at this moment.
     fn record(&self, token: &CachedToken) -> Option<TokenRecord> {
-        let ActiveToken { claims, record } = token.as_deref()?;
+        let ActiveToken { claims, record, .. } = token.as_deref()?;
         let Config { rules, policy, .. } = &self.client.config;
         match rules.check(claims, || policy.clock.now()) {
             Ok(()) => Some(record.clone()),
@@ -272,7 +272,8 @@ impl TokenStore for IntrospectionStore {
         match self.lookups.get(&self.key(credential)) {
             Some(entry) => {
                 self.hits.increment(metrics::REQUESTS, entry.kind);
-                let record = self.record(&entry.value);
+                let valid = entry.value.as_deref().and_then(ActiveToken::valid_record);
+                let record = valid.cloned().or_else(|| self.record(&entry.value));
                 record.map_or(Cached::NotFound, Cached::Found)
             }
             None if self.admits(credential) => Cached::Miss,

@@ -1,4 +1,4 @@
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use quick_cache::Weighter;
@@ -7,8 +7,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use super::policy::Policy;
 use crate::digest::TokenDigest;
 
-/// A whole digest as the key of a map. The maps' hash of it is keyed at random: a client picks its
-/// tokens and so could pick digests that share a bucket.
+/// A whole digest as the key of a map.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheKey(TokenDigest);
 
@@ -30,7 +29,62 @@ pub(crate) struct Entries<T> {
     negative: Map<T>,
 }
 
-type Map<T> = Cache<CacheKey, Entry<T>, EntryWeighter<T>, RandomState>;
+type Map<T> = Cache<CacheKey, Entry<T>, EntryWeighter<T>, KeyHash>;
+
+/// The hash of a key in a map. A client picks its tokens and so could pick digests that share a
+/// bucket: the hash is keyed at random, unless the digest is.
+#[derive(Clone)]
+pub(super) enum KeyHash {
+    Random(RandomState),
+    /// The first bytes of the digest, which depends on a secret.
+    Prefix,
+}
+
+/// The hasher of a [`KeyHash`].
+pub(super) enum KeyHasher {
+    Random(DefaultHasher),
+    Prefix(u64),
+}
+
+impl KeyHash {
+    pub(super) fn new(has_secret_keys: bool) -> Self {
+        if has_secret_keys {
+            Self::Prefix
+        } else {
+            Self::Random(RandomState::new())
+        }
+    }
+}
+
+impl BuildHasher for KeyHash {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        match self {
+            Self::Random(state) => KeyHasher::Random(state.build_hasher()),
+            Self::Prefix => KeyHasher::Prefix(0),
+        }
+    }
+}
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, digest: &[u8]) {
+        match self {
+            Self::Random(hasher) => hasher.write(digest),
+            Self::Prefix(prefix) => {
+                let (bytes, _) = digest.split_first_chunk().expect("32 bytes");
+                *prefix = u64::from_ne_bytes(*bytes);
+            }
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        match self {
+            Self::Random(hasher) => hasher.finish(),
+            Self::Prefix(prefix) => *prefix,
+        }
+    }
+}
 
 /// A cached value.
 #[derive(Clone)]
@@ -57,7 +111,8 @@ impl<T: Clone> Entries<T> {
                 min: (weight / items.max(1)).max(1),
                 weigh: policy.weigh,
             };
-            let (hasher, lifecycle) = (RandomState::new(), DefaultLifecycle::default());
+            let hasher = KeyHash::new(policy.has_secret_keys);
+            let lifecycle = DefaultLifecycle::default();
             Cache::with(items, weight as u64, weighter, hasher, lifecycle)
         };
         let max_weight = policy.max_weight.unwrap_or(policy.capacity);
