@@ -62,7 +62,7 @@ fn describe(error: &CertificateError) -> String {
     text.to_owned()
 }
 
-/// Describes a certificate without the name that was expected. Common names are not read.
+/// Describes a certificate whose subjectAltName lacks the expected name. The common name is ignored.
 fn describe_names(expected: &ServerName<'_>, presented: &[String]) -> String {
     let kind = match expected {
         ServerName::IpAddress(_) => "IP",

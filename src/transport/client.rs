@@ -61,12 +61,15 @@ impl Transport {
     ) -> Result<Self, TransportConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
-        let (connector, https) = tls::connector(tcp, roots, http)?;
+        let (connector, https) = (
+            tls::connector(tcp, roots, http)?,
+            tls::check_certificate_variables(),
+        );
         #[cfg(not(feature = "rustls"))]
         let (connector, https) = {
             // `Endpoint` already restricts the hosts for http.
             let _ = (roots, http);
-            (tcp, Ok(()))
+            (tcp, Err(TransportConfigError::NoTls))
         };
         let client = |max_idle| {
             let client = connector::client(connector.clone(), connect_timeout, max_idle);
@@ -75,11 +78,7 @@ impl Transport {
         Ok(Self {
             service: client(usize::MAX),
             unpooled: client(0),
-            https: if cfg!(feature = "rustls") {
-                https
-            } else {
-                Err(TransportConfigError::NoTls)
-            },
+            https,
         })
     }
 

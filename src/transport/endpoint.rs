@@ -50,10 +50,12 @@ pub(crate) enum TransportConfigError {
     /// The system has no root certificates and none were added.
     #[cfg(feature = "rustls")]
     NoRootCertificates,
-    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates, for this reason.
+    /// No certificate can be read from `SSL_CERT_FILE` or `SSL_CERT_DIR`. The message names the variable,
+    /// the path and the reason.
     #[cfg(feature = "rustls")]
     UnusableCertificates(String),
     /// The URL is `https`, which the transport does not support.
+    #[cfg(not(feature = "rustls"))]
     NoTls,
 }
 

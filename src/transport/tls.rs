@@ -15,28 +15,20 @@ use rustls_pki_types::pem::PemObject;
 
 use super::endpoint::{PlainHttp, TransportConfigError};
 
-/// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`. The second
-/// result is the error for `https`, if a variable names no certificates: `http` does not need them.
+/// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
     added: Option<Vec<u8>>,
     http: PlainHttp,
-) -> Result<
-    (
-        HttpsConnector<HttpConnector>,
-        Result<(), TransportConfigError>,
-    ),
-    TransportConfigError,
-> {
+) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
     tcp.enforce_http(false);
     let roots = roots(added)?;
     let allows_http = !matches!(http, PlainHttp::Deny);
-    let https = check_variables(|name| std::env::var_os(name));
     if !allows_http {
-        https.clone()?;
-    }
-    if roots.is_empty() && !allows_http {
-        return Err(TransportConfigError::NoRootCertificates);
+        check_certificate_variables()?;
+        if roots.is_empty() {
+            return Err(TransportConfigError::NoRootCertificates);
+        }
     }
     // Explicit, because the default provider of a process depends on its other dependencies.
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -50,7 +42,7 @@ pub(super) fn connector(
     } else {
         builder.https_only()
     };
-    Ok((builder.enable_http1().wrap_connector(tcp), https))
+    Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
 fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
@@ -68,20 +60,27 @@ fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> 
     Ok(roots)
 }
 
-/// Returns an error if `SSL_CERT_FILE`, or else `SSL_CERT_DIR`, names no certificates. The connections
-/// would fail, but their error could not tell why the authority is not trusted.
+/// Returns an error if no certificate can be read from `SSL_CERT_FILE` or, if it is unset, from
+/// `SSL_CERT_DIR`.
+///
+/// Without this check, connections fail with an untrusted authority, and the error does not name the
+/// variable.
+pub(super) fn check_certificate_variables() -> Result<(), TransportConfigError> {
+    check_variables(|name| std::env::var_os(name))
+}
+
 fn check_variables(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), TransportConfigError> {
     let path = |name| variable(name).filter(|value| !value.is_empty());
     let reason = if let Some(file) = path("SSL_CERT_FILE") {
         let file = Path::new(&file);
-        let reason = match fs::read(file) {
+        let path = file.display();
+        match fs::read(file) {
             Ok(pem) if has_certificate(&pem) => return Ok(()),
-            Ok(_) => "it has no PEM certificate".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        format!("SSL_CERT_FILE names {}: {reason}", file.display())
+            Ok(_) => format!("{path} (SSL_CERT_FILE) contains no PEM certificate"),
+            Err(error) => format!("cannot read certificates from {path} (SSL_CERT_FILE): {error}"),
+        }
     } else if let Some(folders) = path("SSL_CERT_DIR") {
         let files = std::env::split_paths(&folders)
             .filter_map(|folder| fs::read_dir(folder).ok())
@@ -91,7 +90,7 @@ fn check_variables(
             return Ok(());
         }
         let folders = Path::new(&folders).display();
-        format!("SSL_CERT_DIR names {folders}: no PEM certificate there")
+        format!("no PEM certificate in {folders} (SSL_CERT_DIR)")
     } else {
         return Ok(());
     };
@@ -242,13 +241,15 @@ mod tests {
         }
         for bad in [&empty, &other, &missing, &folder] {
             let reason = check(Some(bad), Some(&folder)).expect("an error");
-            let named = format!("SSL_CERT_FILE names {}: ", Path::new(bad).display());
-            assert!(reason.starts_with(&named), "{reason}");
+            let named = format!("{} (SSL_CERT_FILE)", Path::new(bad).display());
+            assert!(reason.contains(&named), "{reason}");
             assert!(!reason.contains("hush"), "{reason}");
         }
         for bad in [&empty_folder, &missing] {
             let reason = check(None, Some(bad)).expect("an error");
-            assert!(reason.starts_with("SSL_CERT_DIR names "), "{reason}");
+            let bad = Path::new(bad).display();
+            let expected = format!("no PEM certificate in {bad} (SSL_CERT_DIR)");
+            assert_eq!(reason, expected);
         }
         fs::remove_dir_all(folder).unwrap();
     }

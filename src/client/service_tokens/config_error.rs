@@ -35,8 +35,8 @@ pub enum ClientConfigError {
     /// The system has no root certificates and none were added.
     #[error("the system has no root certificates and none were added")]
     NoRootCertificates,
-    /// The URL is `https`, and `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates. The text has the
-    /// variable, the file and the reason.
+    /// The URL is `https`, and no certificate can be read from `SSL_CERT_FILE` or `SSL_CERT_DIR`. The
+    /// message names the variable, the path and the reason.
     #[error("{0}")]
     UnusableCertificates(String),
     /// The URL is `https`, the feature `rustls` is off, and no transport is configured.
@@ -59,6 +59,7 @@ impl From<TransportConfigError> for ClientConfigError {
             TransportConfigError::UnusableCertificates(reason) => {
                 Self::UnusableCertificates(reason)
             }
+            #[cfg(not(feature = "rustls"))]
             TransportConfigError::NoTls => Self::NoTls,
         }
     }
