@@ -186,6 +186,7 @@ pub mod internal {
     pub use crate::clock::duration::{ParseDurationError, parse_duration};
     pub use crate::private_file::{create_private_file, open_private_file};
     pub use crate::text::{ErrorChain, escape_invisible, redact_tokens};
+    pub use crate::token::id::parse_decimal;
     pub use crate::token::text::{TokenTextError, read_token, token_in};
 }
 

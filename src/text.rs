@@ -19,6 +19,7 @@ pub(crate) use self::invisible::{is_blank, is_invisible};
 #[cfg(any(feature = "api", feature = "client", feature = "tracing"))]
 pub(crate) use self::redact::has_token;
 pub use self::redact::redact_tokens;
+pub(crate) use self::redact::{ID_DIGITS, SECRET_AND_CHECKSUM_DIGITS};
 pub(crate) use self::serde_text::deserialize_text;
 
 /// Escapes the characters that are not visible: control and format characters (Unicode categories Cc

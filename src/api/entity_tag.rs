@@ -10,10 +10,10 @@ use crate::store::TokenRecord;
 /// The precondition of a change cannot be read, or does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PreconditionError {
-    #[error("if-match is not a list of entity tags")]
+    #[error("If-Match is not a list of entity tags")]
     Malformed,
     /// The request changes something without an entity tag, such as the list of tokens.
-    #[error("the path has no entity tag, so no tag in If-Match matches")]
+    #[error("the target has no entity tag, so no tag in If-Match matches")]
     NoEntityTag,
 }
 
@@ -40,8 +40,12 @@ pub(super) fn with_etag(record: &TokenRecord, mut response: Response) -> Respons
     response
 }
 
-/// Returns an error if `If-Match` has tags, for a change of something without an entity tag.
-pub(super) fn reject_tags(headers: &HeaderMap) -> Result<(), PreconditionError> {
+/// Checks `If-Match` of a request whose target has no entity tag: only `*` matches.
+///
+/// # Errors
+///
+/// Returns an error if the header is malformed or has tags.
+pub(super) fn require_no_entity_tags(headers: &HeaderMap) -> Result<(), PreconditionError> {
     match revisions(headers)? {
         None => Ok(()),
         Some(_) => Err(PreconditionError::NoEntityTag),
@@ -50,6 +54,10 @@ pub(super) fn reject_tags(headers: &HeaderMap) -> Result<(), PreconditionError> 
 
 /// Returns the revisions in `If-Match`, or `None` for any. Weak tags and tags of other servers match
 /// no revision.
+///
+/// # Errors
+///
+/// Returns an error if the header is malformed.
 pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, PreconditionError> {
     const MALFORMED: PreconditionError = PreconditionError::Malformed;
     let mut revisions = Vec::new();
@@ -120,7 +128,11 @@ mod tests {
             (&["W/\"1\""], Err(PreconditionError::NoEntityTag)),
             (&["1"], Err(PreconditionError::Malformed)),
         ] {
-            assert_eq!(reject_tags(&headers(values)), expected, "{values:?}");
+            assert_eq!(
+                require_no_entity_tags(&headers(values)),
+                expected,
+                "{values:?}"
+            );
         }
     }
 

@@ -238,7 +238,7 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
         AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
         AuthorityError::OwnerRejected => checker.reject_actor(DenialKind::Unknown),
         AuthorityError::RequirementNotMet(requirement) => {
-            let rejection = Rejection::missing_requirements(vec![requirement.clone()]);
+            let rejection = Rejection::unmet_requirements(vec![requirement.clone()]);
             rejection.with_challenges(&checker.challenges)
         }
         _ => return None,

@@ -45,7 +45,6 @@ mod error;
 pub mod forward_auth;
 mod guard;
 mod inspector;
-mod integer;
 mod listing;
 pub mod management;
 pub mod oauth;

@@ -132,7 +132,7 @@ mod response {
     pub(super) fn rejection(reason: RejectionReason, error: LifecycleError) -> Rejection {
         match error {
             LifecycleError::Unauthorized(AuthorityError::RequirementNotMet(requirement)) => {
-                Rejection::missing_requirements(vec![requirement])
+                Rejection::unmet_requirements(vec![requirement])
             }
             LifecycleError::Unauthorized(_) => Rejection::new(reason),
             LifecycleError::Store(error) => Rejection::new(reason)

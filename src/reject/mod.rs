@@ -9,9 +9,8 @@
 //!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
 //!    Only a client that presented the secret gets the token's id.
-//! 5. The body of `insufficient_scope` names what the token needs as `required`: `any` or `all`
-//!    (`match`) of `roles` or `scopes`. `/verify` (routers of `api`) names both, and further requirements
-//!    as `also_required`.
+//! 5. The body of `insufficient_scope` has `required`: `any` or `all` (`match`) of the `roles` or
+//!    `scopes`. `/verify` may combine both, and lists further unmet requirements as `also_required`.
 //! 6. The extensions of the response contain the `Rejection`, with any builder.
 //!
 //! | `code` | status | challenge | gRPC |

@@ -53,7 +53,7 @@ impl Rejection {
         principal: &Principal,
         requirement: impl Into<Arc<Requirement>>,
     ) -> Self {
-        Self::missing_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
+        Self::unmet_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
     }
 
     /// Creates a rejection (403) because an identity does not meet the requirement. It has no
@@ -64,8 +64,8 @@ impl Rejection {
         rejection
     }
 
-    /// Creates a rejection (403) because the caller meets none of the requirements.
-    pub(crate) fn missing_requirements(requirements: Vec<Arc<Requirement>>) -> Self {
+    /// Creates a rejection (403) that names the requirements that the caller does not meet.
+    pub(crate) fn unmet_requirements(requirements: Vec<Arc<Requirement>>) -> Self {
         let mut rejection = Self::new(RejectionReason::InsufficientScope);
         rejection.cold_mut().required = requirements;
         rejection
@@ -181,8 +181,7 @@ impl Rejection {
         self.token_id
     }
 
-    /// Returns what the caller lacks, if that was the reason: the first of the
-    /// [requirements](Self::requirements).
+    /// Returns the first unmet [requirement](Self::requirements), if that was the reason.
     pub fn required(&self) -> Option<&Requirement> {
         self.requirements().next()
     }

@@ -45,7 +45,7 @@ pub(crate) const JOINERS: [RangeInclusive<char>; 2] =
 
 /// Returns whether the character is [invisible](INVISIBLE).
 ///
-/// With such a character one name passes for another, or a line is two.
+/// Such a character can make two different names look the same, or split a line in two.
 pub(crate) fn is_invisible(char: char) -> bool {
     INVISIBLE.iter().any(|range| range.contains(&char))
 }

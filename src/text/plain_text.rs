@@ -2,10 +2,10 @@ use std::borrow::Cow;
 
 use super::invisible::{is_invisible, is_joiner};
 
-/// A text without invisible characters, and with the characters that are percent-encoded.
+/// A text with percent-encoding decoded and invisible characters removed.
 pub(super) struct PlainText<'a> {
     pub(super) text: Cow<'a, str>,
-    /// Where each byte of the text, and its end, was before. If nothing was changed, it is empty.
+    /// The offset in the original of each byte and of the end. Empty if the text is unchanged.
     offsets: Vec<usize>,
 }
 
@@ -45,13 +45,13 @@ pub(super) fn is_token_character(char: char) -> bool {
     char.is_ascii_alphanumeric() || matches!(char, '_' | '-')
 }
 
-/// Returns whether a character is not shown, or only with its neighbors. Those that control a terminal
-/// or end a line are shown.
+/// Returns whether a character is a non-ASCII invisible character or a joiner. Control characters are
+/// kept.
 fn is_hidden(char: char) -> bool {
     !char.is_ascii() && !char.is_control() && (is_invisible(char) || is_joiner(char))
 }
 
-/// Reads a character of a text, or `None` for one that is dropped, and its length.
+/// Decodes the first character. Returns it, or `None` if it is dropped, and the number of bytes read.
 fn decode(text: &str) -> Option<(Option<char>, usize)> {
     let first = text.chars().next()?;
     let decoded = match text.as_bytes() {

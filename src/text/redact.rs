@@ -6,11 +6,11 @@ use super::plain_text::{PlainText, is_token_character};
 /// The default prefix, in lower case.
 const PREFIX: &str = "svctok-";
 
-/// The digits of an id, which stand between a prefix and `_`.
-const ID_DIGITS: usize = 10;
+/// The digits of an ID, between a prefix and `_`.
+pub(crate) const ID_DIGITS: usize = 10;
 
 /// The digits of a secret and its checksum.
-const SECRET_DIGITS: usize = 30;
+pub(crate) const SECRET_AND_CHECKSUM_DIGITS: usize = 30;
 
 /// A run of letters and digits behind the default prefix that is longer than an id or a word.
 const MIN_SECRET: usize = 17;
@@ -53,8 +53,8 @@ pub(crate) fn has_token(text: &str) -> bool {
     secrets(&PlainText::new(text).text, false).next().is_some()
 }
 
-/// Finds the secrets. `with_bare` includes those without an id.
-fn secrets(text: &str, with_bare: bool) -> impl Iterator<Item = Range<usize>> {
+/// Finds secrets. `include_bare` also finds those without an ID.
+fn secrets(text: &str, include_bare: bool) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
@@ -62,11 +62,15 @@ fn secrets(text: &str, with_bare: bool) -> impl Iterator<Item = Range<usize>> {
             let end = start + word_length(&text[start..]);
             at = end;
             let (word, rest) = (&text[start..end], &text[end..]);
-            let bare = if with_bare { bare_secret(word) } else { None };
+            let bare = if include_bare {
+                bare_secret(word)
+            } else {
+                None
+            };
             let found = [own_secret(word), foreign_secret(word), bare];
             let found = found.into_iter().flatten().min();
             if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
-                at += rest_of_secret(&word[secret..], rest);
+                at += continuation_length(&word[secret..], rest);
                 return Some(start + secret..at);
             }
         }
@@ -105,8 +109,8 @@ fn foreign_secret(word: &str) -> Option<usize> {
         let rest = &bytes[at + 1..];
         let secret = &rest[..alphanumerics(rest)];
         secret.len() >= MIN_FOREIGN_SECRET
-            && is_no_word(secret)
-            && id_before(&bytes[..at]).len() >= ID_DIGITS
+            && has_upper_case_or_digit(secret)
+            && trailing_alphanumerics(&bytes[..at]).len() >= ID_DIGITS
     });
     found.map(|at| at + 1)
 }
@@ -115,7 +119,7 @@ fn foreign_secret(word: &str) -> Option<usize> {
 fn bare_secret(word: &str) -> Option<usize> {
     let mut start = 0;
     for run in word.split(['_', '-']) {
-        if run.len() >= SECRET_DIGITS && kinds(run.as_bytes()) == 3 {
+        if run.len() >= SECRET_AND_CHECKSUM_DIGITS && count_character_classes(run.as_bytes()) == 3 {
             return Some(start);
         }
         start += run.len() + 1;
@@ -126,28 +130,28 @@ fn bare_secret(word: &str) -> Option<usize> {
 /// Finds a secret behind an id and `_` that a `/` is in or before.
 fn split_secret(word: &str, rest: &str) -> Option<usize> {
     let (before, begun) = word.rsplit_once('_')?;
-    let id = id_before(before.as_bytes());
+    let id = trailing_alphanumerics(before.as_bytes());
     let rest = rest.strip_prefix('/')?.as_bytes();
     let run = &rest[..alphanumerics(rest)];
     let is_secret = id.len() >= ID_DIGITS
-        && kinds(id) >= 2
+        && count_character_classes(id) >= 2
         && alphanumerics(begun.as_bytes()) == begun.len()
         && begun.len() + run.len() >= MIN_FOREIGN_SECRET
-        && is_no_word(run);
+        && has_upper_case_or_digit(run);
     is_secret.then(|| word.len() - begun.len())
 }
 
 /// Returns the length of what follows a part of a secret and belongs to it: parts behind a `/` until
 /// the secret is complete.
-fn rest_of_secret(part: &str, rest: &str) -> usize {
+fn continuation_length(part: &str, rest: &str) -> usize {
     let begun = part.rsplit('_').next().unwrap_or_default();
     let (mut digits, mut length) = (alphanumerics(begun.as_bytes()), 0);
-    while digits < SECRET_DIGITS
+    while digits < SECRET_AND_CHECKSUM_DIGITS
         && let Some(next) = rest[length..].strip_prefix('/')
     {
         let next = &next[..word_length(next)];
         let run = alphanumerics(next.as_bytes());
-        if run == 0 || !is_no_word(next.as_bytes()) {
+        if run == 0 || !has_upper_case_or_digit(next.as_bytes()) {
             break;
         }
         digits += run;
@@ -157,19 +161,19 @@ fn rest_of_secret(part: &str, rest: &str) -> usize {
 }
 
 /// Returns the letters and digits that a text ends with.
-fn id_before(bytes: &[u8]) -> &[u8] {
+fn trailing_alphanumerics(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().rposition(|byte| !byte.is_ascii_alphanumeric());
     &bytes[start.map_or(0, |start| start + 1)..]
 }
 
-/// Returns whether a text is more than lower-case letters, also with `_` and `-` between them.
-fn is_no_word(text: &[u8]) -> bool {
+/// Returns whether a text has a character other than lower-case letters, `_` and `-`.
+fn has_upper_case_or_digit(text: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-');
     !text.iter().all(is_word)
 }
 
 /// Returns how many of lower-case letters, upper-case letters and digits a text has.
-fn kinds(text: &[u8]) -> usize {
+fn count_character_classes(text: &[u8]) -> usize {
     let kinds: [fn(&u8) -> bool; 3] = [
         u8::is_ascii_lowercase,
         u8::is_ascii_uppercase,

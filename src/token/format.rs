@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use super::base62;
 use super::id::TokenId;
-use super::mint::{CHECKSUM_DIGITS, MintError, MintedToken, SECRET_DIGITS};
+use super::mint::{CHECKSUM_DIGITS, MintError, MintedToken};
 use super::presented::PresentedToken;
+use crate::text::SECRET_AND_CHECKSUM_DIGITS;
 
 const MAX_PREFIX_LENGTH: usize = 14;
 
@@ -192,8 +193,7 @@ impl TokenFormat {
     pub fn redact(&self, token: &str) -> String {
         match self.inspect(token) {
             TokenShape::WellFormed(_) => {
-                let secret = SECRET_DIGITS + CHECKSUM_DIGITS;
-                format!("{}***", &token[..token.len() - secret])
+                format!("{}***", &token[..token.len() - SECRET_AND_CHECKSUM_DIGITS])
             }
             TokenShape::Damaged | TokenShape::Unrecognized => "***".to_owned(),
         }
@@ -203,7 +203,7 @@ impl TokenFormat {
 /// Classifies a token without its prefix. Verifies the checksum first, so that noise from scanners
 /// costs little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
-    if body.len() != TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS {
+    if body.len() != TokenId::DIGITS + 1 + SECRET_AND_CHECKSUM_DIGITS {
         return TokenShape::Unrecognized;
     }
     let (text, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::base62;
-use crate::text::deserialize_text;
+use crate::text::{ID_DIGITS, deserialize_text};
 
 /// The public id of a token: safe to log, to display and to use in a path.
 ///
@@ -26,7 +26,7 @@ use crate::text::deserialize_text;
 pub struct TokenId(u64);
 
 impl TokenId {
-    pub(super) const DIGITS: usize = 10;
+    pub(super) const DIGITS: usize = ID_DIGITS;
     const END: u64 = 62_u64.pow(10);
 
     /// All numbers are below it. The statements and indexes of SQL stores contain it.
@@ -109,6 +109,18 @@ impl<'de> Deserialize<'de> for TokenId {
     }
 }
 
+/// Parses a decimal number without leading zeros. `0000000042` is the text of another ID.
+#[cfg(feature = "api")]
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
+)]
+pub fn parse_decimal(text: &str) -> Option<i64> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_canonical = is_decimal && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_canonical)
+}
+
 /// A text is not a [`TokenId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token id is ten characters of 0-9, A-Z and a-z")]
@@ -117,6 +129,25 @@ pub struct ParseTokenIdError(());
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "api")]
+    #[test]
+    fn decimal_numbers_have_no_leading_zeros() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("42", Some(42)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("042", None),
+            ("00", None),
+            ("+42", None),
+            ("-42", None),
+            ("4 2", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_decimal(text), number, "{text}");
+        }
+    }
 
     #[test]
     fn first_and_last_id_round_trip_as_text_and_number() {

@@ -5,8 +5,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::base62;
 use super::id::TokenId;
 use super::presented::PresentedToken;
+use crate::text::SECRET_AND_CHECKSUM_DIGITS;
 
-pub(super) const SECRET_DIGITS: usize = 24;
+pub(super) const SECRET_DIGITS: usize = SECRET_AND_CHECKSUM_DIGITS - CHECKSUM_DIGITS;
 pub(super) const CHECKSUM_DIGITS: usize = 6;
 
 /// A newly minted token with its secret.
@@ -26,7 +27,7 @@ impl MintedToken {
             None => *random_digits()?,
         };
         let secret = random_digits::<SECRET_DIGITS>()?;
-        let length = prefix.len() + TokenId::DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS;
+        let length = prefix.len() + TokenId::DIGITS + 1 + SECRET_AND_CHECKSUM_DIGITS;
         // Allocated with its final capacity, because growing would leave a copy in memory.
         let mut text = Zeroizing::new(String::with_capacity(length));
         text.push_str(prefix);

@@ -27,7 +27,7 @@
 
 mod base62;
 mod format;
-mod id;
+pub(crate) mod id;
 mod mint;
 mod presented;
 #[cfg(feature = "client")]

@@ -17,7 +17,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 const QUOTES: [char; 3] = ['"', '\'', '`'];
 
-/// The last words of the names of variables with secrets.
+/// Suffixes of variable names that usually hold a secret.
 const SECRET_NAMES: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
 
 /// What a text contains instead of one token.
@@ -42,7 +42,7 @@ pub enum TokenTextError {
     #[error("it has quotes around the token")]
     Quotes,
     /// The assignment of a token to a variable.
-    #[error("it is a variable assignment, of which only the value is a token")]
+    #[error("it is a variable assignment; pass only the value")]
     Assignment,
     /// A character that no token has.
     #[error("it has {0}")]

@@ -3,11 +3,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[cfg(feature = "api")]
 use super::field::FieldProblems;
 use super::field::rfc_3339;
+use super::integer::SaturatingInteger;
 #[cfg(feature = "api")]
 use super::schema;
 use super::token_info::TokenInfo;
 use crate::lifecycle::FieldProblem;
 use crate::registry::TokenFilter;
+#[cfg(feature = "api")]
+use crate::token::id::parse_decimal;
 
 /// The conditions on tokens, as query parameters of a listing or as members of a bulk revocation.
 /// A token matches if it meets all of them.
@@ -50,10 +53,10 @@ pub(crate) struct Filter {
     )]
     label: Option<String>,
     /// Expires before this time.
-    #[cfg_attr(feature = "api", schema(schema_with = schema::start_or_null), param(schema_with = schema::start))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::expires_before), param(schema_with = schema::start))]
     expires_before: Option<String>,
     /// Last used, or created, before this time.
-    #[cfg_attr(feature = "api", schema(schema_with = schema::start_or_null), param(schema_with = schema::start))]
+    #[cfg_attr(feature = "api", schema(schema_with = schema::last_used_before), param(schema_with = schema::start))]
     last_used_before: Option<String>,
 }
 
@@ -99,26 +102,24 @@ impl Filter {
     }
 }
 
-/// Reads a number as JSON integer or as text. A query has only texts.
+/// Deserializes a JSON integer or a string. Query parameters are strings.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "not a number of at most 13 digits")]
     enum Number {
-        // JSON Schema counts `5.0` as an integer. A number of 13 digits is exact.
-        Integer(f64),
+        Integer(SaturatingInteger),
         Text(String),
     }
     let number = Option::<Number>::deserialize(deserializer)?;
     Ok(number.map(|number| match number {
-        Number::Integer(number) => number.to_string(),
+        Number::Integer(number) => number.0.to_string(),
         Number::Text(text) => text,
     }))
 }
 
 #[cfg(feature = "api")]
 fn parse_number(text: &str) -> Option<i64> {
-    let is_number = text.len() <= 13 && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number)
+    parse_decimal(text).filter(|_| text.len() <= 13)
 }
 
 #[cfg(feature = "client")]

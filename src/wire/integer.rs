@@ -2,10 +2,10 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// A JSON integer. One that is out of range is the smallest or largest: a time or a duration that far
-/// away has the same meaning. JSON Schema counts `5.0` as an integer, and some clients send it.
+/// A JSON integer that saturates to the range of `i64`. Accepts `5.0`, which JSON Schema counts as an
+/// integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SaturatingInteger(pub(super) i64);
+pub(crate) struct SaturatingInteger(pub(crate) i64);
 
 impl<'de> Deserialize<'de> for SaturatingInteger {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

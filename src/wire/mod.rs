@@ -14,6 +14,8 @@ mod bulk;
 mod field;
 #[cfg(any(feature = "api", feature = "client"))]
 mod filter;
+#[cfg(any(feature = "api", feature = "client"))]
+mod integer;
 #[cfg(feature = "api")]
 mod json;
 mod new_token;
@@ -33,6 +35,8 @@ pub use self::bulk::{BulkPreviewResponse, BulkRevocationResponse};
 pub(crate) use self::field::FieldProblems;
 #[cfg(any(feature = "api", feature = "client"))]
 pub(crate) use self::filter::{Filter, ListResponse};
+#[cfg(feature = "api")]
+pub(crate) use self::integer::SaturatingInteger;
 #[cfg(feature = "api")]
 pub(crate) use self::json::{JsonError, from_members, from_slice};
 pub(crate) use self::problem::{Problem, RequiredNames};

@@ -76,7 +76,8 @@ pub(crate) struct RequiredNames {
 }
 
 impl RequiredNames {
-    /// Combines the requirements of all of their names. Each other requirement stays alone.
+    /// Merges the `all` requirements into one entry. Each `any` requirement keeps its own. Entries are in
+    /// order of first occurrence.
     pub(crate) fn from_requirements<'a>(
         requirements: impl Iterator<Item = &'a Requirement>,
     ) -> Vec<Self> {

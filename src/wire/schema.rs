@@ -169,22 +169,32 @@ fn null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Null)
 }
 
-/// A time, or a date as its start.
-pub(super) fn start() -> Schema {
-    AnyOfBuilder::new().item(date_time()).item(date()).into()
+fn time_or_date() -> AnyOfBuilder {
+    AnyOfBuilder::new().item(date_time()).item(date())
 }
 
-pub(super) fn start_or_null() -> Schema {
-    let start = AnyOfBuilder::new().item(date_time()).item(date());
-    let description = "A time, or a date: its start, UTC.";
-    start.item(null()).description(Some(description)).into()
+fn nullable_start(description: &str) -> Schema {
+    let start = time_or_date().item(null());
+    start.description(Some(description)).into()
+}
+
+/// A start in a query.
+pub(super) fn start() -> Schema {
+    time_or_date().into()
+}
+
+pub(super) fn expires_before() -> Schema {
+    nullable_start("Expires before this time. A date means its start, UTC.")
+}
+
+pub(super) fn last_used_before() -> Schema {
+    nullable_start("Last used, or created, before this time. A date means its start, UTC.")
 }
 
 pub(super) fn not_before() -> Schema {
-    let start = AnyOfBuilder::new().item(date_time()).item(date());
-    let description = "When the token starts working: before the expiry. A time, or a date: from its \
-                       start, UTC.";
-    start.item(null()).description(Some(description)).into()
+    nullable_start(
+        "When the token starts working: before the expiry. A time, or a date: from its start, UTC.",
+    )
 }
 
 /// The number of an id in a query.
@@ -202,7 +212,7 @@ pub(super) fn number_or_null() -> Object {
         .schema_type(SchemaType::from_iter(types))
         .minimum(Some(0))
         .maximum(Some(MAX_NUMBER))
-        .pattern(Some("^[0-9]{1,13}$"))
+        .pattern(Some("^(0|[1-9][0-9]{0,12})$"))
         .description(Some(
             "The number of the id, of at most 13 digits, as clients with integer ids show it.",
         ))
@@ -220,8 +230,7 @@ pub(super) fn new_expires_at() -> Schema {
 fn expires_at_with_default(default: &str) -> Schema {
     let description =
         format!("A time in the future, or a date: through its end, UTC. `null` is never.{default}");
-    let expires_at = AnyOfBuilder::new().item(date_time()).item(date());
-    let expires_at = expires_at.item(null());
+    let expires_at = time_or_date().item(null());
     expires_at.description(Some(description)).into()
 }
 

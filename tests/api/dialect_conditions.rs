@@ -1,5 +1,5 @@
-//! Rules of single requests in the dialects and at the OAuth endpoints: `If-Match`, the rights of the
-//! caller before anything about a token, and the paths around those that exist.
+//! Rules of the dialects and OAuth endpoints: `If-Match`, authorization before disclosure, and unknown
+//! paths.
 
 use axum::Router;
 use http::request::Builder;
@@ -96,7 +96,7 @@ fn changes(target: &TokenRecord) -> [(String, &'static str, u16); 4] {
 }
 
 #[tokio::test]
-async fn changes_of_dialects_need_the_revision_in_if_match() {
+async fn if_match_protects_every_dialect_change() {
     let server = Server::new().await;
     for index in 0..4 {
         let target = server.target().await;
@@ -111,7 +111,7 @@ async fn changes_of_dialects_need_the_revision_in_if_match() {
             let response = server.call(&call, Some(malformed), body).await;
             assert_eq!(response.status, 400, "{call} {malformed}: {response:?}");
             let message = response.json()["message"].clone();
-            assert_eq!(message, "if-match is not a list of entity tags");
+            assert_eq!(message, "If-Match is not a list of entity tags");
         }
         let unchanged = server.record(&target).await;
         assert_eq!(unchanged.revision(), 1, "{call}");
@@ -151,9 +151,9 @@ async fn pipeops_shows_the_revision_as_etag() {
     assert_eq!(stale.status, 412, "{stale:?}");
 }
 
-/// What is created has no entity tag yet, and `/revoke` is no token.
+/// A creation has no token yet, and `/revoke` names it in the body, so neither has an entity tag.
 #[tokio::test]
-async fn no_tag_matches_creations_and_oauth_revocations() {
+async fn if_match_never_matches_creations_or_oauth_revocations() {
     let server = Server::new().await;
     let target = server.target().await;
     let form = format!("token={}", target.expose_secret());
@@ -182,13 +182,13 @@ async fn no_tag_matches_creations_and_oauth_revocations() {
         assert!(response.status < 300, "{call}: {response:?}");
     }
     assert_eq!(server.record(&target).await.state(), TokenState::Revoked);
-    // Two were created and one was revoked, of a list without revoked tokens.
+    // The administrator and two created tokens. The list omits the revoked target.
     assert_eq!(count().await, 3);
 }
 
-/// A caller with the scope for changes, whose token does not cover the target, gets one response.
+/// The response is the same 403, whatever the target's workspace and state.
 #[tokio::test]
-async fn callers_without_rights_learn_no_workspace_and_no_state() {
+async fn uncovered_callers_cannot_probe_workspace_or_state() {
     let server = Server::new().await;
     let writer = server.managed.holder(&["service-tokens:write"]).await;
     let writer = writer.expose_secret();
@@ -261,7 +261,7 @@ async fn denied_escalations_name_what_is_missing_in_every_api() {
 }
 
 #[tokio::test]
-async fn paths_around_those_of_pipeops_have_its_errors() {
+async fn unknown_paths_below_pipeops_prefixes_get_pipeops_errors() {
     let server = Server::new().await;
     let message = "there is no such path";
     let expected: Value = json!({ "success": false, "status": "error", "message": message });
@@ -287,7 +287,7 @@ async fn paths_around_those_of_pipeops_have_its_errors() {
 }
 
 #[tokio::test]
-async fn routes_of_the_app_win_over_unknown_paths_below_workspace() {
+async fn app_routes_take_precedence_below_workspace() {
     let store = MemoryStore::new();
     let ApiFixture { tokens, layer, .. } = ApiFixture::new(store.clone(), store).await;
     let own = Router::new()

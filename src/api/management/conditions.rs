@@ -106,7 +106,7 @@ impl FromRequestParts<Arc<HandlerState>> for ListCondition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<HandlerState>) -> Result<Self, Problem> {
-        entity_tag::reject_tags(&parts.headers)?;
+        entity_tag::require_no_entity_tags(&parts.headers)?;
         Ok(Self)
     }
 }

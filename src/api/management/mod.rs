@@ -41,10 +41,11 @@
 //!    request that repeats the last rotation gets 200, `Idempotency-Replayed: true`, the `ETag` and the
 //!    token, with `null` as the secret, at any revision. Its key is valid until the next rotation; with
 //!    another `grace` it is 422 `idempotency_key_reused`.
-//! 9. Every change of one token accepts `If-Match` (RFC 9110 §13.1.1), and responds with 412 if the
-//!    token is at another revision than its `ETag`, which every response with one token has. No tag matches a creation or a bulk revocation, dry
-//!    runs included. A caller that presents the secret from before its last rotation rotates its own token only with one tag in `If-Match`; otherwise the response
-//!    is 428 `precondition_required`. This recovers from a lost response: the lost secret ends at
+//! 9. Every response with one token has its revision as `ETag`. Every change of one token accepts
+//!    `If-Match` (RFC 9110 §13.1.1) and responds with 412 at another revision. Creations and bulk
+//!    revocations, dry runs included, have no entity tag, so only `*` matches. A caller that presents its
+//!    previous secret must send exactly one tag to rotate its own token; otherwise the response is 428
+//!    `precondition_required`. This recovers from a lost response: the lost secret ends at
 //!    once, and the presented one stays valid for `grace`, and never longer than its own grace
 //!    period.
 //! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is 409

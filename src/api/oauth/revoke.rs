@@ -20,7 +20,7 @@ use crate::store::Credential;
 use crate::token::TokenId;
 
 pub(super) async fn handle(State(state): State<Arc<OAuthState>>, request: Request) -> Response {
-    if let Err(error) = entity_tag::reject_tags(request.headers()) {
+    if let Err(error) = entity_tag::require_no_entity_tags(request.headers()) {
         return FormError::from(error).into_response();
     }
     let origin = RequestOrigin::from_extensions(request.extensions());

@@ -85,7 +85,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Outcome {
-    entity_tag::reject_tags(request.headers())?;
+    entity_tag::require_no_entity_tags(request.headers())?;
     let request: CreateRequest = body::json(request).await?;
     let workspaces = workspace::all_from_query(query.as_deref());
     let (preset, names) = (request.preset(), request.names());

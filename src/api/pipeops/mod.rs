@@ -47,9 +47,9 @@
 //!    otherwise. A creation whose response the store lost is still made twice. If the store is
 //!    unavailable during a change (503), the message says that the change failed or that its outcome is
 //!    unknown.
-//! 9. Messages name the member that the client sent. With 403, the member `required` has the missing
-//!    scopes, as in the [responses of a protected service](crate::reject), or `missing` has the roles
-//!    and scopes of a token that the caller may not change.
+//! 9. Messages name the member that the client sent. With 403, `required` names the scopes that the
+//!    call needs, or `missing` names the roles and scopes that the caller's token lacks: those of the
+//!    token to change, or those to grant.
 //! 10. A response with one token has its revision as `ETag`, the same as in the
 //!     [management API](super::management). `PATCH` and `DELETE` accept it as `If-Match`, and respond
 //!     with 412 if the token is at another revision. No tag matches a creation.

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::workspace;
-use crate::api::integer::SaturatingInteger;
 use crate::clock::date_time::is_midnight;
 use crate::lifecycle::{Expiry, FieldProblem, NewToken, Patch, TokenUpdate};
 use crate::store::{TokenRecord, TokenState, TokenStatus};
+use crate::wire::SaturatingInteger;
 use crate::wire::{FieldProblems, rfc_3339_or_null};
 
 /// The body of a creation. `null` is the same as absent.

@@ -29,10 +29,10 @@
 //! 5. Errors are `{"_type", "trackingKey", "serverTimestamp", "errors": [{"_type", "message"}]}`, with
 //!    `Content-Type: application/json` without parameters: the tool shows no other. The tracking key
 //!    is the request id: the header `X-Request-Id` if it is 1 to 128 visible ASCII characters and not
-//!    a token, otherwise a random number. It is the `request_id` of the [log](super). With 403, the
-//!    member `required` has the missing scopes, as in the
-//!    [responses of a protected service](crate::reject), or `missing` has the roles and scopes of a
-//!    token that the caller may not change. Such a caller learns nothing else about the token.
+//!    a token, otherwise a random number. It is the `request_id` of the [log](super). With 403,
+//!    `required` names the scopes that the call needs, or `missing` names the roles and scopes that the
+//!    caller's token lacks: those of the token to change, or those to grant. Such a caller learns
+//!    nothing else about the token.
 //! 6. `DELETE` accepts `If-Match` with the `ETag` that the [management API](super::management) and
 //!    [`pipeops`](super::pipeops) show, and responds with 412 if the token is at another revision. No
 //!    tag matches a creation.

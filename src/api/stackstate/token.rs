@@ -11,13 +11,14 @@ use crate::api::body;
 use crate::api::caller::{Caller, PathSegment, Reader};
 use crate::api::entity_tag;
 use crate::api::guard::write_requirement;
-use crate::api::integer::SaturatingInteger;
 use crate::api::listing::{ListFormat, ListWriter};
 use crate::api::state::ApiState;
 use crate::lifecycle::{LifecycleError, NewToken};
 use crate::observe::RequestInfo;
 use crate::registry::TokenFilter;
 use crate::store::{TokenRecord, TokenState};
+use crate::token::id::parse_decimal;
+use crate::wire::SaturatingInteger;
 
 pub(super) type HandlerState = ApiState<ListWriter>;
 
@@ -60,7 +61,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ErrorResponse> {
-    entity_tag::reject_tags(request.headers())?;
+    entity_tag::require_no_entity_tags(request.headers())?;
     let request: CreateRequest = body::parse(&body::read(request).await?)?;
     let mut new = NewToken::new(request.name.unwrap_or_default());
     new = new.with_roles(request.roles.unwrap_or_default());
@@ -131,11 +132,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, ErrorResponse> {
     let revisions = entity_tag::revisions(&headers)?;
     let failed = |error| state.change_error(error);
-    // The list shows no leading zeros, and ten digits with them are the ID of another token.
-    let is_number =
-        id.bytes().all(|byte| byte.is_ascii_digit()) && (id == "0" || !id.starts_with('0'));
-    let number = id.parse().ok().filter(|_| is_number);
-    let number = number.ok_or_else(|| failed(LifecycleError::NotFound))?;
+    let number = parse_decimal(&id).ok_or_else(|| failed(LifecycleError::NotFound))?;
     let tokens = caller
         .tokens_to_change(&state, Some(write_requirement()))
         .await?;

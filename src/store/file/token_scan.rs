@@ -1,6 +1,5 @@
+use crate::text::SECRET_AND_CHECKSUM_DIGITS;
 use crate::token::TokenId;
-
-const SECRET_AND_CHECKSUM: usize = 30;
 
 /// Returns the line, counted from 1, of the first text that has the form of a
 /// [token](crate::token), with any prefix and checksum. Comments are searched too.
@@ -20,7 +19,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 fn contains_token(word: &str) -> bool {
     word.match_indices('_').any(|(index, _)| {
         let (before, after) = (&word[..index], &word[index + 1..]);
-        let secret = after.as_bytes().first_chunk::<SECRET_AND_CHECKSUM>();
+        let secret = after.as_bytes().first_chunk::<SECRET_AND_CHECKSUM_DIGITS>();
         let is_secret = secret.is_some_and(|secret| secret.iter().all(u8::is_ascii_alphanumeric));
         is_secret && ends_in_prefix_and_id(before)
     })

@@ -396,7 +396,7 @@ fn schema_of(name: &str, field: &str) -> Value {
 }
 
 #[test]
-fn starts_and_filters_are_times_or_dates() {
+fn not_before_and_time_filters_accept_times_and_dates() {
     let parameters = &operation("get", "/service-tokens").unwrap()["parameters"];
     let parameter = |name: &str| {
         let mut parameters = parameters.as_array().unwrap().iter();
@@ -419,6 +419,19 @@ fn starts_and_filters_are_times_or_dates() {
         for other in [json!("30d"), json!("2027-01"), json!(1)] {
             assert_ne!(mismatches(&schema, &other), [""; 0], "{schema} {other}");
         }
+    }
+    for (field, description) in [
+        (
+            "expires_before",
+            "Expires before this time. A date means its start, UTC.",
+        ),
+        (
+            "last_used_before",
+            "Last used, or created, before this time. A date means its start, UTC.",
+        ),
+    ] {
+        let schema = schema_of("ServiceTokenFilter", field);
+        assert_eq!(schema["description"], description, "{field}");
     }
     let number = parameter("number");
     assert_eq!(number["type"], "integer");

@@ -1,3 +1,4 @@
+use tower_service_token::internal::parse_decimal;
 use tower_service_token::token::TokenId;
 
 use crate::args::IdArgs;
@@ -15,13 +16,9 @@ impl IdArgs {
             let message = "only get, rotate and delete accept `self` as the ID";
             return Err(Failure::usage(message).with_hint("`svctok get self` shows the ID"));
         }
-        // With leading zeros, ten digits are an ID alone: no number is written so.
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit())
-            && (text == "0" || !text.starts_with('0'));
-        let id = if is_number {
-            number(text)
-        } else {
-            text.parse().ok().map(TokenRef::Id)
+        let id = match parse_decimal(text) {
+            Some(number) => number_or_id(number, text),
+            None => text.parse().ok().map(TokenRef::Id),
         };
         // The error does not quote the ID: it may be a token, pasted by mistake.
         let message =
@@ -53,9 +50,9 @@ impl IdArgs {
     }
 }
 
-/// Parses a number of at most 13 digits, or the integer of a whole ID, as earlier releases showed it.
-fn number(text: &str) -> Option<TokenRef> {
-    let number = text.parse().ok()?;
+/// Returns the token of a number of at most 13 digits, or of the integer of a whole ID, as earlier
+/// releases showed it.
+fn number_or_id(number: i64, text: &str) -> Option<TokenRef> {
     let whole = TokenId::from_i64(number)?;
     if whole.number() != number {
         return Some(TokenRef::Id(whole));
