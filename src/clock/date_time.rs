@@ -88,8 +88,8 @@ pub(crate) fn is_midnight(time: SystemTime) -> bool {
 }
 
 fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeError> {
-    if let Some(text) = with_earlier_year(text) {
-        // The calendar ends before, but the day must exist.
+    if let Some(text) = with_equivalent_year(text) {
+        // jiff's calendar ends in 9999. Check the date in an equivalent year.
         return parse(&text, days_after_date).map(|_| end_of_time());
     }
     // jiff parses more than is documented here, such as `2026-1-2` and times without an offset.
@@ -107,11 +107,12 @@ fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeEr
 
 /// Replaces a year after 9999 with one that has the same calendar, which repeats every 400 years.
 /// Returns `None` for other years.
-fn with_earlier_year(text: &str) -> Option<String> {
+fn with_equivalent_year(text: &str) -> Option<String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if digits < 5 || text.starts_with('0') {
         return None;
     }
+    // The last four digits suffice: 10,000 is a multiple of 400.
     let year: u32 = text[digits - 4..digits].parse().ok()?;
     Some(format!("{}{}", 2_000 + year % 400, &text[digits..]))
 }

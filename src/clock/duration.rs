@@ -5,7 +5,7 @@ use jiff::{Span, SpanRelativeTo};
 /// Longer than any [`Span`]: about 22,000 years.
 const BEYOND_SPANS: Duration = Duration::from_secs(700_000_000_000);
 
-/// The count in place of one that is out of range.
+/// Replaces a count that is out of range, so that jiff still checks the units and the sign.
 const SMALL_COUNT: &str = "1";
 
 /// The largest number of digits that is in range for every unit.

@@ -43,7 +43,8 @@ pub(super) fn check_names(
     }
 }
 
-/// Checks a line of text: something of it is visible, and it is without white space at either end.
+/// Checks a single line: it has a visible character, no invisible one, and no white space at either
+/// end.
 pub(super) fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
     if is_blank(text) {
         problems.push(FieldProblem::new(pointer, "must not be empty"));

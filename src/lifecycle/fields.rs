@@ -276,8 +276,8 @@ impl Fields {
             if is_blank(key) || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
                 let key = escape_pointer(key);
                 let detail = format!(
-                    "a key is not empty and has at most {MAX_LABEL_KEY} characters, and a value at most {MAX_TEXT_CHARS}, \
-                     none of them control or invisible characters"
+                    "a key has 1 to {MAX_LABEL_KEY} characters, one of them visible, and a value at most \
+                     {MAX_TEXT_CHARS}; neither may contain control or invisible characters"
                 );
                 problems.push(FieldProblem::new(format!("/labels/{key}"), detail));
             }

@@ -160,6 +160,6 @@ pub(crate) async fn no_session_at_all_is_reported(_: TestDatabase) {
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable);
     let source = error.source().unwrap().to_string();
-    assert!(source.contains("may have no session left"), "{source}");
+    assert!(source.contains("may have no free session"), "{source}");
     drop(other);
 }

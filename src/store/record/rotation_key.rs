@@ -28,22 +28,6 @@ impl RotationKey {
         &self.0
     }
 
-    /// Creates the key of a rotation that made the secret with this digest. An idempotency key
-    /// contains no zero byte, so the hash is unambiguous.
-    fn new(request: RotationRequest<'_>, secret: &TokenDigest) -> Self {
-        let RotationRequest {
-            actor,
-            idempotency_key,
-            grace,
-        } = request;
-        let secret = secret.to_string();
-        let request = [DOMAIN, &secret, actor, idempotency_key].join("\0");
-        let grace = [DOMAIN, &secret, &grace.as_millis().to_string()].join("\0");
-        let mut bytes = *TokenDigest::of(&request).as_bytes();
-        bytes[16..].copy_from_slice(&TokenDigest::of(&grace).as_bytes()[..16]);
-        Self(bytes)
-    }
-
     /// Returns whether the actor, the idempotency key and the secret are those of `other`. The grace
     /// periods may differ.
     fn differs_at_most_in_grace(&self, other: &Self) -> bool {
@@ -69,12 +53,24 @@ pub(crate) enum Repetition {
 }
 
 impl RotationRequest<'_> {
-    /// Returns the key of a rotation that made the secret with this digest.
+    /// Returns the key of a rotation that made the secret with this digest. An idempotency key contains
+    /// no zero byte, so the hash is unambiguous.
     pub(crate) fn key(self, secret: &TokenDigest) -> RotationKey {
-        RotationKey::new(self, secret)
+        let Self {
+            actor,
+            idempotency_key,
+            grace,
+        } = self;
+        let secret = secret.to_string();
+        let request = [DOMAIN, &secret, actor, idempotency_key].join("\0");
+        let grace = [DOMAIN, &secret, &grace.as_millis().to_string()].join("\0");
+        let mut bytes = *TokenDigest::of(&request).as_bytes();
+        bytes[16..].copy_from_slice(&TokenDigest::of(&grace).as_bytes()[..16]);
+        RotationKey(bytes)
     }
 
-    /// Returns whether the current secret of the record was made by this request.
+    /// Returns how this request repeats the rotation that made the current secret, or `None` if it does
+    /// not.
     pub(crate) fn repetition(self, record: &TokenRecord) -> Option<Repetition> {
         let last = record.rotation_key()?;
         let key = self.key(record.digest());

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{any, post};
+use axum::routing::{any_service, post};
 use tower::Service as _;
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
@@ -47,18 +47,13 @@ fn build_for_registry(registry: Arc<dyn TokenRegistry>, args: &ServeArgs) -> Ser
     let stackstate = StackStateApi::new(tokens.clone(), layer.clone());
     let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let stackstate: Router = stackstate.into_router();
-    let below = stackstate.clone();
-    // A nested router does not get its prefix with a slash, and has no route for that path either.
-    let unknown = any(move |request: Request| {
-        let mut below = below.clone();
-        async move { below.call(request).await }
-    });
     let app = Router::new()
         .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
         .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
         .merge(args.forward_auth(layer).into_router())
+        // `nest` does not match its prefix with a trailing slash.
+        .route("/api/", any_service(stackstate.clone()))
         .nest("/api", stackstate)
-        .route("/api/", unknown)
         .merge(pipeops.into_router());
     let flush_task = Some(flush_task);
     ServiceParts { app, flush_task }

@@ -44,10 +44,10 @@ use super::store::SqlStore;
 /// - **Refusals.** If the server refuses connections, has no free slot or rejects the login, operations
 ///   fail with that reason after about 200 ms rather than at the deadline.
 /// - **Poolers.** A pooler in session mode works, such as `PgBouncer`, with at least two sessions for each
-///   process. If it has fewer sessions than the store uses
-///   [connections](SqlStore::with_max_connections), operations wait up to 0.7 s to notice, and then for
-///   a connection that is in use; set the number to one less than the pooler's sessions for each
-///   process. A pooler that shares sessions between clients, as in transaction mode, is rejected when the
+///   process. Give each process one session more than its
+///   [connections](SqlStore::with_max_connections), for the change feed. With fewer sessions, at least
+///   two, the store works, but an operation may wait 0.7 s before it falls back to a connection in use.
+///   A pooler that shares sessions between clients, as in transaction mode, is rejected when the
 ///   store is opened: prepared statements and `LISTEN` do not work with it.
 /// - **Encryption.** Connections use TLS with the feature `rustls`, according to the URL's `sslmode`.
 ///

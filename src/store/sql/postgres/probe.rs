@@ -17,8 +17,8 @@ const PROBE_DELAY: Duration = Duration::from_millis(200);
 /// For how long callers share a refusal.
 const REFUSAL_TTL: Duration = Duration::from_millis(100);
 
-/// How long a server may take for the first answer on a connection that it accepted.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a server may take for the first response on a connection that it accepted.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often a server that accepts connections is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,8 +26,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// `too_many_connections`: the server, the database or the role has no slot for another connection.
 const NO_SLOT: &str = "53300";
 
-const NO_ANSWER: &str = "the server accepts connections, but does not answer: a pooler such as \
-     PgBouncer may have no session left";
+const NO_RESPONSE: &str = "the server accepts connections but does not respond: a pooler such as \
+     PgBouncer may have no free session";
 
 /// `cannot_connect_now`: the server is starting up or shutting down.
 const NOT_READY: &str = "57P03";
@@ -99,7 +99,7 @@ impl ConnectProbe {
             return probed.refusal.clone();
         }
         let refusal = match self.pool.connect_options().connect().await {
-            Ok(connection) => answers(connection).await.err(),
+            Ok(connection) => check_response(connection).await.err(),
             // The pool returns all other errors.
             Err(error) => Refusal::of(&error),
         };
@@ -149,17 +149,17 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     error.is_some_and(|error| error.code().is_some_and(|it| it == code))
 }
 
-/// Returns an error if a connection that the server accepted gets no answer. Any other failure is not
-/// for lack of a slot.
-async fn answers(mut connection: PgConnection) -> Result<(), Refusal> {
+/// Returns a refusal if the server does not respond on a new connection. Other failures do not indicate
+/// a missing slot.
+async fn check_response(mut connection: PgConnection) -> Result<(), Refusal> {
     // No prepared statement: a pooler may share its session.
-    match timeout(ANSWER_TIMEOUT, connection.execute("SELECT 1")).await {
+    match timeout(RESPONSE_TIMEOUT, connection.execute("SELECT 1")).await {
         Ok(_) => {
-            let _ = timeout(ANSWER_TIMEOUT, connection.close()).await;
+            let _ = timeout(RESPONSE_TIMEOUT, connection.close()).await;
             Ok(())
         }
         Err(_) => Err(Refusal {
-            reason: NO_ANSWER.to_owned(),
+            reason: NO_RESPONSE.to_owned(),
             has_no_slot: true,
         }),
     }
