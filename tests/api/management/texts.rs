@@ -142,11 +142,11 @@ const MORE_INVISIBLE: [char; 14] = [
     '\u{e0100}',
 ];
 
-/// The flag of Scotland: a black flag, `gbsct` and an end in tag characters.
+/// The flag of Scotland: a black flag, then `gbsct` and a terminator in tag characters.
 const SCOTLAND: &str = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
 
 #[tokio::test]
-async fn lines_have_no_format_characters_of_any_plane() {
+async fn single_line_fields_reject_format_characters_of_every_plane() {
     let server = Server::new().await;
     let texts = MORE_INVISIBLE.map(|char| format!("a{char}b"));
     for text in texts.iter().map(String::as_str).chain([SCOTLAND]) {
@@ -169,7 +169,7 @@ async fn lines_have_no_format_characters_of_any_plane() {
 }
 
 #[tokio::test]
-async fn names_without_a_visible_character_are_empty() {
+async fn names_without_a_visible_character_are_rejected_as_empty() {
     let server = Server::new().await;
     let empty = server.call("POST ", json!({ "name": "" })).await.json();
     for blank in [

@@ -32,10 +32,10 @@ pub use self::revocation::{
 };
 pub use self::rotation::{
     grace_period_is_capped_at_expiry_and_rotation_does_not_extend_it,
-    overflowing_grace_period_is_capped, rotation_caps_expiry_at_new_max_lifetime,
+    key_of_a_replaced_secret_is_not_a_replay, overflowing_grace_period_is_capped,
+    rotation_caps_expiry_at_new_max_lifetime,
     rotation_keeps_id_and_accepts_old_secret_until_grace_period_ends,
-    rotation_without_grace_rejects_old_secret_at_once,
-    rotations_whose_secret_was_replaced_are_not_repeated, second_rotation_ends_first_grace_period,
+    rotation_without_grace_rejects_old_secret_at_once, second_rotation_ends_first_grace_period,
 };
 pub use self::updates::{
     rejects_update_at_stale_revision, update_changes_expiry_in_both_directions,
@@ -83,7 +83,7 @@ macro_rules! every_test {
             repeated_creation_creates_no_second_token,
             idempotency_key_identifies_one_token_per_actor,
             concurrent_creations_with_one_key_create_one_token,
-            rotations_whose_secret_was_replaced_are_not_repeated,
+            key_of_a_replaced_secret_is_not_a_replay,
         }
     };
 }

@@ -118,9 +118,9 @@ pub async fn rotation_caps_expiry_at_new_max_lifetime(store: Store) {
     assert_eq!(rotated.record().expires_at(), Some(start() + DAY));
 }
 
-/// A process of an earlier release that shares the store keeps the rotation key, which it does not
-/// know, when it rotates a token.
-pub async fn rotations_whose_secret_was_replaced_are_not_repeated(store: Store) {
+/// A process of an earlier release does not know the rotation key, and keeps it when it rotates the
+/// token.
+pub async fn key_of_a_replaced_secret_is_not_a_replay(store: Store) {
     let fixture = fixture(store);
     let tokens = &fixture.tokens;
     let id = fixture.create("ci").await.record().id();

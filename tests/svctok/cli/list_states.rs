@@ -6,7 +6,7 @@ use crate::sandbox::{Sandbox, id_of};
 use crate::test_server::TestServer;
 
 #[test]
-fn a_list_of_all_tokens_shows_the_state_of_each() {
+fn list_all_has_a_state_column() {
     let test_server = TestServer::start();
     let token = test_server.create(&["service-tokens:admin"], &[]);
     let server = Sandbox::without_store()
@@ -54,9 +54,9 @@ fn a_list_of_all_tokens_shows_the_state_of_each() {
     }
 }
 
-/// The tokens of a file have an expiry that has passed.
+/// A token file may contain an expired token.
 #[test]
-fn expired_tokens_are_listed_as_such() {
+fn list_all_shows_expired_tokens() {
     let sandbox = Sandbox::without_store().with("SVCTOK_STORE", "file:tokens.toml");
     let digest = tower_service_token::digest::TokenDigest::of("old");
     sandbox.write(

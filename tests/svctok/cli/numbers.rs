@@ -137,9 +137,9 @@ fn changes_by_number_show_the_id_that_was_found() {
     }
 }
 
-/// Ten digits that begin with zero are the ID of one token, and a number that belongs to another.
+/// `0000000042` is the ID of one token, and 42 the number of another.
 #[test]
-fn leading_zeros_make_an_id_and_no_number() {
+fn digits_with_a_leading_zero_are_an_id() {
     let store = MemoryStore::new();
     let of_number = TokenId::from_i64(42).unwrap();
     let of_text: TokenId = "0000000042".parse().unwrap();

@@ -1,5 +1,4 @@
-//! Variables of PostgreSQL that are set to nothing. A server without a database records what `svctok`
-//! sends to log in.
+//! Empty PostgreSQL variables. A fake server records the startup and password messages.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +9,7 @@ use crate::sandbox::{Sandbox, set_mode};
 
 const SSL_REQUEST: u32 = 80_877_103;
 
-/// Asks for the password as plain text.
+/// `AuthenticationCleartextPassword`.
 const PASSWORD_REQUEST: [u8; 9] = *b"R\0\0\0\x08\0\0\0\x03";
 
 const VARIABLES: [&str; 13] = [

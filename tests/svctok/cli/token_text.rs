@@ -154,7 +154,7 @@ const WRAPPED: [(&str, &str); 10] = [
 fn error_names_quotes_and_variable_assignments() {
     let test_server = TestServer::start();
     let token = test_server.create(&["service-tokens:admin"], &[]);
-    for (text, said) in WRAPPED {
+    for (text, reason) in WRAPPED {
         let text = text
             .replace("TOKEN", &token)
             .replace(&format!("SVCTOK_{token}"), "SVCTOK_TOKEN");
@@ -180,7 +180,7 @@ fn error_names_quotes_and_variable_assignments() {
         ] {
             let start = format!("error: {named} does not contain a token: it ");
             assert!(stderr.starts_with(&start), "{text:?}: {stderr}");
-            assert!(stderr.contains(said), "{text:?}: {stderr}");
+            assert!(stderr.contains(reason), "{text:?}: {stderr}");
             assert!(!stderr.contains(&token[18..]), "{text:?}: {stderr}");
         }
     }

@@ -121,7 +121,7 @@ pub(crate) async fn log_shows_ids_routes_and_request_ids(fixture: StoreFixture) 
     }
 }
 
-/// A secret without its id, and tokens with a character in their secret that belongs to none.
+/// A secret without its ID, and tokens with a `/` or an encoded character in the secret.
 pub(crate) async fn log_hides_bare_and_split_tokens(fixture: StoreFixture) {
     let minted = TokenFormat::new("acme_").unwrap().mint().unwrap();
     let token = minted.expose_secret();

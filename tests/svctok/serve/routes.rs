@@ -59,8 +59,8 @@ pub(crate) async fn unknown_paths_have_errors_of_their_dialect(fixture: StoreFix
     let (node, token) = Node::bootstrap(&fixture, &[]).await;
     for path in ["/api", "/api/", "/api/x"] {
         let call = HttpRequest::get(path).with_key(&token);
-        let answer = node.send(&call).await.assert(404);
-        assert_eq!(answer.json()["_type"], "NotFoundError", "{path}");
+        let response = node.send(&call).await.assert(404);
+        assert_eq!(response.json()["_type"], "NotFoundError", "{path}");
     }
     for path in [
         "/api/v1",
@@ -70,8 +70,8 @@ pub(crate) async fn unknown_paths_have_errors_of_their_dialect(fixture: StoreFix
         "/workspace/x",
     ] {
         let call = HttpRequest::get(path).with_key(&token);
-        let answer = node.send(&call).await.assert(404);
-        assert_eq!(answer.json()["status"], "error", "{path}");
+        let response = node.send(&call).await.assert(404);
+        assert_eq!(response.json()["status"], "error", "{path}");
     }
     node.stop().await;
 }
