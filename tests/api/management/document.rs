@@ -445,8 +445,10 @@ async fn filter_numbers_are_integers_or_texts() {
     let schema = schema_of("ServiceTokenFilter", "number");
     for (number, count) in [
         (json!(number), 1),
+        (serde_json::from_str(&format!("{number}.0")).unwrap(), 1),
         (json!(number.to_string()), 1),
         (json!(9_999_999_999_999_u64), 0),
+        (json!("0"), 0),
     ] {
         assert_eq!(mismatches(&schema, &number), [""; 0], "{number}");
         let body = json!({ "dry_run": true, "filter": { "number": number } });
@@ -461,6 +463,8 @@ async fn filter_numbers_are_integers_or_texts() {
         json!(10_000_000_000_000_u64),
         json!("-1"),
         json!("1x"),
+        json!("042"),
+        json!("00"),
         json!(1.5),
     ] {
         assert_ne!(mismatches(&schema, &number), [""; 0], "{number}");
