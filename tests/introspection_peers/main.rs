@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{FutureExt, LocalBoxFuture};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use test_support::authorization_server::deployment::Deployment;
 use test_support::authorization_server::peer::{DJANGO, OIDC_PROVIDER};
 use test_support::authorization_server::run_on;
+use test_support::optional_trial::optional_trial;
 
 type Run = fn(Arc<Deployment>) -> LocalBoxFuture<'static, ()>;
 
@@ -50,7 +51,6 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let mut trials = Vec::new();
     for (peer, tests) in [
         (&OIDC_PROVIDER, oidc_provider_tests()),
@@ -65,16 +65,12 @@ fn main() -> ExitCode {
                 .iter()
                 .filter(|it| it.scheme.is_none_or(|it| it == scheme));
             for &Test { name, run, .. } in common_tests().iter().chain(scheme_tests) {
-                let ignored = deployment.as_ref().err().filter(|_| !required);
-                let kind = ignored.map(|reason| format!("ignored: {reason}"));
-                let ignored = kind.is_some();
                 let name = format!("{}::{scheme}::{name}", peer.name);
+                let reason = deployment.as_ref().err();
                 let deployment = deployment.clone();
-                trials.push(
-                    Trial::test(name, move || run_on(deployment?, run))
-                        .with_kind(kind.unwrap_or_default())
-                        .with_ignored_flag(ignored),
-                );
+                trials.push(optional_trial(reason, name, move || {
+                    run_on(deployment?, run)
+                }));
             }
         }
     }

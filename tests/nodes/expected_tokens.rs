@@ -18,7 +18,7 @@ pub(crate) struct ExpectedTokens {
     /// Steps that were stored without an acknowledgement.
     pub(crate) unacknowledged: usize,
     /// Steps that were started and not stored.
-    pub(crate) undone: usize,
+    pub(crate) not_stored: usize,
     /// The errors at which workers stopped.
     pub(crate) errors: Vec<String>,
 }
@@ -83,13 +83,13 @@ impl ExpectedTokens {
                 Step::Create { name } => stored.values().find(|token| token.name == *name),
                 _ => self.before(&step).and_then(|it| stored.get(&it.id)),
             };
-            let is_undone = after == self.before(&step).as_ref();
-            if is_undone {
-                self.undone += 1;
-            } else {
+            let is_stored = after != self.before(&step).as_ref();
+            if is_stored {
                 self.unacknowledged += 1;
                 // Asserts that the stored token is the complete result of the step.
                 self.apply(&step, after.cloned());
+            } else {
+                self.not_stored += 1;
             }
         }
         for (id, entry) in &self.tokens {
@@ -143,7 +143,7 @@ impl ExpectedTokens {
             "{} changes acknowledged, {} stored without acknowledgement, {} not stored; {} tokens",
             self.acknowledged,
             self.unacknowledged,
-            self.undone,
+            self.not_stored,
             self.tokens.len()
         )
     }

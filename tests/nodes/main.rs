@@ -1,8 +1,8 @@
 //! Several processes that share one database, SQLite or PostgreSQL: changes reach the other
 //! processes, and acknowledged writes survive killed processes and crashed servers.
 //!
-//! A node is a process: the tests start this binary again with a
-//! [configuration](process_config) in the environment.
+//! Each process is this binary, started with a [configuration](process_config) in the environment. A
+//! node is a process that serves requests.
 //!
 //! Without PostgreSQL, its tests are reported as ignored. They fail instead if
 //! `SERVICE_TOKEN_REQUIRE_SERVICES=1` is set.
@@ -107,7 +107,7 @@ fn private_postgres_tests() -> Vec<(&'static str, Test)> {
         outage::nodes_and_feeds_recover_after_server_restart,
         outage::outage_under_load_returns_503_and_never_401,
         outage::cached_tokens_are_accepted_for_ttl_during_outage,
-        outage::frozen_server_returns_503_within_deadline_and_serves_cached_tokens,
+        outage::suspended_server_returns_503_within_deadline_and_serves_cached_tokens,
         crash::acknowledged_writes_survive_server_crash,
     ])
 }

@@ -1,12 +1,12 @@
-//! PostgreSQL is stopped, crashed and frozen while nodes serve requests.
+//! PostgreSQL is stopped, crashed and suspended while nodes serve requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use test_support::postgres::{Postgres, Stop};
+use test_support::postgres::{Postgres, Stop, SuspendedServer, on_blocking_thread};
 use test_support::stall::Stopwatch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tower_service_token::token::TokenFormat;
 
 use crate::database::TestDatabase;
@@ -15,20 +15,6 @@ use crate::process_config::{ProcessConfig, Role};
 
 const TTL: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(500);
-
-async fn on_server(database: &TestDatabase, work: impl FnOnce(&Postgres) + Send + 'static) {
-    let server = Arc::clone(database.server());
-    spawn_blocking(move || work(&server)).await.unwrap();
-}
-
-/// Thaws the server when dropped, because a frozen server does not stop.
-struct PausedServer(Arc<Postgres>);
-
-impl Drop for PausedServer {
-    fn drop(&mut self) {
-        self.0.resume();
-    }
-}
 
 /// Retries until the database is available and the token is created.
 async fn create_when_possible(node: &mut Node, name: &str) -> Token {
@@ -51,7 +37,7 @@ pub(crate) async fn nodes_and_feeds_recover_after_server_restart(database: TestD
         tables.wait_for_listener("b").await;
         let before = a.create_and_cache(&mut b, "before").await;
         drop(tables);
-        on_server(&database, move |server| {
+        on_blocking_thread(database.server(), move |server| {
             server.stop(stop_mode);
             server.start();
         })
@@ -247,10 +233,10 @@ pub(crate) async fn outage_under_load_returns_503_and_never_401(database: TestDa
     for stop_mode in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
         load.wait_for_responses(20, expected, Stopwatch::start())
             .await;
-        on_server(&database, move |server| server.stop(stop_mode)).await;
+        on_blocking_thread(database.server(), move |server| server.stop(stop_mode)).await;
         let stopped = Stopwatch::start();
         let failing = load.wait_for_responses(10, unavailable, stopped).await;
-        on_server(&database, Postgres::start).await;
+        on_blocking_thread(database.server(), Postgres::start).await;
         let started = Stopwatch::start();
         let available = load.wait_for_responses(20, expected, started).await;
         recovered.push(available);
@@ -282,7 +268,7 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(database: T
         b.wait_until_cached_stably(&tokens).await;
         let [token] = tokens;
         let (cached_at, watch) = (Instant::now(), Stopwatch::start());
-        on_server(&database, move |server| server.stop(stop_mode)).await;
+        on_blocking_thread(database.server(), move |server| server.stop(stop_mode)).await;
         let stopped = Instant::now();
         let mut accepted = 0;
         let first_503 = loop {
@@ -306,7 +292,7 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(database: T
         // Stopping the server may take longer than the TTL, and no request is sent meanwhile.
         let latest = stopped.max(cached_at + TTL) + DEADLINE + SLACK;
         assert!(first_503 <= latest + stalled, "{:?}", first_503 - cached_at);
-        on_server(&database, Postgres::start).await;
+        on_blocking_thread(database.server(), Postgres::start).await;
         let started = Stopwatch::start();
         b.client
             .time_until_response(&token.secret, (200, ""), started)
@@ -319,7 +305,7 @@ pub(crate) async fn cached_tokens_are_accepted_for_ttl_during_outage(database: T
     }
 }
 
-pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_tokens(
+pub(crate) async fn suspended_server_returns_503_within_deadline_and_serves_cached_tokens(
     database: TestDatabase,
 ) {
     const SLACK: Duration = Duration::from_secs(1);
@@ -337,8 +323,7 @@ pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_
         cold.push(a.create(&format!("cold-{number}")).await);
     }
 
-    on_server(&database, Postgres::suspend).await;
-    let frozen = PausedServer(Arc::clone(database.server()));
+    let suspended = SuspendedServer::suspend(database.server()).await;
     let (mut unavailable_times, mut hit_times) = (Measurements::default(), Measurements::default());
     let lookups = cold.iter().map(|token| async {
         let started = Stopwatch::start();
@@ -358,18 +343,18 @@ pub(crate) async fn frozen_server_returns_503_within_deadline_and_serves_cached_
         assert!(response.has_retry_after);
         unavailable_times.add(time);
     }
-    drop(frozen);
-    let thawed = Stopwatch::start();
+    drop(suspended);
+    let resumed = Stopwatch::start();
     let mut recovery = Measurements::default();
     for token in cold.iter().chain([&hot]) {
         recovery.add(
             b.client
-                .time_until_response(&token.secret, (200, ""), thawed)
+                .time_until_response(&token.secret, (200, ""), resumed)
                 .await,
         );
     }
     database.report(&format!(
-        "frozen, deadline {DEADLINE:?}: 503 in {}; cached tokens 200 in {}; 200 again after {:.1?}",
+        "suspended, deadline {DEADLINE:?}: 503 in {}; cached tokens 200 in {}; 200 again after {:.1?}",
         unavailable_times.summary(),
         hit_times.summary(),
         recovery.max()

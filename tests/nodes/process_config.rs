@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_service_token::registry::TokenRegistry;
 use tower_service_token::store::sql::{PostgresStore, SqliteStore};
 
-/// The environment variable that makes this binary a node.
+/// The environment variable that makes this binary a child process.
 pub(crate) const CONFIG_VARIABLE: &str = "SERVICE_TOKEN_TEST_NODE";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl ProcessConfig {
         Self { deadline, ..self }
     }
 
-    /// Returns the configuration of this process if it is a node.
+    /// Returns the configuration if this is a child process.
     pub(crate) fn from_env() -> Option<Self> {
         let process_config = env::var(CONFIG_VARIABLE).ok()?;
         Some(serde_json::from_str(&process_config).unwrap())

@@ -192,7 +192,7 @@ pub(crate) async fn without_feed_revocation_applies_within_ttl(database: TestDat
         times.add(time);
     }
     database.report(&format!(
-        "feed down, TTL {TTL:?}: rejected on b, {}",
+        "feed down, TTL {TTL:?}: rejected on short-ttl, {}",
         times.summary()
     ));
     assert!(times.max() <= TTL + SLACK);

@@ -1,4 +1,4 @@
-//! The public conformance kit, with a separate database for each rule.
+//! The public conformance suite, with a separate database for each rule.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use tower_service_token::testing::conformance;
 
 use crate::database::TestDatabase;
 
-pub(crate) async fn passes_the_conformance_kit(database: TestDatabase) {
-    // The future of the kit is not `Send`, so it runs on one thread.
+pub(crate) async fn passes_the_conformance_suite(database: TestDatabase) {
+    // The future of the suite is not `Send`, so it runs on one thread.
     let runtime = Handle::current();
     let check = tokio::task::spawn_blocking(move || runtime.block_on(check(database)));
     check.await.unwrap();
@@ -23,7 +23,7 @@ async fn check(database: TestDatabase) {
             let next = AtomicU32::new(0);
             let empty = async || {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let store = SqliteStore::open(folder.join(format!("kit-{number}.db"))).await;
+                let store = SqliteStore::open(folder.join(format!("suite-{number}.db"))).await;
                 Arc::new(store.unwrap()) as Arc<dyn TokenRegistry>
             };
             conformance::token_registry(empty).await;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use test_support::postgres::Postgres;
+use test_support::postgres::{Postgres, SuspendedServer, on_blocking_thread};
 use test_support::stall::Stopwatch;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 
 use crate::database::{Server, Store, TestDatabase, at};
-use crate::replicas::{Frozen, MAX_RECOVERY, Replicas, on_blocking_thread};
+use crate::replicas::{MAX_RECOVERY, Replicas};
 use crate::sessions::locked;
 
 const CONNECTIONS: usize = 8;
@@ -106,12 +106,11 @@ pub(crate) async fn read_only_servers_keep_their_connections(_: TestDatabase) {
 pub(crate) async fn replaces_idle_connections_to_a_hanging_server(_: TestDatabase) {
     let replicas = Replicas::new().await;
     read_concurrently(&replicas.store).await;
-    on_blocking_thread(&replicas.primary, Postgres::suspend).await;
-    let frozen = Frozen(Arc::clone(&replicas.primary));
+    let suspended = SuspendedServer::suspend(&replicas.primary).await;
     replicas.proxy.move_to(replicas.standby.address());
     on_blocking_thread(&replicas.standby, Postgres::promote).await;
     let elapsed = replicas.wait_for_recovery().await;
     assert!(elapsed < MAX_RECOVERY, "{elapsed:?}");
     replicas.assert_recovered().await;
-    drop(frozen);
+    drop(suspended);
 }

@@ -139,32 +139,34 @@ fn tokens(store: &Store) -> ServiceTokens {
     }
 }
 
-pub(crate) async fn opens_databases_of_bf60f67(database: TestDatabase) {
+pub(crate) async fn opens_databases_before_write_authority(database: TestDatabase) {
     assert_opens(&database, BF60F67).await;
 }
 
-pub(crate) async fn opens_databases_of_ba5acd0(database: TestDatabase) {
+pub(crate) async fn opens_databases_of_schema_version_2(database: TestDatabase) {
     assert_opens(&database, BA5ACD0).await;
 }
 
-pub(crate) async fn opens_databases_of_3280e16(database: TestDatabase) {
+pub(crate) async fn opens_databases_of_schema_version_3(database: TestDatabase) {
     assert_opens(&database, RELEASE_3280E16).await;
 }
 
-pub(crate) async fn tokens_in_databases_of_bf60f67_can_be_changed(database: TestDatabase) {
+pub(crate) async fn tokens_in_databases_before_write_authority_can_be_changed(
+    database: TestDatabase,
+) {
     assert_changes(&database, BF60F67).await;
 }
 
-pub(crate) async fn tokens_in_databases_of_ba5acd0_can_be_changed(database: TestDatabase) {
+pub(crate) async fn tokens_in_databases_of_schema_version_2_can_be_changed(database: TestDatabase) {
     assert_changes(&database, BA5ACD0).await;
 }
 
-pub(crate) async fn tokens_in_databases_of_3280e16_can_be_changed(database: TestDatabase) {
+pub(crate) async fn tokens_in_databases_of_schema_version_3_can_be_changed(database: TestDatabase) {
     assert_changes(&database, RELEASE_3280E16).await;
 }
 
 /// The administrator of the earlier release gives a token to an owner, which then manages it.
-pub(crate) async fn owners_manage_tokens_in_databases_of_3280e16(database: TestDatabase) {
+pub(crate) async fn owners_manage_tokens_in_databases_of_schema_version_3(database: TestDatabase) {
     let (store, secrets) = restore(&database, RELEASE_3280E16).await;
     let operator = tokens(&store);
     let alice = Owner::new("user:1").with_roles(["deployer"]);

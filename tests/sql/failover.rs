@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use test_support::postgres::{Postgres, Stop};
+use test_support::postgres::{Postgres, Stop, SuspendedServer, on_blocking_thread};
 use test_support::stall::Stopwatch;
 use tests::log::Log;
 use tower_service_token::store::sql::PostgresStore;
@@ -16,7 +16,7 @@ use crate::database::{Changes, Store, TestDatabase, minted, write};
 use crate::failover_proxy::FailoverProxy;
 #[cfg(feature = "tracing")]
 use crate::failover_proxy::PASSWORD;
-use crate::replicas::{Frozen, MAX_RECOVERY, Replicas, cause, on_blocking_thread, server_of};
+use crate::replicas::{MAX_RECOVERY, Replicas, cause, server_of};
 #[cfg(feature = "tracing")]
 use crate::replicas::{TIMEOUT, pause};
 
@@ -114,8 +114,7 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
         })
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    on_blocking_thread(&replicas.primary, Postgres::suspend).await;
-    let frozen = Frozen(Arc::clone(&replicas.primary));
+    let suspended = SuspendedServer::suspend(&replicas.primary).await;
     replicas.proxy.move_to(replicas.standby.address());
     on_blocking_thread(&replicas.standby, Postgres::promote).await;
     let elapsed = replicas.wait_for_recovery().await;
@@ -127,7 +126,7 @@ async fn hang_and_fail_over(replicas: &mut Replicas, changes: &Changes) -> Durat
     replicas.assert_recovered().await;
     changes.wait_for_everything().await;
     assert_eq!(replicas.store.feed_status(), FeedStatus::Connected);
-    drop(frozen);
+    drop(suspended);
     replicas.primary = Arc::clone(&replicas.standby);
     elapsed
 }

@@ -1,4 +1,4 @@
-//! Databases that are busy, down, frozen or recovering. The store reports an outage within the deadline
+//! Databases that are busy, down, suspended or recovering. The store reports an outage within the deadline
 //! and never reports a known token as unknown.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use test_support::postgres::{Postgres, Stop};
+use test_support::postgres::{Postgres, Stop, SuspendedServer, on_blocking_thread};
 use test_support::stall::Stopwatch;
 use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter, TokenRegistry};
 use tower_service_token::store::sql::SqliteStore;
@@ -221,18 +221,18 @@ pub(crate) async fn recovers_when_the_server_restarts(_: TestDatabase) {
     }
 }
 
-pub(crate) async fn frozen_servers_are_unavailable_within_the_deadline(_: TestDatabase) {
+pub(crate) async fn suspended_servers_are_unavailable_within_the_deadline(_: TestDatabase) {
     let (server, store, record) = private_store().await;
     let with_short_deadline = store.clone().with_deadline(DEADLINE);
     let changes = Changes::of(&store);
     changes.wait_for_everything().await;
-    server.suspend();
-    let frozen = Stopwatch::start();
+    let suspended = SuspendedServer::suspend(&server).await;
+    let started = Stopwatch::start();
     // The store detects a server that does not respond in this time, although no connection is closed.
-    while frozen.elapsed_without_stalls() < Duration::from_secs(7) {
+    while started.elapsed_without_stalls() < Duration::from_secs(7) {
         assert_unavailable(&with_short_deadline, &record).await;
     }
-    server.resume();
+    drop(suspended);
     assert!(store.get(record.id()).await.unwrap().is_some());
     changes.wait_for_everything().await;
 }
@@ -284,11 +284,4 @@ pub(crate) async fn acknowledged_changes_survive_a_server_crash(_: TestDatabase)
         let stored = store.get(record.id()).await.unwrap();
         assert!(stored.is_some(), "an acknowledged token is lost");
     }
-}
-
-async fn on_blocking_thread(server: &Arc<Postgres>, work: impl FnOnce(&Postgres) + Send + 'static) {
-    let server = Arc::clone(server);
-    tokio::task::spawn_blocking(move || work(&server))
-        .await
-        .unwrap();
 }

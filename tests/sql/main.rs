@@ -33,11 +33,12 @@ mod rules;
 mod sessions;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use test_support::optional_trial::optional_trial;
 use test_support::postgres::Pooler;
+use test_support::trials::run_with_timeout;
 
 use self::database::{Server, TestDatabase};
 
@@ -59,93 +60,61 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var_os("SERVICE_TOKEN_REQUIRE_SERVICES").is_some_and(|it| it == "1");
     let server = Server::find();
-    let (ignored, reason) = match &server {
-        Err(reason) if !required => (true, format!("ignored: {reason}")),
-        _ => (false, String::new()),
-    };
-    let server = Arc::new(server);
+    let reason = server.as_ref().err();
+    let pooler = Pooler::find().map(drop);
+    let no_pooler = reason.or(pooler.as_ref().err());
 
     let mut trials = Vec::new();
-    for (name, test) in on_each_store() {
-        trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, TestDatabase::sqlite())
-        }));
-        trials.push(on_postgres(name, test, &server, ignored, &reason));
+    for (name, test) in sqlite_and_postgres_tests() {
+        trials.push(on_sqlite(name, test));
+        trials.push(on_postgres(name, test, &server, reason));
     }
-    for (name, test) in sqlite() {
-        trials.push(Trial::test(format!("sqlite::{name}"), move || {
-            run(test, TestDatabase::sqlite())
-        }));
+    for (name, test) in sqlite_tests() {
+        trials.push(on_sqlite(name, test));
     }
-    for (name, test) in only_postgres() {
-        trials.push(on_postgres(name, test, &server, ignored, &reason));
+    for (name, test) in postgres_tests() {
+        trials.push(on_postgres(name, test, &server, reason));
     }
-    let pooler = Pooler::find().map(drop);
-    let no_pooler = match &pooler {
-        Err(reason) if !required => Some(format!("ignored: {reason}")),
-        _ => None,
-    };
     for (name, test) in on_pgbouncer() {
-        let reason = no_pooler.as_deref().unwrap_or(&reason);
-        let ignored = ignored || no_pooler.is_some();
-        trials.push(on_postgres(name, test, &server, ignored, reason));
+        trials.push(on_postgres(name, test, &server, no_pooler));
     }
     for (name, test) in long_on_postgres() {
-        let trial = on_postgres(name, test, &server, ignored, &reason);
+        let trial = on_postgres(name, test, &server, reason);
         trials.push(trial.with_ignored_flag(true));
     }
     for (name, test) in long() {
-        let sqlite = Trial::test(format!("sqlite::{name}"), move || {
-            run(test, TestDatabase::sqlite())
-        });
-        trials.push(sqlite.with_ignored_flag(true));
-        let postgres = on_postgres(name, test, &server, ignored, &reason);
+        trials.push(on_sqlite(name, test).with_ignored_flag(true));
+        let postgres = on_postgres(name, test, &server, reason);
         trials.push(postgres.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+fn on_sqlite(name: &str, test: Test) -> Trial {
+    Trial::test(format!("sqlite::{name}"), move || {
+        run(test, TestDatabase::sqlite())
+    })
+}
+
 fn on_postgres(
     name: &str,
     test: Test,
-    server: &Arc<Result<Server, String>>,
-    ignored: bool,
-    reason: &str,
+    server: &Result<Server, String>,
+    reason: Option<&String>,
 ) -> Trial {
-    let server = Arc::clone(server);
-    Trial::test(format!("postgres::{name}"), move || {
-        let server = (*server).as_ref().map_err(Failed::from)?;
-        run(test, TestDatabase::postgres(server.clone()))
+    let server = server.clone();
+    optional_trial(reason, format!("postgres::{name}"), move || {
+        run(test, TestDatabase::postgres(server?))
     })
-    .with_kind(reason)
-    .with_ignored_flag(ignored)
 }
 
 fn run(test: Test, database: TestDatabase) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(async {
-        let database = database.create().await;
-        let created = database.clone();
-        // The test runs in its own task, so that the database is removed after a panic too.
-        let test = tokio::spawn(test(database));
-        let outcome = tokio::time::timeout(TIMEOUT, test).await;
-        created.remove().await;
-        outcome
-    });
-    match outcome {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failed::from(error.to_string())),
-        Err(_) => Err(Failed::from("the test timed out")),
-    }
+    run_with_timeout(TIMEOUT, test, database.create(), TestDatabase::remove)
 }
 
 /// Returns the tests that run on SQLite and on PostgreSQL.
-fn on_each_store() -> Vec<(&'static str, Test)> {
+fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(rules:
         reads_back_stored_records,
@@ -221,13 +190,13 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
         bulk_update_stores_the_same_rows_as_single_updates,
     ));
     all.extend(tests!(earlier_release:
-        opens_databases_of_bf60f67,
-        opens_databases_of_ba5acd0,
-        opens_databases_of_3280e16,
-        tokens_in_databases_of_bf60f67_can_be_changed,
-        tokens_in_databases_of_ba5acd0_can_be_changed,
-        tokens_in_databases_of_3280e16_can_be_changed,
-        owners_manage_tokens_in_databases_of_3280e16,
+        opens_databases_before_write_authority,
+        opens_databases_of_schema_version_2,
+        opens_databases_of_schema_version_3,
+        tokens_in_databases_before_write_authority_can_be_changed,
+        tokens_in_databases_of_schema_version_2_can_be_changed,
+        tokens_in_databases_of_schema_version_3_can_be_changed,
+        owners_manage_tokens_in_databases_of_schema_version_3,
     ));
     all.extend(tests!(sessions: write_checks_change_no_token));
     all.extend(tests!(faults:
@@ -236,7 +205,7 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
     #[cfg(feature = "api")]
     all.extend(tests!(bad_inputs: bad_inputs_get_the_same_response_as_in_memory));
     #[cfg(feature = "testing")]
-    all.extend(tests!(conformance: passes_the_conformance_kit));
+    all.extend(tests!(conformance: passes_the_conformance_suite));
     all.extend(lifecycle());
     all
 }
@@ -278,8 +247,8 @@ fn on_pgbouncer() -> Vec<(&'static str, Test)> {
     tests!(poolers:
         pools_that_share_sessions_are_rejected,
         pools_in_session_mode_are_accepted,
-        fewer_sessions_than_connections_are_no_error,
-        no_session_at_all_is_reported,
+        fewer_sessions_than_connections_are_not_an_error,
+        opening_reports_a_pooler_without_free_sessions,
     )
     .into()
 }
@@ -295,7 +264,7 @@ fn long_on_postgres() -> Vec<(&'static str, Test)> {
 }
 
 /// Returns the tests that run on SQLite only.
-fn sqlite() -> Vec<(&'static str, Test)> {
+fn sqlite_tests() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening:
         files_are_accessible_to_their_owner_only,
@@ -325,7 +294,7 @@ fn sqlite() -> Vec<(&'static str, Test)> {
 }
 
 /// Returns the tests that run on PostgreSQL only.
-fn only_postgres() -> Vec<(&'static str, Test)> {
+fn postgres_tests() -> Vec<(&'static str, Test)> {
     let mut all = Vec::new();
     all.extend(tests!(opening: errors_do_not_contain_the_password));
     all.extend(tests!(manual_schema:
@@ -370,7 +339,7 @@ fn only_postgres() -> Vec<(&'static str, Test)> {
     all.extend(tests!(faults:
         operations_survive_killed_connections,
         recovers_when_the_server_restarts,
-        frozen_servers_are_unavailable_within_the_deadline,
+        suspended_servers_are_unavailable_within_the_deadline,
         acknowledged_changes_survive_a_server_crash,
     ));
     all

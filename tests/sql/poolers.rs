@@ -113,7 +113,7 @@ pub(crate) async fn pools_in_session_mode_are_accepted(_: TestDatabase) {
 }
 
 /// The pooler accepts further connections, but answers none of them.
-pub(crate) async fn fewer_sessions_than_connections_are_no_error(_: TestDatabase) {
+pub(crate) async fn fewer_sessions_than_connections_are_not_an_error(_: TestDatabase) {
     let (server, database) = private_database().await;
     let (_, url) = database.url();
     for sessions in [1, 2, 3] {
@@ -141,8 +141,8 @@ pub(crate) async fn fewer_sessions_than_connections_are_no_error(_: TestDatabase
     }
 }
 
-/// Another client has the only session, so nothing can work. The reason is reported before the deadline.
-pub(crate) async fn no_session_at_all_is_reported(_: TestDatabase) {
+/// Another client holds the only session. The reason is reported before the deadline.
+pub(crate) async fn opening_reports_a_pooler_without_free_sessions(_: TestDatabase) {
     let (server, database) = private_database().await;
     let (_, url) = database.url();
     let settings = "pool_mode = session\ndefault_pool_size = 1";
@@ -154,9 +154,9 @@ pub(crate) async fn no_session_at_all_is_reported(_: TestDatabase) {
     let options = options.extra_float_digits(None);
     let mut other = PgConnection::connect_with(&options).await.unwrap();
     other.execute("SELECT 1").await.unwrap();
-    let begun = Stopwatch::start();
+    let started = Stopwatch::start();
     let error = PostgresStore::connect(&url).await.unwrap_err();
-    let took = begun.elapsed_without_stalls();
+    let took = started.elapsed_without_stalls();
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(error.kind(), OpenStoreErrorKind::Unavailable);
     let source = error.source().unwrap().to_string();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use test_support::postgres::Postgres;
+use test_support::postgres::{Postgres, on_blocking_thread};
 use test_support::stall::Stopwatch;
 use tower_service_token::registry::RegistryError;
 use tower_service_token::store::sql::PostgresStore;
@@ -126,25 +126,6 @@ pub(crate) fn cause(error: &RegistryError) -> String {
 
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
-}
-
-pub(crate) async fn on_blocking_thread<T: Send + 'static>(
-    server: &Arc<Postgres>,
-    work: impl FnOnce(&Postgres) -> T + Send + 'static,
-) -> T {
-    let server = Arc::clone(server);
-    tokio::task::spawn_blocking(move || work(&server))
-        .await
-        .unwrap()
-}
-
-/// Thaws the server when dropped, so that it can be stopped.
-pub(crate) struct Frozen(pub(crate) Arc<Postgres>);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.0.resume();
-    }
 }
 
 /// Returns the address in a URL.

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 
-/// Limits one test. Every test takes less time even on a busy machine.
+/// The timeout of most tests, longer than they take on a busy machine.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Converts functions `async fn(Resource)` to named values of the type `Test`, which the test crate
@@ -29,12 +29,22 @@ pub fn run<P: Clone>(
     resource: impl Future<Output = P>,
     remove: impl AsyncFnOnce(P),
 ) -> Result<(), Failed> {
+    run_with_timeout(TRIAL_TIMEOUT, test, resource, remove)
+}
+
+/// Like [`run`], with a timeout.
+pub fn run_with_timeout<P: Clone>(
+    timeout: Duration,
+    test: fn(P) -> BoxFuture<'static, ()>,
+    resource: impl Future<Output = P>,
+    remove: impl AsyncFnOnce(P),
+) -> Result<(), Failed> {
     let outcome = runtime().block_on(async {
         let resource = resource.await;
         let removed = resource.clone();
         // A separate task, so that a panic does not skip the removal.
         let test = tokio::spawn(test(resource));
-        let outcome = tokio::time::timeout(TRIAL_TIMEOUT, test).await;
+        let outcome = tokio::time::timeout(timeout, test).await;
         remove(removed).await;
         outcome
     });

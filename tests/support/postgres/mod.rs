@@ -8,6 +8,7 @@
 //!    server with `setpriv`.
 
 use std::env;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::postgres::PgConnection;
@@ -153,6 +154,34 @@ impl Postgres {
     fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("a private server")
     }
+}
+
+/// Resumes the server when dropped. A suspended server cannot be stopped.
+pub struct SuspendedServer(Arc<Postgres>);
+
+impl SuspendedServer {
+    /// Suspends the server until the value is dropped.
+    pub async fn suspend(server: &Arc<Postgres>) -> Self {
+        on_blocking_thread(server, Postgres::suspend).await;
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for SuspendedServer {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+/// Runs work that blocks, such as stopping the server.
+pub async fn on_blocking_thread<T: Send + 'static>(
+    server: &Arc<Postgres>,
+    work: impl FnOnce(&Postgres) -> T + Send + 'static,
+) -> T {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || work(&server))
+        .await
+        .unwrap()
 }
 
 fn database_of(url: &str) -> &str {

@@ -57,7 +57,10 @@ fn main() -> ExitCode {
         Some(_) => Postgres::private().map(drop),
     };
     let mut trials = Vec::new();
-    for (name, test) in on_each_store().into_iter().chain(on_sqlite()) {
+    for (name, test) in sqlite_and_postgres_tests()
+        .into_iter()
+        .chain(sqlite_tests())
+    {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
             run(test, async { StoreFixture::sqlite() }, StoreFixture::remove)
         }));
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
             None => trial,
         });
     }
-    for (name, test) in on_each_store() {
+    for (name, test) in sqlite_and_postgres_tests() {
         let server = shared.clone();
         let reason = shared.as_ref().err();
         trials.push(optional_trial(
@@ -108,7 +111,7 @@ fn main() -> ExitCode {
 }
 
 /// Returns the tests that run on SQLite and on PostgreSQL.
-fn on_each_store() -> Vec<(&'static str, Test)> {
+fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         audit::changes_record_audit_events,
         audit::command_line_changes_record_audit_events,
@@ -123,7 +126,7 @@ fn on_each_store() -> Vec<(&'static str, Test)> {
 }
 
 /// Returns the tests that run on SQLite only.
-fn on_sqlite() -> Vec<(&'static str, Test)> {
+fn sqlite_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
         client_addresses::clients_behind_a_trusted_proxy_have_separate_budgets,
         client_addresses::headers_are_ignored_without_a_trusted_proxy,
