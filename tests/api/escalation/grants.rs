@@ -29,7 +29,7 @@ use crate::escalation::permissions::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Interface {
     /// `ServiceTokens::acting_for`.
-    Acting,
+    Library,
     Management,
     PipeOps,
 }
@@ -137,7 +137,7 @@ impl Model {
     async fn perform(&mut self, actor: &Index, step: &Step) -> bool {
         let secret = actor.get(&self.secrets).clone();
         let outcome = match self.interface {
-            Interface::Acting => self.perform_in_process(&secret, step).await,
+            Interface::Library => self.perform_in_process(&secret, step).await,
             Interface::Management | Interface::PipeOps => {
                 self.perform_over_http(&secret, step).await
             }

@@ -110,8 +110,7 @@ impl Model {
             return;
         };
         let revision = self.revision(step, principal.id()).await;
-        self.run_or_schedule_interference(step, principal.id())
-            .await;
+        self.run_or_schedule_change(step, principal.id()).await;
         let has_ended = self.authenticate(&credential).is_none();
         let (tokens, required_scope) = self.acting(step, &principal, revision);
         let result = self.execute(&tokens, step, &principal).await;
@@ -123,7 +122,7 @@ impl Model {
             now: self.clock.now(),
             required_scope,
             revision,
-            allows_last_admin_removal: step.confirms
+            allows_last_admin_removal: step.allows_last_admin_removal
                 && !matches!(step.operation, Operation::RevokeWhere(_)),
         };
         for commit in self.registry.take() {
@@ -162,15 +161,15 @@ impl Model {
     }
 
     /// Runs or schedules the operator's concurrent change.
-    async fn run_or_schedule_interference(&self, step: &Step, actor: TokenId) {
-        let Some((moment, interference)) = step.interference else {
+    async fn run_or_schedule_change(&self, step: &Step, actor: TokenId) {
+        let Some((moment, concurrent_change)) = step.concurrent_change else {
             return;
         };
         let operator = self.operator().allow_last_admin_removal();
-        let change = interfere(operator, interference, actor);
+        let change = make_concurrent_change(operator, concurrent_change, actor);
         match moment {
             Moment::Authenticated => change.await,
-            Moment::Writing => self.registry.interfere(change.boxed()),
+            Moment::Writing => self.registry.schedule_change(change.boxed()),
         }
     }
 
@@ -199,7 +198,7 @@ impl Model {
             None => actor,
         };
         let mut tokens = self.tokens.clone().acting_for(actor);
-        if step.confirms {
+        if step.allows_last_admin_removal {
             tokens = tokens.allow_last_admin_removal();
         }
         if let Some(revision) = revision {
@@ -303,20 +302,24 @@ impl Model {
     }
 }
 
-async fn interfere(operator: ServiceTokens, interference: ConcurrentChange, actor: TokenId) {
+async fn make_concurrent_change(
+    operator: ServiceTokens,
+    concurrent_change: ConcurrentChange,
+    actor: TokenId,
+) {
     let nothing: [&str; 0] = [];
-    let changed = match interference {
+    let changed = match concurrent_change {
         ConcurrentChange::Revoke => operator.revoke(actor).await.map(drop),
         ConcurrentChange::Disable => operator.disable(actor).await.map(drop),
-        ConcurrentChange::Strip => {
+        ConcurrentChange::RemovePermissions => {
             let update = TokenUpdate::new().with_roles(nothing).with_scopes(nothing);
             operator.update(actor, update).await.map(drop)
         }
-        ConcurrentChange::Narrow => {
+        ConcurrentChange::RemoveRoles => {
             let update = TokenUpdate::new().with_roles(nothing);
             operator.update(actor, update).await.map(drop)
         }
-        ConcurrentChange::Shorten => {
+        ConcurrentChange::ShortenLifetime => {
             let minute = Expiry::after(Duration::from_secs(60));
             let update = TokenUpdate::new().with_expiry(minute);
             operator.update(actor, update).await.map(drop)

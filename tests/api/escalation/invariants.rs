@@ -95,7 +95,7 @@ impl Attempt<'_> {
         let (Some(actor_expiry), Some(after)) = (actor.expires_at(), change.after) else {
             return;
         };
-        let is_bounded = change.before.is_none_or(|before| {
+        let must_not_outlive_actor = change.before.is_none_or(|before| {
             let is_extended = match (before.expires_at(), after.expires_at()) {
                 (Some(before), Some(after)) => after > before,
                 (before, after) => before.is_some() && after.is_none(),
@@ -111,7 +111,7 @@ impl Attempt<'_> {
             .is_none_or(|expiry| expiry > actor_expiry);
         let description = &self.description;
         assert!(
-            !(is_bounded && outlives),
+            !(must_not_outlive_actor && outlives),
             "{description}: {after:?} by {actor:?}"
         );
     }

@@ -29,7 +29,7 @@ use self::recording_registry::RecordingRegistry;
 
 #[test]
 fn holders_cannot_escalate_through_the_library() {
-    check_random_steps(Interface::Acting, 200);
+    check_random_steps(Interface::Library, 200);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn bulk_revocation_rejects_revoking_a_new_last_administrator() {
         let successor = tokens.create(NewToken::new("successor")).await.unwrap();
         let successor = successor.record().id();
         let operator = ServiceTokens::new(registry.store.clone());
-        registry.interfere(Box::pin(async move {
+        registry.schedule_change(Box::pin(async move {
             let update = TokenUpdate::new().with_scopes(admin_scopes);
             operator.update(successor, update).await.unwrap();
             operator.revoke(admin).await.unwrap();

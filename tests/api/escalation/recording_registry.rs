@@ -33,7 +33,7 @@ pub(crate) struct RecordingRegistry {
 
 #[derive(Default)]
 struct State {
-    interference: Option<BoxFuture<'static, ()>>,
+    concurrent_change: Option<BoxFuture<'static, ()>>,
     commits: Vec<Commit>,
 }
 
@@ -47,14 +47,14 @@ impl RecordingRegistry {
 
     /// Schedules a change that runs after the checks for the next write and before the write
     /// itself.
-    pub(crate) fn interfere(&self, change: BoxFuture<'static, ()>) {
-        self.state.lock().unwrap().interference = Some(change);
+    pub(crate) fn schedule_change(&self, change: BoxFuture<'static, ()>) {
+        self.state.lock().unwrap().concurrent_change = Some(change);
     }
 
     /// Returns the writes since the last call, and drops a scheduled change that did not run.
     pub(crate) fn take(&self) -> Vec<Commit> {
         let mut state = self.state.lock().unwrap();
-        state.interference = None;
+        state.concurrent_change = None;
         std::mem::take(&mut state.commits)
     }
 
@@ -68,14 +68,14 @@ impl RecordingRegistry {
     }
 
     async fn begin(&self) -> Snapshot {
-        self.run_interference().await;
+        self.run_scheduled_change().await;
         self.snapshot().await
     }
 
-    async fn run_interference(&self) {
-        let interference = self.state.lock().unwrap().interference.take();
-        if let Some(interference) = interference {
-            interference.await;
+    async fn run_scheduled_change(&self) {
+        let concurrent_change = self.state.lock().unwrap().concurrent_change.take();
+        if let Some(concurrent_change) = concurrent_change {
+            concurrent_change.await;
         }
     }
 
@@ -128,7 +128,7 @@ impl TokenRegistry for RecordingRegistry {
     /// Runs the scheduled change. Bulk revocation counts after it has matched the tokens and before
     /// it reads those that it revokes.
     async fn count(&self, filter: &TokenFilter, now: SystemTime) -> Result<u64, StoreError> {
-        self.run_interference().await;
+        self.run_scheduled_change().await;
         self.store.count(filter, now).await
     }
 

@@ -67,18 +67,16 @@ pub(crate) enum Revision {
 pub(crate) enum ConcurrentChange {
     Revoke,
     Disable,
-    /// Removes all roles and scopes.
-    Strip,
-    /// Removes all roles.
-    Narrow,
+    RemovePermissions,
+    RemoveRoles,
     /// Sets the expiry to one minute from now.
-    Shorten,
+    ShortenLifetime,
     Rotate,
     RotateWithGrace,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
 /// The time of a concurrent change.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Moment {
     /// After the caller was authenticated.
     Authenticated,
@@ -92,8 +90,8 @@ pub(crate) struct Step {
     pub(crate) operation: Operation,
     pub(crate) revision: Revision,
     /// Whether the step allows the removal of the last administrator.
-    pub(crate) confirms: bool,
-    pub(crate) interference: Option<(Moment, ConcurrentChange)>,
+    pub(crate) allows_last_admin_removal: bool,
+    pub(crate) concurrent_change: Option<(Moment, ConcurrentChange)>,
     /// The time before the step, in minutes.
     pub(crate) pause: u64,
 }
@@ -134,18 +132,18 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn interference() -> impl Strategy<Value = Option<(Moment, ConcurrentChange)>> {
-    let interferences = vec![
+fn concurrent_change() -> impl Strategy<Value = Option<(Moment, ConcurrentChange)>> {
+    let changes = vec![
         ConcurrentChange::Revoke,
         ConcurrentChange::Disable,
-        ConcurrentChange::Strip,
-        ConcurrentChange::Narrow,
-        ConcurrentChange::Shorten,
+        ConcurrentChange::RemovePermissions,
+        ConcurrentChange::RemoveRoles,
+        ConcurrentChange::ShortenLifetime,
         ConcurrentChange::Rotate,
         ConcurrentChange::RotateWithGrace,
     ];
     let moment = select(vec![Moment::Authenticated, Moment::Writing]);
-    option::weighted(0.2, (moment, select(interferences)))
+    option::weighted(0.2, (moment, select(changes)))
 }
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -160,16 +158,16 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         operation(),
         select(revisions),
         proptest::bool::weighted(0.1),
-        interference(),
+        concurrent_change(),
         prop_oneof![4 => 0..5_u64, 1 => 60..600_u64],
     );
     let step = step.prop_map(
-        |(actor, operation, revision, confirms, interference, pause)| Step {
+        |(actor, operation, revision, allows_last_admin_removal, concurrent_change, pause)| Step {
             actor,
             operation,
             revision,
-            confirms,
-            interference,
+            allows_last_admin_removal,
+            concurrent_change,
             pause,
         },
     );
