@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tests::pause_point::PausePoint;
+use tests::time_steps::just_before;
 use tower_service_token::MemoryStore;
 use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::registry::{TokenRegistry, Write};
@@ -16,8 +17,8 @@ use tower_service_token::store::{
 use tower_service_token::token::{MintedToken, PresentedToken};
 
 use crate::node::{
-    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, insert_token,
-    just_before, mint, start,
+    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, digest, insert_token, mint,
+    start,
 };
 use crate::remote_store::RemoteStore;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http::header::RETRY_AFTER;
+use tests::time_steps::run_other_tasks;
 use tower_service_token::MemoryStore;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::reject::RejectionReason;
@@ -16,13 +17,6 @@ use crate::node::{
     MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, insert_token, mint,
 };
 use crate::remote_store::{Fault, RemoteStore};
-
-/// Runs all other tasks of this thread until they wait.
-async fn run_other_tasks() {
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-}
 
 #[tokio::test]
 async fn concurrent_misses_share_one_lookup() {

@@ -90,11 +90,6 @@ pub(crate) fn insert_token(tokens: &MemoryStore) -> MintedToken {
     token
 }
 
-/// Returns a duration that is one millisecond shorter.
-pub(crate) fn just_before(time: Duration) -> Duration {
-    time.checked_sub(MILLISECOND).unwrap()
-}
-
 pub(crate) fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }

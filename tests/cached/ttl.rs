@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tests::time_steps::just_before;
 use tower_service_token::MemoryStore;
 use tower_service_token::reject::RejectionReason;
 use tower_service_token::store::{
@@ -10,8 +11,7 @@ use tower_service_token::store::{
 use tower_service_token::token::PresentedToken;
 
 use crate::node::{
-    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, insert_token, just_before,
-    mint, start,
+    MILLISECOND, Node, OK, SECOND, UNAUTHORIZED, UNAVAILABLE, clock, insert_token, mint, start,
 };
 use crate::remote_store::{Fault, RemoteStore};
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use tests::time_steps::{just_before, run_other_tasks};
 use tower_service_token::clock::ManualClock;
 use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
     Accepted, Kind, Outcome, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
-    just_before, run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream};
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use test_support::counting_allocator::Counts;
+use tests::time_steps::just_before;
 use tower_service_token::TokenStore;
 use tower_service_token::introspection::IntrospectionBuilder;
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
-    Accepted, MILLISECOND, ProtectedService, Rejected, SECOND, clock, credential, just_before,
+    Accepted, MILLISECOND, ProtectedService, Rejected, SECOND, clock, credential,
 };
 use crate::upstream::{MockResponse, Upstream, active_with};
 

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::protected_service::{
     Accepted, Kind, ProtectedService, Rejected, SECOND, TRANSIENT, Unavailable, clock,
-    run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream, active_with};
 
@@ -204,3 +203,4 @@ fn counts_rejections_and_updates_gauges() {
     // The call is still in progress when its runtime ends.
     assert_eq!(metrics_by_name["calls_in_flight"], 1);
 }
+use tests::time_steps::run_other_tasks;

@@ -168,18 +168,6 @@ pub(crate) fn cause(error: &StoreError) -> &IntrospectionError {
     error.source().unwrap().downcast_ref().unwrap()
 }
 
-/// Runs all other tasks until they wait for time to pass or for a message.
-pub(crate) async fn run_other_tasks() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Returns a duration that is one millisecond shorter.
-pub(crate) fn just_before(time: Duration) -> Duration {
-    time.checked_sub(MILLISECOND).unwrap()
-}
-
 pub(crate) const START: u64 = 1_800_000_000;
 
 pub(crate) fn at(seconds: u64) -> SystemTime {

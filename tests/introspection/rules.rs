@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::time_steps::just_before;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::introspection::IntrospectionBuilder;
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
     Accepted, MILLISECOND, Outcome, ProtectedService, Rejected, SECOND, START, at, clock,
-    just_before,
 };
 use crate::upstream::{MockResponse, Upstream, active_with};
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use tests::time_steps::run_other_tasks;
 use tokio::time::{Instant, sleep};
 use tower_service_token::store::Cached;
 
 use crate::protected_service::{
     Accepted, Kind, MILLISECOND, ProtectedService, SECOND, TRANSIENT, Unavailable, clock,
-    run_other_tasks,
 };
 use crate::upstream::{MockResponse, Upstream};
 

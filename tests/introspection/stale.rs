@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests::time_steps::just_before;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::introspection::BreakerState;
 
 use crate::protected_service::{
     Accepted, Kind, MILLISECOND, ProtectedService, Rejected, SECOND, START, TRANSIENT, Unavailable,
-    at, clock, credential, just_before,
+    at, clock, credential,
 };
 use crate::upstream::{MockResponse, Upstream, active_with};
 

@@ -19,6 +19,7 @@ pub mod operations;
 pub mod owners;
 pub mod pause_point;
 pub mod tenants;
+pub mod time_steps;
 
 /// The pages of the guide whose code needs dependencies that the library does not have. They run as
 /// doc tests.

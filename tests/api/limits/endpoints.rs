@@ -193,10 +193,10 @@ async fn unknown_tokens_of_one_service_do_not_limit_others() {
     for service in &services {
         assert_eq!(introspect(service, &unknown()).await.status(), 200);
     }
-    let mut junk = JoinSet::new();
+    let mut unknown_tokens = JoinSet::new();
     for _ in 0..1_000 {
         for _ in 0..20 {
-            junk.spawn(introspect(&services[0], &unknown()));
+            unknown_tokens.spawn(introspect(&services[0], &unknown()));
         }
         let good = app.tokens.create(NewToken::new("user")).await.unwrap();
         let started = Instant::now();
@@ -210,6 +210,6 @@ async fn unknown_tokens_of_one_service_do_not_limit_others() {
         assert!(waited <= Duration::from_millis(5), "{waited:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let responses = junk.join_all().await;
+    let responses = unknown_tokens.join_all().await;
     assert!(responses.iter().any(|response| response.status() == 429));
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, advance, sleep};
 use tower_service_token::limits::FailureLimit;
 use tower_service_token::testing::Fault;
 
-use crate::limits::{DAMAGED, Guarded, SECOND, limit, slow_limit, unknown};
+use crate::limits::{DAMAGED, LimitedService, SECOND, limit, slow_limit, unknown};
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -24,28 +24,30 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// Returns the number of accepted valid tokens, and the number of unknown tokens that were rejected
 /// without a lookup.
 async fn accepted_during_flood(per_second: usize, address: IpAddr) -> (usize, usize) {
-    let guarded = Guarded::new(limit());
-    let (mut junk, mut good) = (JoinSet::new(), JoinSet::new());
+    let service = LimitedService::new(limit());
+    let (mut unknown_tokens, mut good) = (JoinSet::new(), JoinSet::new());
     let started = Instant::now();
     for millisecond in 0..1_000 {
         for _ in 0..per_second * (millisecond + 1) / 1_000 - per_second * millisecond / 1_000 {
-            junk.spawn(guarded.send(ADDRESS, &unknown()));
+            unknown_tokens.spawn(service.send(ADDRESS, &unknown()));
         }
         if millisecond % 20 == 10 {
-            good.spawn(guarded.send(address, &guarded.token()));
+            good.spawn(service.send(address, &service.token()));
         }
         sleep(MILLISECOND).await;
     }
     let good = good.join_all().await;
-    let junk = junk.join_all().await;
+    let unknown_tokens = unknown_tokens.join_all().await;
     let seconds = started.elapsed().as_secs_f64();
-    let lookups = u32::try_from(guarded.store.calls()).unwrap();
+    let lookups = u32::try_from(service.store.calls()).unwrap();
     assert!(
         f64::from(lookups) <= 4_000.0 * seconds + 400.0,
         "{lookups} in {seconds} s"
     );
-    let rejected = junk.iter().filter(|response| response.status() == 429);
-    for response in &junk {
+    let rejected = unknown_tokens
+        .iter()
+        .filter(|response| response.status() == 429);
+    for response in &unknown_tokens {
         assert!(response.status() == 401 || retry_after(response) == "1");
     }
     let rejected = rejected.count();
@@ -79,25 +81,25 @@ async fn flood_of_20000_per_second_does_not_limit_other_addresses() {
 
 #[tokio::test(start_paused = true)]
 async fn accepted_tokens_skip_the_queue_for_24_hours() {
-    let guarded = Guarded::new(slow_limit());
-    let good = guarded.token();
-    assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
+    let service = LimitedService::new(slow_limit());
+    let good = service.token();
+    assert_eq!(service.timed(ADDRESS, &good).await, (200, Duration::ZERO));
     for _ in 0..3 {
-        let unknown = guarded.timed(ADDRESS, &unknown()).await;
+        let unknown = service.timed(ADDRESS, &unknown()).await;
         assert!(
             unknown.0 == 401 && unknown.1 > Duration::ZERO,
             "{unknown:?}"
         );
         for address in [ADDRESS, OTHER] {
-            assert_eq!(guarded.timed(address, &good).await, (200, Duration::ZERO));
+            assert_eq!(service.timed(address, &good).await, (200, Duration::ZERO));
         }
     }
     advance(SECOND * (24 * 3600 - 1)).await;
-    assert_eq!(guarded.timed(ADDRESS, &good).await, (200, Duration::ZERO));
+    assert_eq!(service.timed(ADDRESS, &good).await, (200, Duration::ZERO));
     advance(24 * 3600 * SECOND).await;
     // An evicted token waits in the queue again.
-    guarded.timed(ADDRESS, &unknown()).await;
-    let (status, waited) = guarded.timed(ADDRESS, &good).await;
+    service.timed(ADDRESS, &unknown()).await;
+    let (status, waited) = service.timed(ADDRESS, &good).await;
     assert!(
         status == 200 && waited > Duration::ZERO,
         "{status} {waited:?}"
@@ -108,16 +110,16 @@ async fn accepted_tokens_skip_the_queue_for_24_hours() {
 async fn rejected_tokens_are_no_longer_remembered() {
     use tower_service_token::ServiceTokens;
 
-    let guarded = Guarded::new(slow_limit());
+    let service = LimitedService::new(slow_limit());
     let token = crate::limits::mint();
     let record = tower_service_token::store::TokenRecord::from(&token);
-    guarded.memory.insert(record).unwrap();
+    service.memory.insert(record).unwrap();
     let secret = token.expose_secret();
-    assert_eq!(guarded.timed(ADDRESS, secret).await.0, 200);
-    let tokens = ServiceTokens::new(guarded.memory.clone());
+    assert_eq!(service.timed(ADDRESS, secret).await.0, 200);
+    let tokens = ServiceTokens::new(service.memory.clone());
     tokens.revoke(token.id()).await.unwrap();
-    assert_eq!(guarded.timed(ADDRESS, secret).await, (401, Duration::ZERO));
-    let (status, waited) = guarded.timed(ADDRESS, secret).await;
+    assert_eq!(service.timed(ADDRESS, secret).await, (401, Duration::ZERO));
+    let (status, waited) = service.timed(ADDRESS, secret).await;
     assert!(
         status == 401 && waited > Duration::ZERO,
         "{status} {waited:?}"
@@ -126,67 +128,67 @@ async fn rejected_tokens_are_no_longer_remembered() {
 
 #[tokio::test(start_paused = true)]
 async fn remembers_only_accepted_tokens_and_at_most_the_maximum() {
-    let guarded = Guarded::new(slow_limit().with_max_remembered_tokens(100));
+    let service = LimitedService::new(slow_limit().with_max_remembered_tokens(100));
     let mut good = Vec::new();
     for _ in 0..50 {
-        good.push(guarded.token());
+        good.push(service.token());
     }
     for token in &good {
-        assert_eq!(guarded.timed(ADDRESS, token).await.0, 200);
+        assert_eq!(service.timed(ADDRESS, token).await.0, 200);
     }
     for _ in 0..300 {
-        assert_eq!(guarded.timed(ADDRESS, &unknown()).await.0, 401);
+        assert_eq!(service.timed(ADDRESS, &unknown()).await.0, 401);
     }
     for token in &good {
-        assert_eq!(guarded.timed(ADDRESS, token).await, (200, Duration::ZERO));
+        assert_eq!(service.timed(ADDRESS, token).await, (200, Duration::ZERO));
     }
     let mut waited = 0;
     for _ in 0..1_000 {
-        good.push(guarded.token());
-        guarded.timed(ADDRESS, &good[good.len() - 1]).await;
+        good.push(service.token());
+        service.timed(ADDRESS, &good[good.len() - 1]).await;
     }
     for token in good.iter().rev() {
-        waited += usize::from(guarded.timed(ADDRESS, token).await.1 > Duration::ZERO);
+        waited += usize::from(service.timed(ADDRESS, token).await.1 > Duration::ZERO);
     }
     assert!(waited >= good.len() - 100, "{waited}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn accepted_tokens_do_not_refill_the_budget() {
-    let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
-    let good = guarded.token();
-    assert_eq!(guarded.send(ADDRESS, DAMAGED).await.status(), 401);
+    let service = LimitedService::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
+    let good = service.token();
+    assert_eq!(service.send(ADDRESS, DAMAGED).await.status(), 401);
     for _ in 0..10 {
-        assert_eq!(guarded.send(ADDRESS, &good).await.status(), 200);
-        let rejected = guarded.send(ADDRESS, DAMAGED).await;
+        assert_eq!(service.send(ADDRESS, &good).await.status(), 200);
+        let rejected = service.send(ADDRESS, DAMAGED).await;
         assert_eq!(
             (rejected.status().as_u16(), retry_after(&rejected)),
             (429, "1")
         );
     }
-    assert_eq!(guarded.send(OTHER, DAMAGED).await.status(), 401);
-    let calls = guarded.store.calls();
+    assert_eq!(service.send(OTHER, DAMAGED).await.status(), 401);
+    let calls = service.store.calls();
     assert_eq!(calls, 10, "a damaged token is not looked up");
 }
 
 #[tokio::test(start_paused = true)]
 async fn client_with_a_full_queue_gets_429_and_others_wait() {
-    let guarded = Guarded::new(slow_limit());
+    let service = LimitedService::new(slow_limit());
     // Uses up the only lookup that may start immediately.
-    guarded.send(OTHER, &unknown()).await;
+    service.send(OTHER, &unknown()).await;
     let mut waiting = JoinSet::new();
     for _ in 0..2_000 {
-        waiting.spawn(guarded.send(ADDRESS, &unknown()));
+        waiting.spawn(service.send(ADDRESS, &unknown()));
     }
     tokio::task::yield_now().await;
-    let rejected = guarded.send(ADDRESS, &guarded.token()).await;
+    let rejected = service.send(ADDRESS, &service.token()).await;
     assert_eq!(
         (rejected.status().as_u16(), retry_after(&rejected)),
         (429, "1")
     );
     assert!(rejected.headers().get("www-authenticate").is_none());
     // Two lookups are admitted before the queued requests time out.
-    let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
+    let (status, waited) = service.timed(OTHER, &service.token()).await;
     assert_eq!(status, 200);
     assert!(waited <= 2 * SECOND, "{waited:?}");
     let statuses = waiting.join_all().await;
@@ -196,31 +198,31 @@ async fn client_with_a_full_queue_gets_429_and_others_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_requests_leave_the_queue() {
-    let guarded = Guarded::new(slow_limit());
-    guarded.send(OTHER, &unknown()).await;
+    let service = LimitedService::new(slow_limit());
+    service.send(OTHER, &unknown()).await;
     for _ in 0..3_000 {
-        let waiting = guarded.send(ADDRESS, &unknown());
+        let waiting = service.send(ADDRESS, &unknown());
         assert!(waiting.now_or_never().is_none());
     }
-    assert_eq!(guarded.timed(ADDRESS, &guarded.token()).await.0, 200);
-    assert_eq!(guarded.store.calls(), 2);
+    assert_eq!(service.timed(ADDRESS, &service.token()).await.0, 200);
+    assert_eq!(service.store.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn store_outage_is_503_within_and_beyond_the_budget() {
-    let guarded = Guarded::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
+    let service = LimitedService::new(limit().with_burst(NonZeroU32::MIN).with_interval(SECOND));
     for _ in 0..2 {
-        guarded.store.inject(Fault::Error);
-        assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 503);
-        guarded.store.clear_fault();
-        assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 401);
+        service.store.inject(Fault::Error);
+        assert_eq!(service.send(ADDRESS, &unknown()).await.status(), 503);
+        service.store.clear_fault();
+        assert_eq!(service.send(ADDRESS, &unknown()).await.status(), 401);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn layer_without_a_limit_does_not_queue() {
-    let guarded = Guarded::new(slow_limit());
-    let layer = guarded.layer.clone().with_failure_limit(None);
+    let service = LimitedService::new(slow_limit());
+    let layer = service.layer.clone().with_failure_limit(None);
     for _ in 0..200 {
         let response = crate::limits::send(&layer, ADDRESS, &unknown()).await;
         assert_eq!(response.status(), 401);
@@ -232,8 +234,8 @@ async fn layer_without_a_limit_does_not_queue() {
 #[test]
 fn rejects_queued_lookups_without_a_runtime() {
     let limit = FailureLimit::new().with_max_lookups_per_second(NonZeroU32::MIN);
-    let guarded = Guarded::new(limit);
-    let all = (0..3).map(|_| guarded.send(ADDRESS, &unknown()));
+    let service = LimitedService::new(limit);
+    let all = (0..3).map(|_| service.send(ADDRESS, &unknown()));
     let statuses = futures::executor::block_on(join_all(all));
     let statuses = statuses.iter().map(|it| it.status().as_u16());
     assert_eq!(statuses.collect::<Vec<_>>(), [401, 429, 429]);
@@ -246,18 +248,18 @@ fn queue_survives_a_runtime_shutdown() {
         runtime.enable_time().start_paused(true).build().unwrap()
     };
     let limit = FailureLimit::new().with_max_lookups_per_second(NonZeroU32::new(20).unwrap());
-    let guarded = Guarded::new(limit);
+    let service = LimitedService::new(limit);
     start().block_on(async {
         for _ in 0..2 {
-            assert_eq!(guarded.send(ADDRESS, &unknown()).await.status(), 401);
+            assert_eq!(service.send(ADDRESS, &unknown()).await.status(), 401);
         }
-        let waiting = guarded.send(ADDRESS, &unknown());
+        let waiting = service.send(ADDRESS, &unknown());
         assert!(waiting.now_or_never().is_none());
     });
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().build().unwrap();
     let status = runtime.block_on(async {
-        let all = (0..3).map(|_| guarded.send(ADDRESS, &unknown()));
+        let all = (0..3).map(|_| service.send(ADDRESS, &unknown()));
         join_all(all).await[2].status()
     });
     assert_eq!(status, 401);
@@ -274,12 +276,12 @@ fn counts_lookups_by_outcome() {
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let guarded = Guarded::new(slow_limit());
-            let good = guarded.token();
+            let service = LimitedService::new(slow_limit());
+            let good = service.token();
             for _ in 0..3 {
-                guarded.send(ADDRESS, &good).await;
+                service.send(ADDRESS, &good).await;
             }
-            let all = (0..5).map(|_| guarded.send(ADDRESS, &unknown()));
+            let all = (0..5).map(|_| service.send(ADDRESS, &unknown()));
             join_all(all).await;
         });
     });

@@ -63,13 +63,13 @@ fn unknown() -> String {
 
 /// A store without a cache behind a layer with a failure limit.
 #[derive(Clone)]
-struct Guarded {
+struct LimitedService {
     memory: MemoryStore,
     store: FaultyStore<MemoryStore>,
     layer: ServiceTokenLayer,
 }
 
-impl Guarded {
+impl LimitedService {
     fn new(limit: FailureLimit) -> Self {
         let memory = MemoryStore::new();
         let store = FaultyStore::new(memory.clone());

@@ -15,7 +15,7 @@ use tower_service_token::store::{CachedStore, Credential, StoreError, TokenRecor
 use tower_service_token::testing::Fault;
 use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
-use crate::limits::{Guarded, SECOND, TokioClock, limit, mint, unknown};
+use crate::limits::{LimitedService, SECOND, TokioClock, limit, mint, unknown};
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -75,7 +75,7 @@ impl Fixture {
 /// three seconds.
 struct Outcome {
     /// The statuses for the unknown tokens.
-    junk: Vec<u16>,
+    unknown: Vec<u16>,
     /// The statuses for a token that was accepted before the flood, from [`ADDRESS`].
     remembered: Vec<u16>,
     slowest_remembered: Duration,
@@ -88,12 +88,12 @@ async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
     let fixture = Arc::new(Fixture::new());
     let known = fixture.token();
     assert_eq!(fixture.send(ADDRESS, &known).await.status(), 200);
-    let (mut junk, mut remembered, mut first_uses) =
+    let (mut unknown_tokens, mut remembered, mut first_uses) =
         (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for millisecond in 0..3_000 {
         for _ in 0..3 {
             let request = crate::limits::send(&fixture.layer, ADDRESS, &unknown());
-            junk.spawn(async move {
+            unknown_tokens.spawn(async move {
                 let request_timeout = if resets { MILLISECOND } else { 60 * SECOND };
                 let response = tokio::time::timeout(request_timeout, request).await;
                 response.map_or(0, |response| response.status().as_u16())
@@ -113,7 +113,7 @@ async fn flood(first_uses_from: IpAddr, resets: bool) -> Outcome {
     }
     let remembered = remembered.join_all().await;
     Outcome {
-        junk: junk.join_all().await,
+        unknown: unknown_tokens.join_all().await,
         slowest_remembered: remembered.iter().map(|it| it.1).max().unwrap(),
         remembered: remembered.iter().map(|it| it.0).collect(),
         first_uses: first_uses.join_all().await,
@@ -132,10 +132,10 @@ async fn flood_beyond_the_store_rate_does_not_limit_remembered_tokens_or_other_a
     let slowest = outcome.slowest_remembered;
     assert!(slowest <= 48 * MILLISECOND, "{slowest:?}");
     assert_eq!(outcome.first_uses, [200; 100]);
-    let (looked_up, rejected) = (count(&outcome.junk, 401), count(&outcome.junk, 429));
+    let (looked_up, rejected) = (count(&outcome.unknown, 401), count(&outcome.unknown, 429));
     assert_eq!(
         looked_up + rejected,
-        outcome.junk.len(),
+        outcome.unknown.len(),
         "every status is 401 or 429"
     );
     // The store stays busy until the flood and its queue have ended.
@@ -171,20 +171,20 @@ async fn reset_requests_do_not_exceed_the_concurrency_limit() {
     assert_eq!(outcome.first_uses, [200; 100]);
 }
 
-fn one_at_a_time() -> Guarded {
-    Guarded::new(limit().with_max_concurrent_lookups(NonZeroUsize::MIN))
+fn one_at_a_time() -> LimitedService {
+    LimitedService::new(limit().with_max_concurrent_lookups(NonZeroUsize::MIN))
 }
 
 #[tokio::test(start_paused = true)]
 async fn lookup_waits_for_the_previous_one_to_end() {
-    let guarded = one_at_a_time();
-    guarded
+    let service = one_at_a_time();
+    service
         .store
         .inject(Fault::Delay(Duration::from_millis(700)));
     let started = Instant::now();
     let mut lookups = JoinSet::new();
     for _ in 0..4 {
-        lookups.spawn(guarded.send(ADDRESS, &unknown()));
+        lookups.spawn(service.send(ADDRESS, &unknown()));
     }
     let mut ends = Vec::new();
     while let Some(response) = lookups.join_next().await {
@@ -194,7 +194,7 @@ async fn lookup_waits_for_the_previous_one_to_end() {
     // The last lookup does not start within 2 s.
     ends.sort_unstable();
     assert_eq!(ends, [(401, 70), (401, 140), (401, 210), (429, 200)]);
-    assert_eq!(guarded.store.calls(), 3);
+    assert_eq!(service.store.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,14 +203,14 @@ async fn abandoned_lookup_holds_its_permit_for_up_to_5_s() {
         (Fault::Delay(Duration::from_millis(700)), 700),
         (Fault::Hang, 5_000),
     ] {
-        let guarded = one_at_a_time();
-        guarded.store.inject(fault);
-        let dropped = guarded.send(ADDRESS, &unknown());
+        let service = one_at_a_time();
+        service.store.inject(fault);
+        let dropped = service.send(ADDRESS, &unknown());
         assert!(dropped.now_or_never().is_none());
-        guarded.store.clear_fault();
+        service.store.clear_fault();
         tokio::task::yield_now().await;
         advance(Duration::from_millis(held_for - 100)).await;
-        let (status, waited) = guarded.timed(OTHER, &guarded.token()).await;
+        let (status, waited) = service.timed(OTHER, &service.token()).await;
         assert_eq!(status, 200);
         let waited = waited.as_millis();
         assert!((99..=102).contains(&waited), "{waited}");
@@ -242,14 +242,14 @@ async fn max_concurrent_lookups_is_configurable() {
     let limit = limit()
         .with_max_lookups_per_second(NonZeroU32::new(10_000).unwrap())
         .with_max_concurrent_lookups(NonZeroUsize::new(50).unwrap());
-    let guarded = Guarded::new(limit);
-    guarded.store.inject(Fault::Delay(SECOND));
+    let service = LimitedService::new(limit);
+    service.store.inject(Fault::Delay(SECOND));
     let mut lookups = JoinSet::new();
     for _ in 0..60 {
-        lookups.spawn(guarded.send(ADDRESS, &unknown()));
+        lookups.spawn(service.send(ADDRESS, &unknown()));
     }
     sleep(MILLISECOND * 10).await;
-    assert_eq!(guarded.store.calls(), 50);
+    assert_eq!(service.store.calls(), 50);
     lookups.join_all().await;
-    assert_eq!(guarded.store.calls(), 60);
+    assert_eq!(service.store.calls(), 60);
 }
