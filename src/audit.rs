@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMillis;
 use crate::store::DenialKind;
 use crate::text::redact_tokens;
-use crate::token::TokenId;
+use crate::token::{DisplayId, TokenId};
 
 /// An audit event: who did what to which token.
 ///
@@ -28,6 +28,7 @@ pub struct AuditEvent {
     actor: Box<str>,
     action: AuditAction,
     token_id: TokenId,
+    display_id: DisplayId,
     client_address: Option<IpAddr>,
     changes: Vec<FieldChange>,
 }
@@ -82,9 +83,16 @@ impl AuditEvent {
             actor: without_tokens(actor.into()),
             action,
             token_id,
+            display_id: token_id.into(),
             client_address: None,
             changes: Vec::new(),
         }
+    }
+
+    /// Sets the id of the token that is [shown](Self::display_id). The default is the `TokenId`.
+    pub fn with_display_id(mut self, id: DisplayId) -> Self {
+        self.display_id = id;
+        self
     }
 
     /// Sets the address of the client whose request caused the event. The default is none.
@@ -107,7 +115,7 @@ impl AuditEvent {
     }
 
     /// Returns the [name](crate::lifecycle::Actor::name) of the actor: `operator:` and a name, or
-    /// `token:` and an id.
+    /// `token:` and its [displayed id](crate::store::TokenRecord::display_id).
     pub fn actor(&self) -> &str {
         &self.actor
     }
@@ -120,6 +128,13 @@ impl AuditEvent {
     /// Returns the id of the token.
     pub fn token_id(&self) -> TokenId {
         self.token_id
+    }
+
+    /// Returns the id of the token to show: the one that its store
+    /// [set](crate::store::TokenRecord::with_display_id), or else the [`TokenId`](Self::token_id). The
+    /// audit trails of the SQL stores do not keep it.
+    pub fn display_id(&self) -> &DisplayId {
+        &self.display_id
     }
 
     /// Returns the address of the client whose request caused the event, if it is known.
@@ -229,7 +244,7 @@ impl AuditSink for TracingAuditSink {
             target: "tower_service_token::audit",
             action = event.action.as_str(),
             actor = &*event.actor,
-            token_id = %event.token_id,
+            token_id = %event.display_id,
             client = event.client_address.map(tracing::field::display),
             changes = (!event.changes.is_empty()).then(|| tracing::field::display(describe_changes(&event.changes))),
             "service token",

@@ -84,7 +84,8 @@
 //!   suite](testing::conformance) for stores, and [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
 //!   Enable it only in `[dev-dependencies]`.
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
-//!   `code`, `status`, `token_id` (only of a token whose secret was presented), `error` (only if the
+//!   `code`, `status`, `token_id` (the [displayed](store::TokenRecord::display_id) id, only of a token whose secret was
+//!   presented), `error` (only if the
 //!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
 //!   valid header `X-Request-Id`, unless the current span has a field of this name) and, with `api`,
 //!   `endpoint` (the method and the route). The level is `ERROR` for 5xx and `INFO` for the rest. With

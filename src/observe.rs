@@ -29,8 +29,8 @@ pub(crate) fn record_caller(principal: &Principal) {
 /// Records the token of a rejected request in the current span, if its secret was presented.
 pub(crate) fn record_rejected(rejection: &Rejection) {
     #[cfg(feature = "tracing")]
-    if let Some(id) = rejection.token_id() {
-        span::record_rejected(id);
+    if let Some(id) = rejection.display_id() {
+        span::record_rejected(&id);
     }
     let _ = rejection;
 }
@@ -40,7 +40,7 @@ pub(crate) fn previous_secret_used(principal: &Principal) {
     #[cfg(feature = "metrics")]
     metrics::counter!("service_token_previous_secret_uses_total").increment(1);
     #[cfg(feature = "tracing")]
-    tracing::info!(target: "tower_service_token::rotation", token_id = %principal.id(), "previous secret used");
+    tracing::info!(target: "tower_service_token::rotation", token_id = %principal.display_id(), "previous secret used");
     let _ = principal;
 }
 
@@ -92,7 +92,7 @@ fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
     let reason = rejection.reason().as_str();
     let code = rejection.code();
     let status = rejection.status().as_u16();
-    let token_id = rejection.token_id().or(request.caller());
+    let token_id = rejection.display_id().or(request.caller().cloned());
     let token_id = token_id.map(tracing::field::display);
     let client = request.client().map(tracing::field::display);
     let error = source(rejection);

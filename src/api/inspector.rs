@@ -8,7 +8,7 @@ use crate::observe::LookupTimer;
 use crate::principal::Principal;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{Cached, Credential, TokenRecord};
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
 /// Checks tokens as the layer does, including the failure limit.
 pub(super) struct Inspector {
@@ -17,11 +17,11 @@ pub(super) struct Inspector {
 
 impl Inspector {
     /// Authenticates the request by the token in its headers. If an id is given, the token must have
-    /// it.
+    /// it, or display it.
     pub(super) async fn authenticate(
         &self,
         parts: &mut Parts,
-        id: Option<TokenId>,
+        id: Option<DisplayId>,
     ) -> Result<Principal, Rejection> {
         let origin = RequestOrigin::from_extensions(&parts.extensions);
         let caller = self.authenticate_uncounted(parts, id, origin).await;
@@ -35,14 +35,14 @@ impl Inspector {
     async fn authenticate_uncounted(
         &self,
         parts: &mut Parts,
-        id: Option<TokenId>,
+        id: Option<DisplayId>,
         origin: RequestOrigin,
     ) -> Result<Principal, Rejection> {
         let credential = self.checker.read(&mut parts.headers)?;
         let missing = || self.checker.reject(RejectionReason::MissingToken);
         let credential = credential.ok_or_else(missing)?;
         let (_, caller) = self.inspect(&credential, origin).await?;
-        if id.is_some_and(|id| id != caller.id()) {
+        if id.is_some_and(|id| !is_id_of(&id, &caller)) {
             return Err(self.record_failure(origin, RejectionReason::UnknownToken));
         }
         Ok(caller)
@@ -85,4 +85,9 @@ impl Inspector {
         let rejection = self.checker.reject(reason);
         self.checker.reject_without_lookup(rejection, origin)
     }
+}
+
+fn is_id_of(id: &DisplayId, caller: &Principal) -> bool {
+    let id = id.to_string();
+    id == caller.id().to_string() || id == caller.display_id().to_string()
 }

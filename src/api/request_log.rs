@@ -14,12 +14,12 @@ use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
 use crate::registry::AuthorityError;
 use crate::reject::Rejection;
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
-/// The id of the caller's token, in the extensions of a response. Only the handler knows it if no
+/// The displayed id of the caller's token, in the extensions of a response. Only the handler knows it if no
 /// layer inserts a [`Principal`].
-#[derive(Clone, Copy)]
-pub(super) struct CallerId(pub(super) TokenId);
+#[derive(Clone)]
+pub(super) struct CallerId(pub(super) DisplayId);
 
 /// Why a change was rejected with `escalation_denied`, in the extensions of a response.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ impl<S: Sync> FromRequestParts<S> for RequestInfo {
 }
 
 fn request_info(method: &Method, headers: &HeaderMap, extensions: &Extensions) -> RequestInfo {
-    let caller = extensions.get::<Principal>().map(Principal::id);
+    let caller = extensions.get::<Principal>().map(Principal::display_id);
     RequestInfo::from_parts(headers, extensions)
         .with_caller(caller)
         .with_endpoint(method, extensions.get())

@@ -176,7 +176,7 @@ fn reject_unlisted(caller: CallerRef<'_>) -> Rejection {
     let rejection = match caller {
         CallerRef::Token(principal) => {
             let rejection = Rejection::new(RejectionReason::InsufficientScope);
-            rejection.with_token_id(Some(principal.id()))
+            rejection.with_principal(principal)
         }
         CallerRef::Identity(_) => Rejection::new(RejectionReason::IdentityInsufficientScope),
     };

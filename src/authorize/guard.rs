@@ -102,7 +102,7 @@ impl Principal {
         if unmet.is_empty() {
             return Ok(());
         }
-        let rejection = Rejection::unmet_requirements(unmet).with_token_id(Some(self.id()));
+        let rejection = Rejection::unmet_requirements(unmet).with_principal(self);
         Err(observe::guard_rejected(rejection, &RequestInfo::default()))
     }
 }

@@ -13,7 +13,7 @@ use crate::token::TokenId;
 /// converts into the actor that holds its token, and an [`Owner`] into one that acts for it.
 ///
 /// The [name](Self::name) of an actor begins with its kind, so that an operator's name cannot equal
-/// a token's id: `operator:alice`, `token:6GcLxtJEDQ`, `owner:user:42`. It is stored as
+/// a token's [displayed id](Principal::display_id): `operator:alice`, `token:6GcLxtJEDQ`, `owner:user:42`. It is stored as
 /// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -121,13 +121,33 @@ impl Actor {
     }
 
     /// Returns the name in the audit trail: `operator:` and a name, `owner:` and its id, or `token:` and
-    /// an id.
+    /// the [displayed id](Principal::display_id) of the token.
     pub fn name(&self) -> String {
         match &self.kind {
             Kind::Operator(name) => format!("operator:{name}"),
-            Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
+            Kind::Holder(holder) => format!("token:{}", holder.principal.display_id()),
             Kind::Owner(owner) => format!("owner:{}", owner.id()),
             Kind::Possession(id, _) => format!("token:{id}"),
+        }
+    }
+
+    /// Returns what distinguishes the actor from all others. It does not depend on displayed ids, which
+    /// need not be unique.
+    pub(super) fn key(&self) -> String {
+        match &self.kind {
+            Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
+            _ => self.name(),
+        }
+    }
+
+    /// Returns the name of the actor that changes this token. The token of a
+    /// [possession](Self::possession) is the changed one, and its record has the displayed id.
+    pub(super) fn name_for(&self, changed: &TokenRecord) -> String {
+        match &self.kind {
+            Kind::Possession(id, _) if *id == changed.id() => {
+                format!("token:{}", changed.display_id())
+            }
+            _ => self.name(),
         }
     }
 

@@ -129,7 +129,7 @@ impl ServiceTokens {
     ) -> Result<IssuedToken, LifecycleError> {
         check_idempotency_key(idempotency_key)?;
         let request = RotationRequest {
-            actor: &self.actor.name(),
+            actor: &self.actor.key(),
             idempotency_key,
             grace,
         };

@@ -30,7 +30,7 @@ fn token_id(actor: &Actor, key: &str, collisions: usize) -> TokenId {
         0 => DOMAIN.to_owned(),
         collisions => format!("{DOMAIN}/{collisions}"),
     };
-    let actor = actor.name();
+    let actor = actor.key();
     let hash = TokenDigest::of(&[&*domain, &actor, key].join("\0"));
     let (number, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
     TokenId::from_hash(u64::from_be_bytes(*number))

@@ -4,9 +4,9 @@ use super::actor::{Holder, Kind};
 use super::diff::changed_fields;
 use super::{LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
+use crate::principal::Principal;
 use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
 use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
-use crate::token::TokenId;
 
 /// The rights of an actor just before a change. The registry checks them again in the transaction
 /// that writes.
@@ -110,7 +110,7 @@ impl ServiceTokens {
             return Ok((authority, record));
         }
         let (Some(store), Some(credential)) = (&self.actor_store, &holder.credential) else {
-            log_unknown_actor(id);
+            log_unknown_actor(&holder.principal);
             return Err(LifecycleError::UnknownActor);
         };
         let found = store.find_uncached(credential).await?;
@@ -158,7 +158,9 @@ impl ServiceTokens {
         after: TokenRecord,
         rights: &Rights,
     ) -> Write {
-        let event = AuditEvent::new(self.clock.now(), self.actor.name(), action, after.id())
+        let actor = self.actor.name_for(&after);
+        let event = AuditEvent::new(self.clock.now(), actor, action, after.id())
+            .with_display_id(after.display_id())
             .with_client_address(self.actor.client_address());
         let event = changed_fields(before, &after)
             .into_iter()
@@ -174,14 +176,14 @@ fn reject_actor(kind: DenialKind) -> LifecycleError {
 }
 
 /// Logged in addition to the error, because only the application can correct its setup.
-fn log_unknown_actor(id: TokenId) {
+fn log_unknown_actor(principal: &Principal) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         target: "tower_service_token",
-        token_id = %id,
+        token_id = %principal.display_id(),
         "change rejected: caller's token is not in the registry, and no store is declared with \
          ServiceTokens::with_actor_store",
     );
     #[cfg(not(feature = "tracing"))]
-    let _ = id;
+    let _ = principal;
 }

@@ -217,16 +217,16 @@ impl<R> ServiceTokenLayer<R> {
     /// ```
     /// use http::Response;
     /// use tower_service_token::reject::Rejection;
-    /// use tower_service_token::token::TokenId;
+    /// use tower_service_token::token::DisplayId;
     /// use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
     ///
     /// let layer = ServiceTokenLayer::new(MemoryStore::new()).propagate_principal();
     ///
     /// /// The caller in a line of the access log.
-    /// fn caller<B>(response: &Response<B>) -> Option<TokenId> {
+    /// fn caller<B>(response: &Response<B>) -> Option<DisplayId> {
     ///     let extensions = response.extensions();
-    ///     let accepted = extensions.get::<Principal>().map(Principal::id);
-    ///     accepted.or_else(|| extensions.get::<Rejection>()?.token_id())
+    ///     let accepted = extensions.get::<Principal>().map(Principal::display_id);
+    ///     accepted.or_else(|| extensions.get::<Rejection>()?.display_id())
     /// }
     /// # caller(&Response::new(()));
     /// ```

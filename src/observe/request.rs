@@ -11,7 +11,7 @@ use super::request_id::{is_valid, single_request_id};
 #[cfg(feature = "tracing")]
 use crate::limits::ClientAddress;
 #[cfg(any(feature = "api", feature = "tracing"))]
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
 /// The request of a log event. Creating one copies only references. Without the feature `tracing` it
 /// is empty.
@@ -26,7 +26,7 @@ pub(crate) struct RequestInfo {
 struct Fields {
     /// May be invalid.
     request_id: Option<HeaderValue>,
-    caller: Option<TokenId>,
+    caller: Option<DisplayId>,
     client: Option<ClientAddress>,
     #[cfg(feature = "api")]
     endpoint: Option<(Method, MatchedPath)>,
@@ -53,7 +53,7 @@ impl RequestInfo {
 
     /// Adds the token of the request, unless there is one already.
     #[cfg(feature = "api")]
-    pub(crate) fn with_caller(mut self, caller: Option<TokenId>) -> Self {
+    pub(crate) fn with_caller(mut self, caller: Option<DisplayId>) -> Self {
         self.fields.caller = self.fields.caller.or(caller);
         self
     }
@@ -80,8 +80,8 @@ impl RequestInfo {
         self.fields.client
     }
 
-    pub(super) fn caller(&self) -> Option<TokenId> {
-        self.fields.caller
+    pub(super) fn caller(&self) -> Option<&DisplayId> {
+        self.fields.caller.as_ref()
     }
 }
 
@@ -97,7 +97,7 @@ impl RequestInfo {
     }
 
     #[cfg(feature = "api")]
-    pub(crate) fn with_caller(self, _: Option<TokenId>) -> Self {
+    pub(crate) fn with_caller(self, _: Option<DisplayId>) -> Self {
         self
     }
 }

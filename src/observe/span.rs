@@ -2,7 +2,7 @@ use tracing::{Span, dispatcher};
 
 use crate::principal::Principal;
 use crate::text::{escape_invisible, redact_tokens};
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
 const TOKEN_ID: &str = "token_id";
 const TOKEN_NAME: &str = "token_name";
@@ -12,20 +12,20 @@ pub(crate) fn record_caller(principal: &Principal) {
     if !is_declared() {
         return;
     }
-    record_token_id(principal.id());
+    record_token_id(&principal.display_id());
     // Stores of other programs may have any name.
     let name = redact_tokens(principal.name());
     Span::current().record(TOKEN_NAME, escape_invisible(&name));
 }
 
 /// Records the token of a rejected request, whose secret was presented.
-pub(crate) fn record_rejected(id: TokenId) {
+pub(crate) fn record_rejected(id: &DisplayId) {
     if is_declared() {
         record_token_id(id);
     }
 }
 
-fn record_token_id(id: TokenId) {
+fn record_token_id(id: &DisplayId) {
     Span::current().record(TOKEN_ID, tracing::field::display(id));
 }
 

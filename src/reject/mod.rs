@@ -8,7 +8,8 @@
 //! 3. A client error of a token has `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3), one challenge for each
 //!    scheme the service reads; 429 and 503 have `Retry-After`; all have `Cache-Control: no-store`.
 //! 4. A bad checksum, an unknown token and a wrong digest get the same response, byte for byte.
-//!    Only a client that presented the secret gets the token's id.
+//!    Only a client that presented the secret gets the token's id, as its store
+//!    [displays](crate::store::TokenRecord::with_display_id) it.
 //! 5. The body of `insufficient_scope` has `required`: `any` or `all` (`match`) of the `roles` or
 //!    `scopes`. `/verify` may combine both, and lists further unmet requirements as `also_required`.
 //! 6. The extensions of the response contain the `Rejection`, with any builder.

@@ -10,7 +10,7 @@ use super::FailureLogged;
 use super::challenge::{Challenges, Prepared};
 use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
-use crate::token::TokenId;
+use crate::token::{DisplayId, TokenId};
 
 /// A rejected request. The extensions of its response contain it, for outer layers.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Rejection {
 /// Fields that the most frequent rejections lack, so that those are cheap to move.
 #[derive(Clone, Default)]
 struct Cold {
+    /// `None` if the `token_id` is shown.
+    display_id: Option<DisplayId>,
     retry_after: Option<Duration>,
     required: Vec<Arc<Requirement>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -53,7 +55,7 @@ impl Rejection {
         principal: &Principal,
         requirement: impl Into<Arc<Requirement>>,
     ) -> Self {
-        Self::unmet_requirements(vec![requirement.into()]).with_token_id(Some(principal.id()))
+        Self::unmet_requirements(vec![requirement.into()]).with_principal(principal)
     }
 
     /// Creates a rejection (403) because an identity does not meet the requirement. It has no
@@ -91,6 +93,20 @@ impl Rejection {
 
     pub(crate) fn with_token_id(mut self, token_id: Option<TokenId>) -> Self {
         self.token_id = token_id;
+        self
+    }
+
+    /// Sets the ids of the caller's token.
+    pub(crate) fn with_principal(self, principal: &Principal) -> Self {
+        self.with_token_id(Some(principal.id()))
+            .with_display_id(principal.own_display_id())
+    }
+
+    /// Sets the id that is shown instead of the `TokenId`.
+    pub(crate) fn with_display_id(mut self, id: Option<&DisplayId>) -> Self {
+        if id.is_some() {
+            self.cold_mut().display_id = id.cloned();
+        }
         self
     }
 
@@ -179,6 +195,13 @@ impl Rejection {
     /// Returns the id of the token, only if its secret was presented.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
+    }
+
+    /// Returns the id of the token as the response shows it, only if its secret was presented: the one
+    /// that the store [set](crate::store::TokenRecord::with_display_id), or else the `TokenId`.
+    pub fn display_id(&self) -> Option<DisplayId> {
+        let own = self.cold().and_then(|cold| cold.display_id.clone());
+        own.or_else(|| self.token_id.map(DisplayId::from))
     }
 
     /// Returns the first unmet [requirement](Self::requirements), if that was the reason.
@@ -347,7 +370,7 @@ impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
             .field("reason", &self.reason)
-            .field("token_id", &self.token_id)
+            .field("token_id", &self.display_id())
             .field("required", &self.requirements().collect::<Vec<_>>())
             .field("retry_after", &self.retry_after())
             .field("source", &self.source())

@@ -87,9 +87,10 @@ fn problem_json(rejection: &Rejection) -> String {
     let body = BODIES[rejection.reason() as usize].get_or_init(|| {
         Problem::new(rejection.status(), rejection.code(), rejection.detail()).to_json()
     });
-    let Some(id) = rejection.token_id() else {
+    let Some(id) = rejection.display_id() else {
         return body.clone();
     };
+    // A displayed id needs no escape.
     let members = body.strip_suffix('}').expect("a JSON object");
     let mut body = String::with_capacity(body.len() + r#","token_id":"0123456789""#.len());
     body.push_str(members);
@@ -102,7 +103,7 @@ fn problem(rejection: &Rejection) -> Problem {
     let problem = Problem::new(rejection.status(), rejection.code(), rejection.detail());
     let mut required = RequiredNames::from_requirements(rejection.requirements()).into_iter();
     Problem {
-        token_id: rejection.token_id().map(|id| id.to_string()),
+        token_id: rejection.display_id().map(|id| id.to_string()),
         required: required.next(),
         also_required: Some(required.collect::<Vec<_>>()).filter(|rest| !rest.is_empty()),
         ..problem
@@ -121,13 +122,17 @@ impl axum_core::response::IntoResponse for Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::DisplayId;
 
     #[test]
     fn prepared_bodies_equal_serialized_ones() {
         let id: crate::token::TokenId = "7Hq2mX9bTe".parse().expect("an id");
-        for token_id in [None, Some(id)] {
+        let own = DisplayId::new("<tenant/7>:{key},100%").expect("visible");
+        for (token_id, own) in [(None, None), (Some(id), None), (Some(id), Some(&own))] {
             for reason in [RejectionReason::MissingToken, RejectionReason::ExpiredToken] {
-                let rejection = Rejection::new(reason).with_token_id(token_id);
+                let rejection = Rejection::new(reason)
+                    .with_token_id(token_id)
+                    .with_display_id(own);
                 for _ in 0..2 {
                     assert_eq!(problem_json(&rejection), problem(&rejection).to_json());
                 }

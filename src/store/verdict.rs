@@ -5,7 +5,7 @@ use super::token_store::Credential;
 use crate::clock::{Clock, UnixMillis};
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
-use crate::token::TokenId;
+use crate::token::{DisplayId, TokenId};
 
 /// Decides whether a credential is accepted, given what a store found. Every store uses this
 /// function.
@@ -49,14 +49,12 @@ pub fn verdict(
         return Err(Denial {
             kind: DenialKind::Unknown,
             token_id: None,
+            display_id: None,
         });
     };
     match check(&record, credential.digest(), is_current, clock) {
         Ok(()) => Ok(Principal::new(record, !is_current)),
-        Err(kind) => Err(Denial {
-            kind,
-            token_id: (kind != DenialKind::WrongDigest).then(|| record.id()),
-        }),
+        Err(kind) => Err(Denial::new(kind, &record)),
     }
 }
 
@@ -112,11 +110,13 @@ fn grace_end(record: &TokenRecord, presented: &TokenDigest) -> Option<UnixMillis
 }
 
 /// The reason why a credential is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
 pub struct Denial {
     kind: DenialKind,
     token_id: Option<TokenId>,
+    /// `None` if the `token_id` is shown.
+    display_id: Option<DisplayId>,
 }
 
 /// The kind of a [`Denial`].
@@ -140,6 +140,15 @@ pub enum DenialKind {
 }
 
 impl Denial {
+    fn new(kind: DenialKind, record: &TokenRecord) -> Self {
+        let presented = (kind != DenialKind::WrongDigest).then_some(record);
+        Self {
+            kind,
+            token_id: presented.map(TokenRecord::id),
+            display_id: presented.and_then(|record| record.own_display_id().cloned()),
+        }
+    }
+
     /// Returns the kind of the denial.
     pub fn kind(&self) -> DenialKind {
         self.kind
@@ -148,6 +157,18 @@ impl Denial {
     /// Returns the id of the token, only if its secret was presented.
     pub fn token_id(&self) -> Option<TokenId> {
         self.token_id
+    }
+
+    /// Returns the displayed id, if the store set one.
+    pub(crate) fn own_display_id(&self) -> Option<&DisplayId> {
+        self.display_id.as_ref()
+    }
+
+    /// Returns the id of the token as it is [shown](TokenRecord::display_id), only if its secret was
+    /// presented.
+    pub fn display_id(&self) -> Option<DisplayId> {
+        let own = self.display_id.clone();
+        own.or_else(|| self.token_id.map(DisplayId::from))
     }
 }
 

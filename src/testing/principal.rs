@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::time::SystemTime;
 
 use http::Request;
@@ -5,7 +6,7 @@ use http::Request;
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
 use crate::store::TokenRecord;
-use crate::token::TokenId;
+use crate::token::{DisplayId, TokenId};
 
 /// Starts a [`Principal`] for a test, from the name of its token.
 ///
@@ -67,6 +68,16 @@ impl PrincipalBuilder {
     pub fn with_id(mut self, id: TokenId) -> Self {
         self.id = id;
         self
+    }
+
+    /// Sets the [id that is shown](Principal::display_id). The default is the id.
+    pub fn with_display_id(self, id: impl Into<Option<DisplayId>>) -> Self {
+        self.map(|record| record.with_display_id(id))
+    }
+
+    /// Adds a [value](Principal::data) of the application, or replaces the one of this type.
+    pub fn with_data<T: Any + Send + Sync>(self, value: T) -> Self {
+        self.map(|record| record.with_data(value))
     }
 
     /// Sets whom the token acts for. The default is no subject.

@@ -26,6 +26,7 @@
 //! ```
 
 mod base62;
+mod display_id;
 mod format;
 pub(crate) mod id;
 mod mint;
@@ -37,6 +38,7 @@ mod presented;
 )]
 pub(crate) mod text;
 
+pub use self::display_id::{DisplayId, DisplayIdError};
 pub use self::format::{PrefixError, TokenFormat, TokenShape};
 pub use self::id::{ParseTokenIdError, TokenId};
 pub use self::mint::{MintError, MintedToken};

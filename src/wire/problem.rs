@@ -26,9 +26,9 @@ pub(crate) struct Problem {
     #[serde(default)]
     #[cfg_attr(feature = "api", schema(required))]
     pub(crate) code: Cow<'static, str>,
-    /// The id of the token that the caller presented.
+    /// The displayed id of the token that the caller presented.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "api", schema(schema_with = super::schema::id))]
+    #[cfg_attr(feature = "api", schema(schema_with = super::schema::display_id))]
     pub(crate) token_id: Option<String>,
     /// The roles or scopes that the call needs.
     #[serde(skip_serializing_if = "Option::is_none")]

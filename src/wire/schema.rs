@@ -10,6 +10,7 @@ use utoipa::openapi::{
 
 use crate::store::TokenStatus;
 use crate::text::{INVISIBLE, JOINERS};
+use crate::token::DisplayId;
 
 /// White space at the ends is removed.
 const SCOPE: &str = r"^ *[!#-\[\]-~]+ *$";
@@ -75,8 +76,17 @@ fn nullable(schema: ObjectBuilder) -> ObjectBuilder {
     schema.schema_type(SchemaType::from_iter([Type::String, Type::Null]))
 }
 
-pub(super) fn id() -> Object {
+fn id() -> Object {
     string().pattern(Some("^[0-9A-Za-z]{10}$")).build()
+}
+
+/// Of any form: a store may display ids of its own.
+pub(super) fn display_id() -> Object {
+    string()
+        .min_length(Some(1))
+        .max_length(Some(DisplayId::MAX_LENGTH))
+        .pattern(Some(r"^[!#-\[\]-~]+$"))
+        .build()
 }
 
 pub(super) fn ids() -> Array {

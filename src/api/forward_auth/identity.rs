@@ -12,7 +12,7 @@ const MAX_LIST_BYTES: usize = 2048;
 
 /// Returns the headers that describe the caller.
 pub(super) fn identity_headers(caller: &Principal) -> [(HeaderName, HeaderValue); 6] {
-    let id = caller.id().to_string();
+    let id = encoded(&caller.display_id().to_string());
     let roles = List::new(caller.roles().iter(), ",");
     let scopes = List::new(caller.scopes().iter(), " ");
     let truncated = match (roles.is_truncated, scopes.is_truncated) {

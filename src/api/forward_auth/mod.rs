@@ -11,7 +11,7 @@
 //!
 //!    | header | value |
 //!    |---|---|
-//!    | `X-Service-Token-Id` | the token's id |
+//!    | `X-Service-Token-Id` | the token's [displayed id](crate::store::TokenRecord::display_id) |
 //!    | `X-Service-Token-Name` | its name |
 //!    | `X-Service-Token-Subject` | its subject |
 //!    | `X-Service-Token-Roles` | its roles, separated by `,` |

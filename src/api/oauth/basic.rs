@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -18,15 +18,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) enum BasicError {
     /// The header is malformed.
     Malformed,
-    /// The user is not the id of a token.
+    /// The user cannot be the id of a token.
     UnknownUser,
 }
 
 /// Replaces `Authorization: Basic` (RFC 7617) with the token in its password, and returns the user,
-/// which must be the id of the token. Returns `None` for other schemes.
+/// which must be the id of the token or its displayed id. Returns `None` for other schemes.
 ///
 /// Both are percent-decoded (RFC 6749 §2.3.1). `+` is not a space, because neither contains spaces.
-pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<TokenId>, BasicError> {
+pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<DisplayId>, BasicError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Ok(None);
@@ -38,7 +38,7 @@ pub(super) fn rewrite_as_api_key(headers: &mut HeaderMap) -> Result<Option<Token
     let colon = pair.iter().position(|&byte| byte == b':');
     let (user, password) = pair.split_at(colon.ok_or(BasicError::Malformed)?);
     let user = percent_decode(user).decode_utf8().unwrap_or_default();
-    let id = user.parse().map_err(|_| BasicError::UnknownUser)?;
+    let id = DisplayId::new(&user).map_err(|_| BasicError::UnknownUser)?;
 
     let mut token = Zeroizing::new(b"ApiKey ".to_vec());
     token.extend(percent_decode(&password[1..]));

@@ -105,7 +105,7 @@ impl OAuthState {
             Err(rejection) if rejection.is_invalid_token() => inactive(),
             Err(rejection) => {
                 observe::count_response("introspect", Err(&rejection));
-                (Extension(CallerId(caller.id())), rejection).into_response()
+                (Extension(CallerId(caller.display_id())), rejection).into_response()
             }
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! 1. The caller presents a service token with the scope `introspect`: with `Authorization: ApiKey`,
 //!    `Bearer`, a header of the layer such as `X-API-Key`, or with HTTP Basic, where the user is the
-//!    token's id and the password the token, both percent-encoded as RFC 6749 §2.3.1 requires.
+//!    token's displayed id or `TokenId` and the password the token, both percent-encoded as RFC 6749 §2.3.1 requires.
 //!    Otherwise the response is 401 with a challenge for each scheme, or 403. The caller is
 //!    authenticated before its form is read, and again afterwards.
 //! 2. The form has the token as `token`, once. White space around it is trimmed. `token_type_hint`,
@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `active` | `true` |
 //! | `scope` | the scopes, separated by spaces; absent if none |
-//! | `client_id`, `jti` | the token's id |
+//! | `client_id`, `jti` | the token's [displayed id](crate::store::TokenRecord::display_id) |
 //! | `sub` | the subject of the token; absent if none |
 //! | `owner` | the owner of the token; absent if none |
 //! | `exp`, `iat`, `nbf` | when the token expires, was created and starts working, in whole seconds rounded down; absent if unknown. `exp` of a secret from before a rotation is no later than the end of its grace period |

@@ -17,7 +17,7 @@ use crate::observe;
 use crate::registry::AuthorityError;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::Credential;
-use crate::token::TokenId;
+use crate::token::DisplayId;
 
 pub(super) async fn handle(State(state): State<Arc<OAuthState>>, request: Request) -> Response {
     if let Err(error) = entity_tag::require_no_entity_tags(request.headers()) {
@@ -74,7 +74,7 @@ enum RevocationOutcome {
 /// The reason why nothing was revoked, and the id of the token if its secret was presented.
 struct RevocationError {
     rejection: Rejection,
-    id: Option<TokenId>,
+    id: Option<DisplayId>,
 }
 
 impl OAuthState {
@@ -89,10 +89,10 @@ impl OAuthState {
             return unknown(failed, RevocationOutcome::NotAToken);
         };
         let credential = Credential::new(token);
-        let (id, is_valid) = match inspector.inspect(&credential, origin).await {
-            Ok((record, _)) => (record.id(), true),
-            Err(rejection) => match rejection.token_id() {
-                Some(id) => (id, false),
+        let (id, display_id, is_valid) = match inspector.inspect(&credential, origin).await {
+            Ok((record, _)) => (record.id(), record.display_id(), true),
+            Err(rejection) => match rejection.token_id().zip(rejection.display_id()) {
+                Some((id, display_id)) => (id, display_id, false),
                 None if inspector.checker.is_plausible(&credential) => {
                     return unknown(rejection, RevocationOutcome::Unknown);
                 }
@@ -113,7 +113,7 @@ impl OAuthState {
             // The token may still be valid, so this must not be a 200.
             Err(error) => Err(RevocationError {
                 rejection: unavailable_rejection(error, &inspector.checker).of_change(),
-                id: Some(id),
+                id: Some(display_id),
             }),
         }
     }

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
@@ -8,7 +9,7 @@ use super::TokenRecord;
 use crate::clock::date_time;
 use crate::digest::TokenDigest;
 use crate::principal::{Requirement, Roles, Scopes};
-use crate::token::TokenId;
+use crate::token::{DisplayId, TokenId};
 
 /// The caller of a request, described by the record of its token.
 ///
@@ -16,7 +17,8 @@ use crate::token::TokenId;
 /// constructor: only a [verdict](crate::store::verdict) creates a `Principal`.
 ///
 /// serde writes the public fields, with the names and forms of
-/// [`TokenInfo`](crate::wire::TokenInfo), and reads no `Principal`:
+/// [`TokenInfo`](crate::wire::TokenInfo), the `id` being the [displayed](Self::display_id) one, and
+/// reads no `Principal`:
 ///
 /// ```json
 /// {
@@ -74,6 +76,11 @@ impl Principal {
         self.uses_previous_secret
     }
 
+    /// Returns the displayed id, if the store set one.
+    pub(crate) fn own_display_id(&self) -> Option<&DisplayId> {
+        self.record.own_display_id()
+    }
+
     /// Returns the digest of the secret that the request presented.
     pub(crate) fn presented_digest(&self) -> TokenDigest {
         match self.record.previous_digest() {
@@ -85,6 +92,18 @@ impl Principal {
     /// Returns the public id of the token.
     pub fn id(&self) -> TokenId {
         self.record.id()
+    }
+
+    /// Returns the id that responses, logs and audit events show: the one that the store set, such as the
+    /// UUID of a row in a table of your own, or else the [id](Self::id). It allocates nothing.
+    pub fn display_id(&self) -> DisplayId {
+        self.record.display_id()
+    }
+
+    /// Returns the value of this type that the store [added](TokenRecord::with_data) to the record. It
+    /// allocates nothing.
+    pub fn data<T: Any>(&self) -> Option<&T> {
+        self.record.data()
     }
 
     /// Returns the name of the token, which may be empty.
@@ -147,7 +166,7 @@ impl Requirement {
 
 #[derive(Serialize)]
 struct PublicFields<'p> {
-    id: TokenId,
+    id: DisplayId,
     name: &'p str,
     subject: Option<&'p str>,
     owner: Option<&'p str>,
@@ -160,7 +179,7 @@ struct PublicFields<'p> {
 impl Serialize for Principal {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let fields = PublicFields {
-            id: self.id(),
+            id: self.display_id(),
             name: self.name(),
             subject: self.subject(),
             owner: self.owner(),
