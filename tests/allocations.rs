@@ -1,7 +1,8 @@
 //! Limits on the allocations of a request in a steady state.
 //!
 //! 1. An accepted request without cache headers allocates only what `Extensions::insert` allocates,
-//!    for each credential header, with every feature and a metrics recorder.
+//!    for each credential header, with every feature and a metrics recorder. A handler reads the
+//!    displayed id and the data of the record without an allocation.
 //! 2. Cache headers allocate only the header map of the response.
 //! 3. A cached introspection result allocates nothing more.
 //! 4. A rejected request allocates only its response: headers and challenge, body, and the rejection
@@ -21,7 +22,7 @@ use tower::{Layer, Service, service_fn};
 use tower_service_token::header::X_API_KEY;
 use tower_service_token::principal::Identity;
 use tower_service_token::store::TokenRecord;
-use tower_service_token::token::{MintedToken, TokenFormat};
+use tower_service_token::token::{DisplayId, MintedToken, TokenFormat};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
 
 #[global_allocator]
@@ -90,6 +91,34 @@ fn propagated_principal_allocates_only_its_second_insertion() {
         allocations,
         2 * insertion_allocations(request(&headers, true))
     );
+}
+
+#[test]
+fn handler_reads_data_and_the_displayed_id_without_allocating() {
+    #[derive(Debug, PartialEq)]
+    struct Tenant(u64);
+
+    let token = TokenFormat::default().mint().expect("random bytes");
+    let store = MemoryStore::new();
+    let id = DisplayId::new("0193b3a4-9c1e-7b52-8f0d-2f8f6a1c9e77").expect("a UUID");
+    let record = TokenRecord::from(&token).with_display_id(id.clone());
+    store
+        .insert(record.with_data(Tenant(7)))
+        .expect("an empty store");
+    let layer = ServiceTokenLayer::new(store).without_cache_headers();
+    let mut service = layer.layer(service_fn(move |request: Request<()>| {
+        let principal = request
+            .extensions()
+            .get::<Principal>()
+            .expect("a principal");
+        assert_eq!(principal.data(), Some(&Tenant(7)));
+        assert_eq!(principal.display_id(), id);
+        ready(Ok::<_, Infallible>(Response::new(String::new())))
+    }));
+    let headers = [(X_API_KEY, token.expose_secret().to_owned())];
+    let (response, allocations) = call(&mut service, || request(&headers, true));
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(allocations, insertion_allocations(request(&headers, true)));
 }
 
 #[cfg(feature = "introspection")]

@@ -7,6 +7,7 @@
 //! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
 //! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful end |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
+//! | [`existing_table`] | authenticate against your own table of API keys; SHA-256 and bcrypt |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
@@ -65,6 +66,10 @@ pub mod axum_routing {}
     doc = include_str!("stores.md")
 )]
 pub mod stores {}
+
+// Its code runs in the package `tests`, which has bcrypt and a database.
+#[cfg_attr(not(doctest), doc = include_str!("existing_table.md"))]
+pub mod existing_table {}
 
 #[cfg_attr(any(not(doctest), feature = "tokio"), doc = include_str!("caching.md"))]
 pub mod caching {}

@@ -40,6 +40,7 @@ fn minted_record() -> TokenRecord {
         .with_roles(["deployer"])
         .with_scopes(["projects:write"])
         .with_label("workspace", "w1")
+        .with_data(SECRET.to_owned())
 }
 
 fn token_id() -> TokenId {

@@ -26,7 +26,9 @@ use tower_service_token::store::{
     Cached, ChainStore, Credential, MemoryStoreError, RotationKey, StoreError, StoreErrorKind,
     TokenRecord, TokenState, verdict,
 };
-use tower_service_token::token::{MintedToken, PresentedToken, TokenFormat, TokenId, TokenShape};
+use tower_service_token::token::{
+    DisplayId, MintedToken, PresentedToken, TokenFormat, TokenId, TokenShape,
+};
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, TokenStore};
 
 use super::lifecycle_types;
@@ -71,6 +73,7 @@ fn formatted_secrets() -> Vec<Formatted> {
         debug_text("Credential", &credential().into_owned()),
         debug_text("TokenDigest", credential().digest()),
         debug_text("TokenId", &token_id()),
+        debug_text("DisplayId", &DisplayId::from(token_id())),
         debug_text("TokenFormat", &TokenFormat::default()),
         debug_text("TokenShape", &TokenFormat::default().inspect(SECRET)),
         debug_text("TokenShape", &TokenShape::Damaged),
@@ -137,6 +140,10 @@ fn errors_about_the_secret() -> Vec<Formatted> {
         error_text(
             "ParseTokenIdError",
             &SECRET.parse::<TokenId>().expect_err("too long"),
+        ),
+        error_text(
+            "DisplayIdError",
+            &DisplayId::new(SECRET).expect_err("a token"),
         ),
         error_text(
             "PrefixError",

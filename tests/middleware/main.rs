@@ -8,11 +8,13 @@
 //! 5. [Observability](observe): events and metrics.
 //! 6. [Caller](caller): the caller in the current span and in the response.
 //! 7. [Test principals](test_principals): callers of handlers without a token.
-//! 8. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
+//! 8. [Displayed ids](displayed_ids): ids and data of a table of one's own.
+//! 9. [Ecosystem](ecosystem): the layer together with axum, hyper, tonic, tower-http, sessions and JWTs.
 
 mod caller;
 mod contract;
 mod credential_sources;
+mod displayed_ids;
 mod ecosystem;
 mod grpc_methods;
 mod guards;

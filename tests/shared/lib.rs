@@ -13,6 +13,8 @@
 pub mod api_fixture;
 pub mod capture;
 pub mod events;
+#[cfg(feature = "postgres")]
+pub mod existing_table;
 pub mod global_subscriber;
 pub mod log;
 pub mod operations;
@@ -32,4 +34,8 @@ mod guide {
     #[cfg(feature = "client")]
     #[doc = include_str!("../../src/guide/grpc.md")]
     mod grpc {}
+
+    #[cfg(all(feature = "axum", feature = "postgres"))]
+    #[doc = include_str!("../../src/guide/existing_table.md")]
+    mod existing_table {}
 }

@@ -1,9 +1,11 @@
 mod data;
+mod own_table;
 mod principal;
 mod rotation_key;
 mod status;
+#[cfg(test)]
+mod tests;
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -163,40 +165,6 @@ impl TokenRecord {
         self
     }
 
-    /// Sets the id that responses, logs and audit events show, such as the UUID of a row in a table of
-    /// your own. The default is the [id](Self::id).
-    ///
-    /// For stores of your own. The SQL stores and the token file do not keep it.
-    pub fn with_display_id(mut self, id: impl Into<Option<DisplayId>>) -> Self {
-        self.attributes_mut().display_id = id.into();
-        self
-    }
-
-    /// Adds a value of the application, or replaces the one of this type. A handler reads it by
-    /// [`Principal::data`], so that a request parses no text.
-    ///
-    /// For stores of your own. It costs one allocation, when the record is built. A
-    /// [cache](crate::store::CachedStore) keeps it with the record, so pass what does not change without
-    /// the token. The SQL stores and the token file do not keep it. `Debug` omits it.
-    ///
-    /// ```
-    /// use tower_service_token::store::TokenRecord;
-    /// use tower_service_token::token::TokenFormat;
-    ///
-    /// #[derive(Debug, PartialEq)]
-    /// struct Tenant(u64);
-    ///
-    /// let token = TokenFormat::default().mint()?;
-    /// let record = TokenRecord::from(&token).with_data(Tenant(7));
-    /// assert_eq!(record.data(), Some(&Tenant(7)));
-    /// assert_eq!(record.data::<String>(), None);
-    /// # Ok::<_, tower_service_token::token::MintError>(())
-    /// ```
-    pub fn with_data<T: Any + Send + Sync>(mut self, value: T) -> Self {
-        self.attributes_mut().data.insert(value);
-        self
-    }
-
     /// Sets the time, to the millisecond, from which the token is expired. The default is no
     /// expiry.
     pub fn with_expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
@@ -290,18 +258,6 @@ impl TokenRecord {
     /// Returns the public id.
     pub fn id(&self) -> TokenId {
         self.0.id
-    }
-
-    /// Returns the id that responses, logs and audit events show: the one that the store set, or else
-    /// the [id](Self::id).
-    pub fn display_id(&self) -> DisplayId {
-        let own = self.own_display_id().cloned();
-        own.unwrap_or_else(|| self.id().into())
-    }
-
-    /// Returns the value of this type that the store added.
-    pub fn data<T: Any>(&self) -> Option<&T> {
-        self.0.attributes.as_ref()?.data.get()
     }
 
     /// Returns the digest of the secret.
@@ -436,11 +392,6 @@ impl TokenRecord {
         labels.get(key).map(|value| &**value)
     }
 
-    /// Returns the displayed id, if the store set one.
-    pub(crate) fn own_display_id(&self) -> Option<&DisplayId> {
-        self.0.attributes.as_ref()?.display_id.as_ref()
-    }
-
     fn is_stale(&self) -> bool {
         self.0.is_stale
     }
@@ -484,21 +435,5 @@ impl From<&MintedToken> for TokenRecord {
 impl fmt::Debug for TokenRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_as("TokenRecord", f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::mem::offset_of;
-
-    use super::*;
-
-    /// `Arc` puts two counters in front.
-    const COUNTERS: usize = 2 * size_of::<usize>();
-
-    #[test]
-    fn verdict_reads_one_cache_line() {
-        assert_eq!(COUNTERS + offset_of!(Inner, id), 64);
-        assert_eq!(size_of::<Inner>(), 120);
     }
 }

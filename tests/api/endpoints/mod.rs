@@ -1,6 +1,7 @@
 //! Introspection, revocation and forward authentication.
 
 mod callers;
+mod displayed_ids;
 #[cfg(feature = "tracing")]
 mod failures;
 mod introspection;
