@@ -7,6 +7,7 @@ use crate::audit::{AuditAction, AuditEvent};
 use crate::principal::Principal;
 use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
 use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
+use crate::token::TokenId;
 
 /// The rights of an actor just before a change. The registry checks them again in the transaction
 /// that writes.

@@ -9,6 +9,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::lifecycle::{LifecycleError, NewToken};
 use tower_service_token::testing::{self, AuthenticatedLayer, PrincipalBuilder};
+use tower_service_token::token::DisplayId;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
 
 async fn name(request: Request<String>) -> Result<Response<String>, Infallible> {
@@ -26,6 +27,8 @@ fn builder_sets_every_field_of_a_principal() {
         .with_id(id)
         .with_subject("alice")
         .with_owner("user:1")
+        .with_display_id(DisplayId::new("key-1").unwrap())
+        .with_data(7_u8)
         .with_roles(["deployer"])
         .with_scopes(["projects:*"])
         .with_label("team", "web")
@@ -38,6 +41,8 @@ fn builder_sets_every_field_of_a_principal() {
         (id, "ci", Some("alice"))
     );
     assert_eq!(caller.owner(), Some("user:1"));
+    assert_eq!(caller.display_id().to_string(), "key-1");
+    assert_eq!(caller.data(), Some(&7_u8));
     assert!(caller.roles().contains("deployer") && caller.scopes().allow("projects:read"));
     assert_eq!(caller.labels().collect::<Vec<_>>(), [("team", "web")]);
     assert_eq!(caller.expires_at(), Some(expiry));
