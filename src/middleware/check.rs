@@ -238,7 +238,7 @@ impl Checker {
         credential: &Credential<'_>,
     ) -> Result<Principal, Rejection> {
         let principal = verdict(found, credential, &*self.clock)
-            .map_err(|denial| self.deny(denial, credential))?;
+            .map_err(|denial| self.deny(&denial, credential))?;
         if let Some(last_used) = &self.last_used {
             last_used.record(principal.id(), self.clock.now());
         }
@@ -265,7 +265,7 @@ impl Checker {
             }
         };
         verdict(found, credential, &*self.clock)
-            .map_err(|denial| self.deny(denial, credential))
+            .map_err(|denial| self.deny(&denial, credential))
             .inspect_err(|rejection| self.audit_rejection(rejection, origin))
     }
 
@@ -275,7 +275,7 @@ impl Checker {
         self.reject(RejectionReason::of_denial(kind))
     }
 
-    fn deny(&self, denial: Denial, credential: &Credential<'_>) -> Rejection {
+    fn deny(&self, denial: &Denial, credential: &Credential<'_>) -> Rejection {
         let reason = match denial.kind() {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
             kind => RejectionReason::of_denial(kind),
