@@ -280,18 +280,14 @@ impl Checker {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
             kind => RejectionReason::of_denial(kind),
         };
-        self.reject(reason)
-            .with_token_id(denial.token_id())
-            .with_display_id(denial.own_display_id())
+        self.reject(reason).with_denial(denial)
     }
 
     /// Sends an audit event for a rejected token whose secret was presented.
     fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
         let ids = rejection.token_id().zip(rejection.display_id());
-        let (Some(audit), Some((id, display_id))) = (&self.audit, ids) else {
-            return;
-        };
-        if let Some(kind) = denial_kind(rejection.reason()) {
+        let kind = denial_kind(rejection.reason());
+        if let (Some(audit), Some((id, display_id)), Some(kind)) = (&self.audit, ids, kind) {
             let (now, actor) = (self.clock.now(), format!("token:{display_id}"));
             let event = AuditEvent::new(now, actor, AuditAction::Rejected(kind), id)
                 .with_display_id(display_id)

@@ -10,6 +10,7 @@ use super::FailureLogged;
 use super::challenge::{Challenges, Prepared};
 use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement, Scopes};
+use crate::store::Denial;
 use crate::token::{DisplayId, TokenId};
 
 /// A rejected request. The extensions of its response contain it, for outer layers.
@@ -94,6 +95,12 @@ impl Rejection {
     pub(crate) fn with_token_id(mut self, token_id: Option<TokenId>) -> Self {
         self.token_id = token_id;
         self
+    }
+
+    /// Sets the ids of the denied token, if its secret was presented.
+    pub(crate) fn with_denial(self, denial: &Denial) -> Self {
+        self.with_token_id(denial.token_id())
+            .with_display_id(denial.own_display_id())
     }
 
     /// Sets the ids of the caller's token.
@@ -392,42 +399,4 @@ impl Error for Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reject::Realm;
-
-    #[test]
-    fn prepared_challenges_equal_those_of_another_realm() {
-        let mut other = Challenges::DEFAULT;
-        other.set_schemes(true, true);
-        let default = other.clone();
-        other.set_realm(Realm::new("other").expect("a realm"));
-        let id = "7Hq2mX9bTe".parse().ok();
-        let reasons = [
-            RejectionReason::MissingToken,
-            RejectionReason::UnknownToken,
-            RejectionReason::ExpiredToken,
-            RejectionReason::RevokedToken,
-        ];
-        for (reason, token_id) in reasons.into_iter().zip([None, None, id, id]) {
-            let rejection = Rejection::new(reason).with_token_id(token_id);
-            let values = |challenges| {
-                let response = rejection
-                    .clone()
-                    .with_challenges(challenges)
-                    .to_response(());
-                let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
-                let values = values.map(|value| value.to_str().expect("ASCII").to_owned());
-                values.collect::<Vec<_>>()
-            };
-            let expected: Vec<_> = values(&other)
-                .iter()
-                .map(|value| value.replace("\"other\"", "\"api\""))
-                .collect();
-            assert_eq!(expected.len(), 2);
-            for _ in 0..2 {
-                assert_eq!(values(&default), expected);
-            }
-        }
-    }
-}
+mod tests;
