@@ -109,13 +109,13 @@ pub(super) fn with_effective_within(within: Duration, mut response: Response) ->
 /// connection, and the client's retries fail with it.
 pub(super) async fn drain_unread(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let body = Arc::new(Mutex::new(body.into_data_stream()));
+    let body = Arc::new(Mutex::new(body.into_data_stream().fuse()));
     let read = stream::unfold(Arc::clone(&body), async |body| {
         let chunk = body.lock().await.next().await?;
         Some((chunk, body))
     });
     let response = next
-        .run(Request::from_parts(parts, Body::from_stream(read)))
+        .run(Request::from_parts(parts, Body::from_stream(read.fuse())))
         .await;
     let mut unread = 0;
     while let Some(Ok(chunk)) = body.lock().await.next().await {

@@ -78,7 +78,8 @@ impl ListWriter {
             async move { next_chunk(list?, &report).await }
         });
         let first = stream::once(async { Ok(Bytes::from(first)) });
-        Ok(Body::from_stream(first.chain(rest)))
+        // Servers may poll a body again after its end, and `unfold` would panic.
+        Ok(Body::from_stream(first.chain(rest).fuse()))
     }
 
     /// Calls `visit` with each token that matches `filter`.

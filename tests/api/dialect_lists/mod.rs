@@ -178,3 +178,18 @@ async fn failure_on_the_first_page_is_503() {
         assert!(response.headers().contains_key("retry-after"));
     }
 }
+
+/// A server that delays the end of a body polls it again.
+#[tokio::test]
+async fn list_can_be_polled_after_its_end() {
+    let server = Server::with(PAGE + 1).await;
+    for target in LISTS {
+        let mut chunks = server.list(target).await.into_body().into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            chunk.unwrap();
+        }
+        for _ in 0..2 {
+            assert!(chunks.next().await.is_none(), "{target}");
+        }
+    }
+}

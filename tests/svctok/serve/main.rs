@@ -21,6 +21,7 @@ mod full_disk;
 mod http1;
 mod intake;
 mod limits;
+mod lists;
 mod logs;
 mod lost_store;
 mod node;
@@ -163,6 +164,7 @@ fn sqlite_tests() -> Vec<(&'static str, Test)> {
         intake::unusual_credential_headers_get_the_expected_status,
         intake::unread_body_is_never_parsed_as_a_request,
         limits::malformed_input_closes_only_its_connection,
+        lists::lists_of_several_pages_are_complete,
         logs::each_request_logs_one_json_line_without_secrets,
         logs::log_format_defaults_to_text,
         logs::closed_stderr_does_not_block_requests,

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use futures::task::AtomicWaker;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::{Buf, Bytes, Incoming};
 
 use super::exchange::{EndReason, Exchange, Reservation};
@@ -103,6 +103,8 @@ pub(super) struct ResponseBody {
     last: Weak<Unsent>,
     waker: Arc<AtomicWaker>,
     is_sending: bool,
+    /// Whether `inner` has ended: bodies may panic if they are polled again.
+    has_ended: bool,
     is_done: bool,
 }
 
@@ -139,6 +141,7 @@ impl ResponseBody {
             last: Weak::new(),
             waker: Arc::default(),
             is_sending: false,
+            has_ended: false,
             is_done: false,
         }
     }
@@ -178,6 +181,19 @@ impl ResponseBody {
         true
     }
 
+    /// Polls the inner body until its end, which it returns again for each later call.
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, axum::Error>> {
+        if self.has_ended || self.inner.is_end_stream() {
+            return Poll::Ready(Ok(None));
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        self.has_ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame.transpose())
+    }
+
     fn poll_sent(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
         if self.last.strong_count() > 0 {
@@ -203,12 +219,7 @@ impl http_body::Body for ResponseBody {
             if self.is_done {
                 return Poll::Ready(None);
             }
-            let frame = if self.inner.is_end_stream() {
-                None
-            } else {
-                ready!(Pin::new(&mut self.inner).poll_frame(cx)?)
-            };
-            let Some(frame) = frame else {
+            let Some(frame) = ready!(self.poll_inner(cx)?) else {
                 ready!(self.poll_sent(cx));
                 return Poll::Ready(None);
             };
@@ -283,5 +294,41 @@ mod tests {
         sender.unbounded_send(Bytes::from_static(b"last")).unwrap();
         drop(sender);
         assert!(body.frame().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn inner_body_is_not_polled_after_its_end() {
+        let in_flight = InFlight::with_limit(2 * BASE_COST, metrics::Gauge::noop());
+        let activity = Arc::new(Activity::new(None));
+        let exchange = Exchange::begin(&in_flight, &activity, 0, true).unwrap();
+        // Panics if it is polled after its end.
+        let parts = futures::stream::unfold(0, async |count| {
+            let part = Ok::<_, axum::Error>(Bytes::from_static(b"part"));
+            (count < 2).then_some((part, count + 1))
+        });
+        let mut body = ResponseBody::new(Body::from_stream(parts), Some(exchange), None);
+        let mut pieces = Vec::new();
+        for _ in 0..2 {
+            pieces.push(body.frame().now_or_never().unwrap().unwrap().unwrap());
+        }
+        for _ in 0..2 {
+            // The last piece is not written yet.
+            assert!(body.frame().now_or_never().is_none());
+        }
+        drop(pieces);
+        assert!(body.frame().now_or_never().unwrap().is_none());
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn inner_body_is_not_polled_after_an_error() {
+        let parts = futures::stream::unfold(true, async |is_first| {
+            is_first.then_some((Err::<Bytes, _>(axum::Error::new("broken")), false))
+        });
+        let mut body = ResponseBody::new(Body::from_stream(parts), None, None);
+        assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
+        for _ in 0..2 {
+            assert!(body.frame().now_or_never().unwrap().is_none());
+        }
     }
 }
