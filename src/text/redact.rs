@@ -6,7 +6,7 @@ use super::plain_text::{PlainText, is_token_character};
 /// The default prefix, in lower case.
 const PREFIX: &str = "svctok-";
 
-/// The digits of an ID, between a prefix and `_`.
+/// The digits of an id, which stand between a prefix and `_`.
 pub(crate) const ID_DIGITS: usize = 10;
 
 /// The digits of a secret and its checksum.
@@ -18,6 +18,12 @@ const MIN_SECRET: usize = 17;
 /// The shortest part of a secret that is recognized behind another prefix.
 const MIN_FOREIGN_SECRET: usize = 16;
 
+/// The shortest part of a secret that is distinguished from a word.
+const MIN_WORD: usize = 4;
+
+/// The maximum number of separators between two parts of a secret.
+const MAX_SEPARATORS: usize = 3;
+
 /// Replaces the secrets of texts that look like service tokens by `***`.
 ///
 /// Such a text may be cut or have a wrong checksum. It is one of:
@@ -28,8 +34,16 @@ const MIN_FOREIGN_SECRET: usize = 16;
 /// 3. 30 or more letters and digits, with a lower-case letter, an upper-case letter and a digit, as 99.5%
 ///    of the secrets have without their prefix and id.
 ///
-/// A `/` in a secret, percent-encoding and invisible characters do not hide it, raw or as an escape
-/// such as `\u{200d}`. The part before the secret stays, and so does everything else.
+/// These do not hide a secret:
+///
+/// - one `/` in it, also as `//` or `/./`; behind a prefix and an id any number of them;
+/// - behind the default prefix, also separators such as `.`, `,`, `:`, `+` and a space, if the part after
+///   them has a lower-case letter, an upper-case letter and a digit;
+/// - percent-encoding, once or repeatedly, JSON escapes and invisible characters, raw or as an escape
+///   such as `\u{200d}`.
+///
+/// The part before the secret stays, and so does everything else: cut secrets without their prefix
+/// and id, those that are in more than two parts, and those in another encoding such as Base64.
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let plain = PlainText::new(text);
     let (mut clean, mut copied) = (String::new(), 0);
@@ -53,7 +67,7 @@ pub(crate) fn has_token(text: &str) -> bool {
     secrets(&PlainText::new(text).text, false).next().is_some()
 }
 
-/// Finds secrets. `include_bare` also finds those without an ID.
+/// Finds the secrets. `include_bare` includes those without an id.
 fn secrets(text: &str, include_bare: bool) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -62,15 +76,16 @@ fn secrets(text: &str, include_bare: bool) -> impl Iterator<Item = Range<usize>>
             let end = start + word_length(&text[start..]);
             at = end;
             let (word, rest) = (&text[start..end], &text[end..]);
-            let bare = if include_bare {
-                bare_secret(word)
-            } else {
-                None
-            };
+            let bare = if include_bare { bare_secret(word) } else { None };
             let found = [own_secret(word), foreign_secret(word), bare];
             let found = found.into_iter().flatten().min();
             if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
-                at += continuation_length(&word[secret..], rest);
+                let is_own = found.is_some() && own_secret(word).is_some();
+                at += rest_of_secret(&word[secret..], rest, is_own);
+                return Some(start + secret..at);
+            }
+            if include_bare && let Some((secret, length)) = split_bare_secret(word, rest) {
+                at += length;
                 return Some(start + secret..at);
             }
         }
@@ -109,7 +124,7 @@ fn foreign_secret(word: &str) -> Option<usize> {
         let rest = &bytes[at + 1..];
         let secret = &rest[..alphanumerics(rest)];
         secret.len() >= MIN_FOREIGN_SECRET
-            && has_upper_case_or_digit(secret)
+            && is_no_word(secret)
             && trailing_alphanumerics(&bytes[..at]).len() >= ID_DIGITS
     });
     found.map(|at| at + 1)
@@ -131,33 +146,72 @@ fn bare_secret(word: &str) -> Option<usize> {
 fn split_secret(word: &str, rest: &str) -> Option<usize> {
     let (before, begun) = word.rsplit_once('_')?;
     let id = trailing_alphanumerics(before.as_bytes());
-    let rest = rest.strip_prefix('/')?.as_bytes();
+    let rest = &rest.as_bytes()[slashes(rest)?..];
     let run = &rest[..alphanumerics(rest)];
     let is_secret = id.len() >= ID_DIGITS
         && count_character_classes(id) >= 2
         && alphanumerics(begun.as_bytes()) == begun.len()
         && begun.len() + run.len() >= MIN_FOREIGN_SECRET
-        && has_upper_case_or_digit(run);
+        && is_no_word(run);
     is_secret.then(|| word.len() - begun.len())
 }
 
+/// Finds a secret without an id that a `/` is in, and the length of its part in `rest`.
+fn split_bare_secret(word: &str, rest: &str) -> Option<(usize, usize)> {
+    let slashes = slashes(rest)?;
+    let left = trailing_alphanumerics(word.as_bytes());
+    let right = &rest.as_bytes()[slashes..];
+    let right = &right[..alphanumerics(right)];
+    let longest = if left.len() > right.len() {
+        left
+    } else {
+        right
+    };
+    let is_part = |part: &[u8]| part.len() < MIN_WORD || is_no_word(part);
+    let is_secret = left.len() + right.len() == SECRET_AND_CHECKSUM_DIGITS
+        && count_character_classes(longest) == 3
+        && is_part(left)
+        && is_part(right);
+    is_secret.then(|| (word.len() - left.len(), slashes + right.len()))
+}
+
 /// Returns the length of what follows a part of a secret and belongs to it: parts behind a `/` until
-/// the secret is complete.
-fn continuation_length(part: &str, rest: &str) -> usize {
+/// the secret is complete. Behind the default prefix, also parts behind other separators.
+fn rest_of_secret(part: &str, rest: &str, is_own: bool) -> usize {
     let begun = part.rsplit('_').next().unwrap_or_default();
     let (mut digits, mut length) = (alphanumerics(begun.as_bytes()), 0);
-    while digits < SECRET_AND_CHECKSUM_DIGITS
-        && let Some(next) = rest[length..].strip_prefix('/')
-    {
+    while digits < SECRET_AND_CHECKSUM_DIGITS {
+        let rest = &rest[length..];
+        let (separators, min_kinds) = match slashes(rest) {
+            Some(slashes) => (slashes, 1),
+            None if is_own => (separators(rest), 3),
+            None => break,
+        };
+        let next = &rest[separators..];
         let next = &next[..word_length(next)];
         let run = alphanumerics(next.as_bytes());
-        if run == 0 || !has_upper_case_or_digit(next.as_bytes()) {
+        let is_part = is_no_word(next.as_bytes()) && count_character_classes(next.as_bytes()) >= min_kinds;
+        if separators == 0 || run == 0 || !is_part {
             break;
         }
         digits += run;
-        length += 1 + next.len();
+        length += separators + next.len();
     }
     length
+}
+
+/// Returns the length of the `/` and `/./` that a text begins with, if there are any.
+fn slashes(text: &str) -> Option<usize> {
+    let end = text.find(|char| !matches!(char, '/' | '.'));
+    let end = end.unwrap_or(text.len());
+    text[..end].contains('/').then_some(end)
+}
+
+/// Returns the length of the separators that a text begins with.
+fn separators(text: &str) -> usize {
+    let is_separator = |byte: &u8| b"/.,:;+~=&| ".contains(byte);
+    let bytes = text.bytes().take(MAX_SEPARATORS);
+    bytes.take_while(is_separator).count()
 }
 
 /// Returns the letters and digits that a text ends with.
@@ -166,8 +220,8 @@ fn trailing_alphanumerics(bytes: &[u8]) -> &[u8] {
     &bytes[start.map_or(0, |start| start + 1)..]
 }
 
-/// Returns whether a text has a character other than lower-case letters, `_` and `-`.
-fn has_upper_case_or_digit(text: &[u8]) -> bool {
+/// Returns whether a text is more than lower-case letters, also with `_` and `-` between them.
+fn is_no_word(text: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-');
     !text.iter().all(is_word)
 }
@@ -313,6 +367,58 @@ mod tests {
     }
 
     #[test]
+    fn redacts_secrets_between_slashes() {
+        const SECRET: &str = "Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+        for slash in ["/", "//", "/./", "%2F", "%2f%2F", "%252F", "\\/", "\\u002f"] {
+            for at in 1..SECRET.len() {
+                let (left, right) = SECRET.split_at(at);
+                let text = format!("/keys/{left}{slash}{right}/rotate");
+                assert_eq!(redact_tokens(&text), "/keys/***/rotate", "{text}");
+                for prefix in ["svctok-7Hq2mX9bTe_", "acme_7Hq2mX9bTe_"] {
+                    let text = format!("/keys/{prefix}{left}{slash}{right}/rotate");
+                    let shown = redact_tokens(&text);
+                    for part in [left, right].into_iter().filter(|part| part.len() >= 4) {
+                        assert!(!shown.contains(part), "{text}: {shown}");
+                    }
+                    assert!(shown.ends_with("/rotate"), "{text}: {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn redacts_the_rest_of_a_token_behind_other_separators() {
+        for separator in [
+            ".", "+", ",", ":", " ", "%20", "%2E", "%253A", ", ", "=", "~",
+        ] {
+            let text =
+                format!("svctok-7Hq2mX9bTe_Zk3vN8pR1s{separator}YdQ6wLfGc5uJtA1YrM0n, the end");
+            assert_eq!(redact_tokens(&text), "svctok-***, the end", "{text}");
+            let ordinary = format!("svctok-7Hq2mX9bTe_Zk3vN8pR1s{separator}Unauthorized or not");
+            let shown = format!("svctok-***{separator}Unauthorized or not");
+            assert_eq!(redact_tokens(&ordinary), shown);
+        }
+        let whole = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n: 7Hq2mX9bTe";
+        assert_eq!(redact_tokens(whole), "svctok-***: 7Hq2mX9bTe");
+    }
+
+    #[test]
+    fn encoding_does_not_hide_secrets() {
+        for text in [
+            "svctok%252D7Hq2mX9bTe%25255FZk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
+            "acme%255f7Hq2mX9bTe%255FZk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n",
+            "Zk3vN8pR1sYdQ6\\u0077LfGc5uJtA1YrM0n",
+            "\\u005Ak3vN8pR1sYdQ6\\u{77}LfGc5uJtA1YrM0n",
+            "Zk3vN8pR1sYdQ6%77LfGc5uJtA1YrM0n",
+            "Zk3vN8pR1sYdQ6%2577LfGc5uJtA1YrM0n",
+        ] {
+            let shown = redact_tokens(text);
+            assert!(shown.ends_with("***"), "{text}: {shown}");
+            assert!(!shown.contains("LfGc5uJtA1YrM0n"), "{text}: {shown}");
+        }
+    }
+
+    #[test]
     fn keeps_paths_behind_ids_and_tokens() {
         for text in [
             "/service-tokens/7Hq2mX9bTe/rotate",
@@ -321,6 +427,10 @@ mod tests {
             "caf%C3%A9 100% \\u{1b}[31m \\n \u{200d}\u{1f4bb}",
             "0af7651916cd43dd8448eb211c80319c0af7651916cd43dd8448eb211c80319c",
             "TheNameOfAVeryLongTypeWithoutDigits",
+            "/repositories/Build2024/release",
+            "/v1/organizations/7Hq2mX9bTe/projects",
+            "/srv/TheNameOfALongFolder/WithoutAny",
+            "50%25 of 100%2525 and %25zz",
         ] {
             assert_eq!(redact_tokens(text), text);
         }

@@ -60,7 +60,7 @@ pub(crate) async fn each_request_logs_one_json_line_without_secrets(fixture: Sto
     assert_eq!(first["status"], 201);
     assert!(first["duration_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(first["span"]["request_id"], "build-4711");
-    assert_eq!(requests[2]["path"], "/service-tokens/***");
+    assert_eq!(requests[2]["path"], "/service-tokens/svctok-***");
 
     let audits = lines_of_target("tower_service_token::audit");
     let actions: Vec<_> = audits

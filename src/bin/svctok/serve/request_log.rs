@@ -26,7 +26,7 @@ use tower_http::request_id::{
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_service_token::api::request_id;
-use tower_service_token::internal;
+use tower_service_token::internal::{self, redact_tokens};
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
 use tracing::Span;
@@ -211,6 +211,8 @@ fn method_label(method: &Method) -> &'static str {
 
 /// Returns the path without segments that may be secrets.
 fn redact_path(path: &str) -> String {
+    // On the whole path, because a secret may be in two segments.
+    let path = redact_tokens(path);
     let shown = path.split('/').map(|segment| match segment.len() {
         0..=MAX_SEGMENT => segment,
         _ => "***",
@@ -350,7 +352,15 @@ mod tests {
     fn redacts_secrets_in_paths() {
         let token = "svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
         let shown = redact_path(&format!("/service-tokens/{token}/rotate"));
-        assert_eq!(shown, "/service-tokens/***/rotate");
+        assert_eq!(shown, "/service-tokens/svctok-***/rotate");
+        for slash in ["/", "//", "/./", "%2F", "%252F"] {
+            let (left, right) = token.split_at(30);
+            let shown = redact_path(&format!("/service-tokens/{left}{slash}{right}"));
+            assert_eq!(shown, "/service-tokens/svctok-***");
+            let (left, right) = token[18..].split_at(15);
+            let shown = redact_path(&format!("/service-tokens/{left}{slash}{right}"));
+            assert_eq!(shown, "/service-tokens/***");
+        }
         let shown = redact_path(&format!("/service-tokens/{}/rotate", &token[18..]));
         assert_eq!(shown, "/service-tokens/***/rotate");
         let usual = "/api/v1/service-account-tokens/7Hq2mX9bTe";
