@@ -183,7 +183,9 @@ pub use async_trait::async_trait;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::api::body::{problem_response, with_json};
-    pub use crate::clock::date_time::{ParseDateTimeError, format as format_time, parse_start};
+    pub use crate::clock::date_time::{
+        ParseDateTimeError, format as format_time, has_later_year, parse_start,
+    };
     pub use crate::clock::duration::{ParseDurationError, parse_duration};
     pub use crate::private_file::{create_private_file, open_private_file};
     pub use crate::text::{ErrorChain, escape_invisible, redact_tokens};

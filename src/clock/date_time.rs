@@ -8,6 +8,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The last second of RFC 3339.
 const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
 
+/// The digits of the longest year that Java prints.
+const MAX_YEAR_DIGITS: usize = 10;
+
 /// A text is not a date or a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseDateTimeError {
@@ -63,8 +66,9 @@ pub(crate) fn last_day(end: SystemTime) -> Option<String> {
 
 /// Parses a date or time as a start. A date starts at midnight UTC.
 ///
-/// The last second of the year 9999 and later times, also with years of five or more digits, are the
-/// end of that year.
+/// The last second of the year 9999 and later times are the end of that year: those of the year 10000,
+/// and those with a sign before a longer year, as ISO 8601 requires. Other years of five or more
+/// digits are more likely a typing error.
 ///
 /// # Errors
 ///
@@ -105,16 +109,24 @@ fn parse(text: &str, days_after_date: i32) -> Result<SystemTime, ParseDateTimeEr
     Ok(clamp(time.ok_or(ParseDateTimeError::Nonexistent)?))
 }
 
+/// Returns whether a text begins with a year after 9999.
+#[cfg(feature = "api")]
+pub fn has_later_year(text: &str) -> bool {
+    with_equivalent_year(text).is_some()
+}
+
 /// Replaces a year after 9999 with one that has the same calendar, which repeats every 400 years.
 /// Returns `None` for other years.
 fn with_equivalent_year(text: &str) -> Option<String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    if digits < 5 || text.starts_with('0') {
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    let (year, rest) = unsigned.split_at(digits);
+    let is_signed = unsigned.len() < text.len();
+    if digits > MAX_YEAR_DIGITS || !(is_signed || year == "10000") {
         return None;
     }
-    // The last four digits suffice: 10,000 is a multiple of 400.
-    let year: u32 = text[digits - 4..digits].parse().ok()?;
-    Some(format!("{}{}", 2_000 + year % 400, &text[digits..]))
+    let year: u64 = year.parse().ok()?;
+    (year > 9_999).then(|| format!("{}{rest}", 2_000 + year % 400))
 }
 
 /// Returns the start of a day this many days after the date.
@@ -277,22 +289,39 @@ mod tests {
         let end = end_of_time();
         for text in [
             "10000-01-01",
-            "12000-02-29",
-            "99999999999999999999-12-31",
+            "10000-02-29",
             "10000-01-01T00:00:00Z",
-            "20000-06-30t12:00:00.5+02:00",
+            "10000-06-30t12:00:00.5+02:00",
+            // As JavaScript and Java print them.
+            "+010000-01-01T00:00:00.000Z",
+            "+275760-09-13T00:00:00.000Z",
+            "+10000-01-01",
+            "+12000-02-29",
+            "+1000000000-12-31T23:59:59.999999999Z",
         ] {
             assert_eq!(parse_end(text), Ok(end), "{text}");
             assert_eq!(parse_start(text), Ok(end), "{text}");
         }
         for (text, error) in [
             ("10000-02-30", ParseDateTimeError::Nonexistent),
-            ("10001-02-29", ParseDateTimeError::Nonexistent),
+            ("+10001-02-29", ParseDateTimeError::Nonexistent),
+            ("+010000-01-01T24:00:00Z", ParseDateTimeError::Nonexistent),
             ("10000-13-01", ParseDateTimeError::Nonexistent),
             ("10000-01-01T24:00:00Z", ParseDateTimeError::Nonexistent),
             ("10000-1-1", ParseDateTimeError::Malformed),
             ("010000-01-01", ParseDateTimeError::Malformed),
-            ("+10000-01-01", ParseDateTimeError::Malformed),
+            ("+2027-01-01", ParseDateTimeError::Malformed),
+            ("+002027-01-01", ParseDateTimeError::Malformed),
+            ("+10000000000-01-01", ParseDateTimeError::Malformed),
+            ("-10000-01-01", ParseDateTimeError::Malformed),
+            ("++10000-01-01", ParseDateTimeError::Malformed),
+            ("+", ParseDateTimeError::Malformed),
+            ("20271-01-31", ParseDateTimeError::Malformed),
+            ("12027-01-31", ParseDateTimeError::Malformed),
+            ("10001-01-01", ParseDateTimeError::Malformed),
+            ("20270131-01-01", ParseDateTimeError::Malformed),
+            ("20271-01-31T00:00:00Z", ParseDateTimeError::Malformed),
+            ("99999999999999999999-12-31", ParseDateTimeError::Malformed),
             ("10000-01-01T00:00:00", ParseDateTimeError::Malformed),
             ("10000", ParseDateTimeError::Malformed),
             ("100000102", ParseDateTimeError::Malformed),

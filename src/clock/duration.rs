@@ -55,7 +55,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
 
 /// Replaces each count of more than [`MAX_DIGITS`] digits. Returns `None` if there is none. A fraction
 /// stays: its digits do not make the count large.
+/// `HH:MM:SS` stays too: so many hours are more likely a mistyped date.
 fn with_small_counts(text: &str) -> Option<String> {
+    if text.contains(':') {
+        return None;
+    }
     let mut small = String::with_capacity(text.len());
     let mut rest = text;
     let mut is_changed = false;
@@ -132,6 +136,9 @@ mod tests {
             "0.99999999999999999999d",
             "2027-01-31",
             "99999999999-01-01",
+            "2027013112:00:00",
+            "99999999999:00:00",
+            "1d 2027013112:00:00",
             " 99999999999d",
         ] {
             assert_eq!(parse_duration(text), Err(ParseDurationError), "{text}");

@@ -20,8 +20,9 @@ use crate::clock::duration::ParsedSpan;
 /// writes a time as RFC 3339 and a duration as ISO 8601, so that a duration stays relative. In an
 /// `Option<Expiry>`, `null` is `None`.
 ///
-/// The year 9999 is the last one: its last second and every later expiry, also with a year of five or
-/// more digits and as a duration, mean the end of 9999-12-31.
+/// The year 9999 is the last one: its last second and every later expiry, also as a duration, mean the
+/// end of 9999-12-31. Of the years of more digits, only 10000 and those with a sign are accepted, as in
+/// `+12027-01-31`.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -236,6 +237,10 @@ mod tests {
             ("99999999999", ExpiryError::Malformed),
             ("1.99999999999h", ExpiryError::Malformed),
             ("10000-1-1", ExpiryError::Malformed),
+            ("20271-01-31", ExpiryError::Malformed),
+            ("12027-01-31", ExpiryError::Malformed),
+            ("20270131-01-01", ExpiryError::Malformed),
+            ("2027013112:00:00", ExpiryError::Malformed),
             ("10000-02-30", ExpiryError::NoSuchDate),
             ("9999-12-32", ExpiryError::NoSuchDate),
         ] {
@@ -270,7 +275,7 @@ mod tests {
             "99999999999999999999d",
             "1y 99999999999999999999s",
             "10000-01-01",
-            "123456-02-29T12:00:00Z",
+            "+123456-02-29T12:00:00Z",
         ] {
             let expiry = text.parse::<Expiry>().expect(text);
             assert_eq!(expiry.resolve(now()), Ok(Some(end)), "{text}");

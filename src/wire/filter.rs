@@ -7,6 +7,8 @@ use super::integer::SaturatingInteger;
 #[cfg(feature = "api")]
 use super::schema;
 use super::token_info::TokenInfo;
+#[cfg(feature = "api")]
+use crate::clock::date_time;
 use crate::lifecycle::FieldProblem;
 use crate::registry::TokenFilter;
 #[cfg(feature = "api")]
@@ -72,7 +74,8 @@ pub(crate) struct ListResponse {
 
 #[cfg(feature = "api")]
 impl Filter {
-    /// Parses the conditions. `parent` is the pointer to the object that holds them.
+    /// Parses the conditions. `parent` is the pointer to the object that holds them, of a bulk
+    /// revocation. It is empty for a query.
     pub(crate) fn parse(self, parent: &str, problems: &mut FieldProblems) -> TokenFilter {
         let pointer = |name: &str| format!("{parent}/{name}");
         let mut filter = TokenFilter::new();
@@ -84,10 +87,18 @@ impl Filter {
             number
         });
         filter.status = problems.parse(pointer("state"), self.state.as_ref());
-        filter.expires_before =
-            problems.time(pointer("expires_before"), self.expires_before.as_ref());
-        filter.last_used_before =
-            problems.time(pointer("last_used_before"), self.last_used_before.as_ref());
+        let is_bulk = !parent.is_empty();
+        let mut time = |name: &str, text: Option<String>| {
+            let is_later = text.as_deref().is_some_and(date_time::has_later_year);
+            if is_bulk && is_later {
+                // Every token would match.
+                problems.push(pointer(name), "the year must not be after 9999");
+                return None;
+            }
+            problems.time(pointer(name), text.as_ref())
+        };
+        filter.expires_before = time("expires_before", self.expires_before);
+        filter.last_used_before = time("last_used_before", self.last_used_before);
         (filter.name, filter.role) = (self.name, self.role);
         (filter.scope, filter.subject) = (self.scope, self.subject);
         filter.owner = self.owner;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tower_service_token::internal::{parse_duration, parse_start};
+use tower_service_token::internal::{has_later_year, parse_duration, parse_start};
 use tower_service_token::lifecycle::Expiry;
 
 /// Parses a date or a time.
@@ -40,6 +40,10 @@ fn relative(
     text: &str,
     shift: fn(&SystemTime, Duration) -> Option<SystemTime>,
 ) -> Result<SystemTime, String> {
+    if has_later_year(text) {
+        // Every token would match a filter.
+        return Err("the year must not be after 9999".to_owned());
+    }
     date_or_timestamp(text).or_else(|error| {
         let duration = duration(text).map_err(|_| format!("{error}, or a duration such as 30d"))?;
         shift(&SystemTime::now(), duration).ok_or_else(|| "the duration is too long".to_owned())
@@ -101,6 +105,9 @@ mod tests {
             assert!(date_or_timestamp(late).is_ok(), "{late}");
         }
         assert!(expires_in("99999999999d").is_ok() && from_now("99999999999d").is_ok());
+        for later in ["10000-01-01", "+010000-01-01T00:00:00Z", "20271-01-31"] {
+            assert!(from_now(later).is_err() && ago(later).is_err(), "{later}");
+        }
         assert!(expiration("30d").is_err() && expires_in("2027-01-31").is_err());
         assert!(label("=x").is_err() && label("x").is_err());
         assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
