@@ -59,22 +59,22 @@ pub(super) fn require_no_entity_tags(headers: &HeaderMap) -> Result<(), Precondi
 ///
 /// Returns an error if the header is malformed.
 pub(super) fn revisions(headers: &HeaderMap) -> Result<Option<Vec<u64>>, PreconditionError> {
-    const MALFORMED: PreconditionError = PreconditionError::Malformed;
-    let mut revisions = Vec::new();
-    let mut values = headers.get_all(IF_MATCH).iter().peekable();
-    if values.peek().is_none() {
+    let values = headers.get_all(IF_MATCH);
+    let values: Result<Vec<_>, _> = values.iter().map(HeaderValue::to_str).collect();
+    let values = values.map_err(|_| PreconditionError::Malformed)?;
+    if values.is_empty() {
         return Ok(None);
     }
-    for value in values {
-        let text = value.to_str().map_err(|_| MALFORMED)?.trim();
-        if text == "*" {
-            return Ok(None);
-        }
-        let tags = entity_tags(text).filter(|tags| !tags.is_empty());
-        let strong = tags.ok_or(MALFORMED)?.into_iter().flatten();
-        revisions.extend(strong.filter_map(revision));
+    // Several lines are one list (RFC 9110 §5.3).
+    let list = values.join(", ");
+    if list.trim() == "*" {
+        return Ok(None);
     }
-    Ok(Some(revisions))
+    let tags = entity_tags(&list).filter(|tags| !tags.is_empty());
+    let tags = tags.ok_or(PreconditionError::Malformed)?;
+    Ok(Some(
+        tags.into_iter().flatten().filter_map(revision).collect(),
+    ))
 }
 
 /// Returns the revision of an entity tag as this server writes it: `+1` and `01` are other tags.
@@ -84,10 +84,11 @@ fn revision(tag: &str) -> Option<u64> {
 }
 
 /// Returns the text of each tag of a list, `None` for a weak one (RFC 9110 §8.8.3). A tag may
-/// contain a comma.
+/// contain a comma. Empty elements of the list are skipped (RFC 9110 §5.6.1).
 fn entity_tags(text: &str) -> Option<Vec<Option<&str>>> {
+    let between = [' ', '\t', ','];
     let mut tags = Vec::new();
-    let mut rest = text;
+    let mut rest = text.trim_start_matches(between);
     while !rest.is_empty() {
         let weak = rest.strip_prefix("W/");
         let (tag, after) = weak.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
@@ -95,12 +96,11 @@ fn entity_tags(text: &str) -> Option<Vec<Option<&str>>> {
             return None;
         }
         tags.push(weak.is_none().then_some(tag));
-        let after = after.trim_start();
-        rest = match after.strip_prefix(',') {
-            Some(next) => next.trim_start(),
-            None if after.is_empty() => after,
-            None => return None,
-        };
+        let after = after.trim_start_matches([' ', '\t']);
+        if !(after.is_empty() || after.starts_with(',')) {
+            return None;
+        }
+        rest = after.trim_start_matches(between);
     }
     Some(tags)
 }
@@ -144,6 +144,12 @@ mod tests {
             (&["\"1\""], Some(vec![1])),
             (&["\"1\" , \"2\",\"x\""], Some(vec![1, 2])),
             (&["\"1\"", "\"2\""], Some(vec![1, 2])),
+            (
+                &["\"1\"", "", "W/\"2\"", "\"3\",\"4\""],
+                Some(vec![1, 3, 4]),
+            ),
+            (&[",\"1\""], Some(vec![1])),
+            (&[" , ,\t\"1\",, \"2\" ,"], Some(vec![1, 2])),
             (&["W/\"1\", \"2\""], Some(vec![2])),
             (&["\"1,2\""], Some(vec![])),
             (&["\"\""], Some(vec![])),
@@ -164,9 +170,23 @@ mod tests {
             "\"1\"2",
             "w/\"1\"",
             "\"1 2\"",
-            ",\"1\"",
+            ",",
+            "\"9\",*",
+            "*,\"9\"",
+            "*,*",
+            "*,",
         ] {
             assert_eq!(of(&[value]), Err(()), "{value}");
+        }
+        for values in [
+            ["\"9\"", "*"],
+            ["*", "\"9\""],
+            ["*", "*"],
+            ["\"9\"", "x"],
+            ["\"1", "2\""],
+            ["", ""],
+        ] {
+            assert_eq!(of(&values), Err(()), "{values:?}");
         }
     }
 }
