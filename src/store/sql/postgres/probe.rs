@@ -26,8 +26,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// `too_many_connections`: the server, the database or the role has no slot for another connection.
 const NO_SLOT: &str = "53300";
 
-const NO_RESPONSE: &str = "the server accepts connections but does not respond: a pooler such as \
-     PgBouncer may have no free session";
+const NO_RESPONSE: &str = "the server accepts connections, but does not respond: it is overloaded, or a \
+     pooler such as PgBouncer has no free session";
 
 /// `cannot_connect_now`: the server is starting up or shutting down.
 const NOT_READY: &str = "57P03";
