@@ -1,10 +1,18 @@
 //! Environment variables. An empty variable counts as absent.
 
+#[cfg(unix)]
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
+use std::path::Path;
 
 use crate::args::TargetArgs;
 use crate::failure::Failure;
+#[cfg(unix)]
+use crate::output;
 use crate::secret::SecretText;
 use crate::store_url::StoreUrl;
 
@@ -39,33 +47,65 @@ impl Environment {
 /// any.
 ///
 /// sqlx reads them itself, and takes an empty one for a value. A process cannot safely change its own
-/// environment.
+/// environment. If the program cannot be started again, it continues with a warning.
 #[cfg(unix)]
 pub(crate) fn restart_without_empty_postgres_variables() {
     use std::os::unix::process::CommandExt;
 
-    let variables = env::vars_os();
-    let empty = variables
-        .filter(|(name, value)| value.is_empty() && name.as_encoded_bytes().starts_with(b"PG"));
-    let names: Vec<_> = empty.map(|(name, _)| name).collect();
-    let Some(program) = env::current_exe().ok().filter(|_| !names.is_empty()) else {
+    let Some(variables) = without_empty_postgres_variables(env::vars_os()) else {
         return;
     };
-    let mut arguments = env::args_os();
-    let mut command = std::process::Command::new(program);
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
-    }
-    command.args(arguments);
-    for name in names {
-        command.env_remove(name);
-    }
-    // It returns only if it fails. Then an empty variable is an error where it matters.
-    let _ = command.exec();
+    let program = env::current_exe().and_then(|program| {
+        if is_loader(&program) {
+            return Err(io::Error::other("it was started by the dynamic loader"));
+        }
+        Ok(program)
+    });
+    let error = match program {
+        Ok(program) => {
+            let mut arguments = env::args_os();
+            let mut command = std::process::Command::new(program);
+            if let Some(name) = arguments.next() {
+                command.arg0(name);
+            }
+            // It returns only if it fails.
+            command.args(arguments).env_clear().envs(variables).exec()
+        }
+        Err(error) => error,
+    };
+    output::eprint_message(format_args!(
+        "warning: cannot restart svctok without the empty variables of PostgreSQL, such as PGUSER: \
+         {error}"
+    ));
 }
 
 #[cfg(not(unix))]
 pub(crate) fn restart_without_empty_postgres_variables() {}
+
+/// Returns the environment without the empty variables of PostgreSQL, or `None` if there are none. The
+/// first of several entries with one name counts, as in libc.
+#[cfg(unix)]
+fn without_empty_postgres_variables(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Option<BTreeMap<OsString, OsString>> {
+    let mut first = BTreeMap::new();
+    for (name, value) in variables {
+        first.entry(name).or_insert(value);
+    }
+    let before = first.len();
+    first.retain(|name, value| !value.is_empty() || !name.as_encoded_bytes().starts_with(b"PG"));
+    (first.len() < before).then_some(first)
+}
+
+/// Returns whether a program is the dynamic loader, as in `ld.so svctok`. It would take the first
+/// argument for the program.
+#[cfg(unix)]
+fn is_loader(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().as_encoded_bytes();
+    [&b"ld-"[..], b"ld.so", b"ld64"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
 
 /// Returns a variable that may not be UTF-8.
 pub(crate) fn variable_os(name: &str) -> Option<OsString> {
@@ -84,4 +124,62 @@ pub(crate) fn user() -> String {
     let is_name = |user: &String| user.len() <= 100 && !user.contains(char::is_control);
     user.filter(is_name)
         .unwrap_or_else(|| "operator".to_owned())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn remaining(variables: &[(&str, &str)]) -> Option<Vec<(OsString, OsString)>> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        without_empty_postgres_variables(variables).map(|remaining| remaining.into_iter().collect())
+    }
+
+    #[test]
+    fn first_entry_of_a_name_counts() {
+        let a = ("A", "1");
+        for unchanged in [
+            &[][..],
+            &[a, ("PGUSER", "x")],
+            &[a, ("B", ""), ("XPGUSER", "")],
+            &[("PGUSER", "x"), ("PGUSER", "")],
+        ] {
+            assert_eq!(remaining(unchanged), None, "{unchanged:?}");
+        }
+        for (given, expected) in [
+            (&[a, ("PGUSER", "")][..], &[a][..]),
+            (&[("PGUSER", ""), ("PGUSER", "x"), a], &[a]),
+            (
+                &[
+                    a,
+                    ("A", "2"),
+                    ("PGHOST", "x"),
+                    ("PGHOST", ""),
+                    ("PGUSER", ""),
+                ],
+                &[a, ("PGHOST", "x")],
+            ),
+        ] {
+            let expected = expected
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()));
+            assert_eq!(remaining(given), Some(expected.collect()), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn loaders_are_recognized() {
+        for loader in [
+            "/lib64/ld-linux-x86-64.so.2",
+            "/lib/ld-musl-x86_64.so.1",
+            "/usr/bin/ld.so",
+        ] {
+            assert!(is_loader(Path::new(loader)), "{loader}");
+        }
+        for program in ["/usr/bin/svctok", "/usr/bin/ldap-tokens", "svctok-ld"] {
+            assert!(!is_loader(Path::new(program)), "{program}");
+        }
+    }
 }

@@ -39,6 +39,26 @@ fn empty_variables_count_as_unset() {
     assert!(stderr.contains("no token specified"), "{stderr}");
 }
 
+/// The loader would take the first argument for the program.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+#[test]
+fn empty_postgres_variable_does_not_restart_the_dynamic_loader() {
+    let run = |value: &str| {
+        let mut command = std::process::Command::new("/lib64/ld-linux-x86-64.so.2");
+        command.arg(env!("CARGO_BIN_EXE_svctok")).arg("--version");
+        command.env("PGUSER", value).output().unwrap()
+    };
+    let (empty, set) = (run(""), run("alice"));
+    assert!(empty.status.success() && set.status.success(), "{empty:?}");
+    assert_eq!(empty.stdout, set.stdout);
+    let warning = String::from_utf8(empty.stderr).unwrap();
+    assert!(
+        warning.starts_with("warning: cannot restart svctok"),
+        "{warning}"
+    );
+    assert_eq!(set.stderr, b"");
+}
+
 #[test]
 fn time_zone_does_not_change_dates() {
     for zone in [
