@@ -2,6 +2,12 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 
+use crate::principal::Scopes;
+
+/// The maximum length of the scopes in a challenge. A proxy may limit all headers of a response to
+/// 8 KiB, and each scheme has a challenge.
+const MAX_SCOPES_BYTES: usize = 2_048;
+
 const DEFAULT_REALM: &str = "api";
 
 /// The realm of a challenge (RFC 9110 §11.5).
@@ -119,7 +125,48 @@ fn text(scheme: &str, realm: &str, params: &str) -> String {
     format!("{scheme} realm=\"{realm}\"{params}")
 }
 
+/// Returns each scope once, up to [`MAX_SCOPES_BYTES`]. `Scopes` skips names that cannot be quoted.
+pub(super) fn scope_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let scopes: Scopes = names.collect();
+    let mut list = String::new();
+    for scope in &scopes {
+        if list.len() + 1 + scope.len() > MAX_SCOPES_BYTES {
+            break;
+        }
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        list.push_str(scope);
+    }
+    list
+}
+
 /// A text is not a valid realm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a realm is visible ASCII and spaces, without '\"' and '\\'")]
 pub struct RealmError(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_listed_once_up_to_a_limit() {
+        for (names, expected) in [
+            (&[][..], ""),
+            (&["a"], "a"),
+            (&["a", "b", "a"], "a b"),
+            (&["a b"], ""),
+            (&["a b", "c", "\""], "c"),
+        ] {
+            assert_eq!(scope_list(names.iter().copied()), expected, "{names:?}");
+        }
+        let many: Vec<_> = (0..100)
+            .map(|number| format!("scope-{number:094}"))
+            .collect();
+        let list = scope_list(many.iter().map(String::as_str));
+        assert_eq!(list, many[..20].join(" "));
+        let long = "x".repeat(MAX_SCOPES_BYTES + 1);
+        assert_eq!(scope_list([&*long].into_iter()), "");
+    }
+}

@@ -7,9 +7,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::FailureLogged;
-use super::challenge::{Challenges, Prepared};
+use super::challenge::{Challenges, Prepared, scope_list};
 use super::reason::RejectionReason;
-use crate::principal::{Principal, Requirement, Scopes};
+use crate::principal::{Principal, Requirement};
 use crate::store::Denial;
 use crate::token::{DisplayId, TokenId};
 
@@ -359,15 +359,10 @@ impl Rejection {
         if self.token_id.is_some() && self.status() == StatusCode::UNAUTHORIZED {
             params.push(format!("error_description=\"{}\"", self.detail()));
         }
-        let mut scopes = self
-            .requirements()
-            .filter(|it| it.requires_scopes())
-            .peekable();
-        if scopes.peek().is_some() {
-            // `Scopes` skips names that cannot be quoted.
-            let scopes: Scopes = scopes.flat_map(Requirement::names).collect();
-            let scopes: Vec<_> = scopes.iter().collect();
-            params.push(format!("scope=\"{}\"", scopes.join(" ")));
+        let scopes = self.requirements().filter(|it| it.requires_scopes());
+        let scopes = scope_list(scopes.flat_map(Requirement::names));
+        if !scopes.is_empty() {
+            params.push(format!("scope=\"{scopes}\""));
         }
         params.join(", ")
     }

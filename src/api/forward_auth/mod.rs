@@ -28,11 +28,11 @@
 //!    proxies reject responses with long headers. The headers take up to 9 kB: nginx needs
 //!    `proxy_buffer_size 16k`. Requirements are checked on the whole lists.
 //! 6. All roles and scopes in the query (`role=` and `scope=`, repeatable) are required; a token
-//!    without one gets 403. The body names every unmet requirement: `required` is the first entry and
-//!    `also_required` has the others. Requirements that need all of their names share one entry
-//!    (`match`: `all`); each `any` requirement has its own. Any other parameter, a parameter without a
-//!    value, and more than 100 parameters are 400, so that a typo such as `roles=` does not grant
-//!    access.
+//!    without one gets 403. The body names every unmet requirement once: `required` is the first entry
+//!    and `also_required` has the others. Requirements that need all of their names share one entry
+//!    (`match`: `all`); each `any` requirement has its own. `WWW-Authenticate` has the scopes, up to
+//!    2,048 bytes of those that can be quoted. Any other parameter, a parameter without a value, and
+//!    more than 100 parameters are 400, so that a typo such as `roles=` does not grant access.
 //! 7. Below a [prefix](ForwardAuth::with_prefix), such as `/verify/deploy/…`, the requirements are
 //!    configured, and the rest of the path and the query are ignored: a proxy may append those of the
 //!    original request, beginning with `/`. Other paths below `/verify` are 404.

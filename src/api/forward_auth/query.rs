@@ -8,7 +8,7 @@ use crate::principal::Requirement;
 /// The maximum number of roles and scopes in a query: as many as a token may have of each.
 const MAX_REQUIREMENTS: usize = 100;
 
-/// The roles and scopes that a token needs, from the query of a request.
+/// The roles and scopes that a token needs, from the query of a request, each once.
 #[derive(Debug, Default)]
 pub(super) struct QueryRequirements {
     roles: Vec<String>,
@@ -35,7 +35,9 @@ impl QueryRequirements {
             if value.is_empty() {
                 return Err(InvalidQuery);
             }
-            names.push(value.into_owned());
+            if !names.iter().any(|name| *name == value) {
+                names.push(value.into_owned());
+            }
         }
         Ok(requirements)
     }
@@ -67,6 +69,12 @@ mod tests {
             .expect("known names");
         assert_eq!(requirements.roles, ["a b", "c d"]);
         assert_eq!(requirements.scopes, ["x:y"]);
+        let requirements = QueryRequirements::from_query(Some("role=a&scope=x&role=a&scope=x"));
+        let requirements = requirements.expect("known names");
+        assert_eq!(
+            (requirements.roles, requirements.scopes),
+            (vec!["a".into()], vec!["x".into()])
+        );
         for nothing in [None, Some("")] {
             let requirements = QueryRequirements::from_query(nothing).expect("no requirements");
             assert_eq!(requirements.into_requirements().count(), 0);

@@ -495,6 +495,13 @@ async fn rejections_name_all_unmet_requirements() {
             Some("z:z x:y"),
         ),
         (
+            "/verify?role=b&scope=z:z&role=b&scope=z:z",
+            all(Some(&["b"]), Some(&["z:z"])),
+            None,
+            Some("z:z"),
+        ),
+        ("/verify?scope=a%20b", all(None, Some(&["a b"])), None, None),
+        (
             "/verify?role=b&scope=x:y",
             all(Some(&["b"]), None),
             None,
