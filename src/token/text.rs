@@ -15,10 +15,11 @@ const MAX_TEXT: usize = 2 * MAX_LENGTH;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-const QUOTES: [char; 3] = ['"', '\'', '`'];
+const BRACKETS: [char; 4] = ['<', '(', '[', '{'];
 
-/// Suffixes of variable names that usually hold a secret.
-const SECRET_NAMES: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
+const PUNCTUATION: [char; 6] = ['>', ')', ']', '}', ',', ';'];
+
+const QUOTES: [char; 3] = ['"', '\'', '`'];
 
 /// What a text contains instead of one token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,12 @@ pub enum TokenTextError {
     /// The assignment of a token to a variable.
     #[error("it is a variable assignment; pass only the value")]
     Assignment,
+    /// A token behind the name of a header or of a member.
+    #[error("it is a header or a member, of which only the value is a token")]
+    Header,
+    /// A token in brackets, or with punctuation behind it.
+    #[error("it has brackets or punctuation around the token")]
+    Punctuation,
     /// A character that no token has.
     #[error("it has {0}")]
     Character(&'static str),
@@ -91,6 +98,13 @@ pub fn token_in(bytes: &[u8]) -> Result<PresentedToken<'_>, TokenTextError> {
     if is_quoted(text) {
         return Err(TokenTextError::Quotes);
     }
+    if is_header(text) {
+        return Err(TokenTextError::Header);
+    }
+    let is_wrapped = text.starts_with(BRACKETS) || text.ends_with(PUNCTUATION);
+    if is_wrapped && has_token(text) {
+        return Err(TokenTextError::Punctuation);
+    }
     if let Some(found) = text.chars().find_map(other_character) {
         return Err(TokenTextError::Character(found));
     }
@@ -99,7 +113,7 @@ pub fn token_in(bytes: &[u8]) -> Result<PresentedToken<'_>, TokenTextError> {
 }
 
 /// Returns whether a text assigns a token to a variable, as a shell or an environment file does. A
-/// token minted elsewhere may contain `=`, so the name or the value must show that it is one.
+/// token minted elsewhere may contain `=`, so the value must show that it is one, or be quoted.
 fn is_assignment(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else {
         return false;
@@ -115,22 +129,31 @@ fn is_assignment(text: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let is_secret = || {
-        let name = name.to_ascii_uppercase();
-        SECRET_NAMES.iter().any(|word| name.ends_with(word))
-    };
     // A token may end with `=`.
     let has_value = !value.trim_start_matches('=').is_empty();
-    is_name && has_value && (is_exported || is_secret() || has_token(value))
+    is_name && has_value && (is_exported || is_between_quotes(value.trim()) || has_token(value))
+}
+
+/// Returns whether a text is a name, `:` and a token of this crate's form.
+fn is_header(text: &str) -> bool {
+    let Some((name, value)) = text.split_once(':') else {
+        return false;
+    };
+    let mut name = name.trim_end().bytes();
+    let is_name = name.all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    is_name && has_token(value)
 }
 
 /// Returns whether a text is between quotes, or is a token of this crate's form with a quote.
 fn is_quoted(text: &str) -> bool {
-    let is_between = |quote| {
+    is_between_quotes(text) || text.contains(QUOTES) && has_token(text)
+}
+
+fn is_between_quotes(text: &str) -> bool {
+    QUOTES.into_iter().any(|quote| {
         let inner = text.strip_prefix(quote);
         inner.is_some_and(|inner| inner.ends_with(quote))
-    };
-    QUOTES.into_iter().any(is_between) || text.contains(QUOTES) && has_token(text)
+    })
 }
 
 /// Names a character that no token has.
@@ -186,7 +209,7 @@ mod tests {
             (b"a\0", TokenTextError::Character("a control character")),
             (b"\"a\"", TokenTextError::Quotes),
             (b"'a'\n", TokenTextError::Quotes),
-            (b"TOKEN=a", TokenTextError::Assignment),
+            (b"TOKEN='a'", TokenTextError::Assignment),
             (long.as_bytes(), TokenTextError::TooLong),
             (wide.as_bytes(), TokenTextError::TooLong),
         ] {
@@ -211,16 +234,45 @@ mod tests {
             ("export X=TOKEN", TokenTextError::Assignment),
             ("export X='hush'", TokenTextError::Assignment),
             ("$env:X = \"TOKEN\"", TokenTextError::Assignment),
-            ("api_key=hush", TokenTextError::Assignment),
-            ("MY_SECRET=hush", TokenTextError::Assignment),
+            ("api_key=\"hush\"", TokenTextError::Assignment),
+            ("MY_SECRET=TOKEN,", TokenTextError::Assignment),
+            ("TOKEN:TOKEN", TokenTextError::Header),
+            ("token: TOKEN", TokenTextError::Header),
+            ("X-API-Key: TOKEN", TokenTextError::Header),
+            ("X-API-Key:TOKEN", TokenTextError::Header),
+            ("Authorization: Bearer TOKEN", TokenTextError::Header),
+            ("<TOKEN>", TokenTextError::Punctuation),
+            ("(TOKEN", TokenTextError::Punctuation),
+            ("[TOKEN]", TokenTextError::Punctuation),
+            ("TOKEN,", TokenTextError::Punctuation),
+            ("TOKEN;", TokenTextError::Punctuation),
         ] {
-            let text = text.replace("TOKEN", TOKEN);
+            let text = match text.rsplit_once("TOKEN") {
+                Some((before, after)) => format!("{before}{TOKEN}{after}"),
+                None => text.to_owned(),
+            };
             assert_eq!(read(text.as_bytes()), Err(found), "{text}");
             assert!(!found.to_string().contains("7Hq2mX9bTe"));
         }
         // Tokens minted elsewhere.
         for text in [
-            "aGVsbG8=", "token==", "TOKEN=", "a=b", "x\"y", "\"x", "k=1&v=2", "=a", "\"",
+            "aGVsbG8=",
+            "token==",
+            "TOKEN=",
+            "a=b",
+            "x\"y",
+            "\"x",
+            "k=1&v=2",
+            "=a",
+            "\"",
+            "monkey=1",
+            "aGVsbG8TOKEN=abc",
+            "api_key=hush",
+            "a:b",
+            "TOKEN:hush",
+            "<hush>",
+            "a,",
+            "eyJhbGciOi.eyJzdWIiOiIx.7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfG",
         ] {
             assert_eq!(read(text.as_bytes()).as_deref(), Ok(text), "{text}");
         }
