@@ -13,9 +13,11 @@ use std::fmt::{self, Write};
 #[cfg(any(feature = "client", feature = "tracing"))]
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
+#[cfg(any(feature = "client", feature = "tracing", test))]
+pub(crate) use self::invisible::is_invisible;
 #[cfg(feature = "api")]
 pub(crate) use self::invisible::{INVISIBLE, JOINERS};
-pub(crate) use self::invisible::{is_blank, is_invisible};
+pub(crate) use self::invisible::{has_invisible, is_blank};
 #[cfg(any(feature = "api", feature = "client", feature = "tracing"))]
 pub(crate) use self::redact::has_token;
 pub use self::redact::redact_tokens;

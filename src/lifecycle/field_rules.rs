@@ -2,7 +2,7 @@
 
 use super::FieldProblem;
 use crate::principal::Roles;
-use crate::text::{is_blank, is_invisible};
+use crate::text::{has_invisible, is_blank};
 
 pub(super) const MAX_TEXT_CHARS: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -19,7 +19,7 @@ pub(super) fn trimmed(mut names: Vec<String>, known: &[String]) -> Vec<String> {
 }
 
 pub(super) fn is_role(name: &str) -> bool {
-    Roles::is_name(name) && !is_blank(name) && !name.contains(is_invisible)
+    Roles::is_name(name) && !is_blank(name) && !has_invisible(name)
 }
 
 /// Checks the names that are not in `known`.
@@ -48,7 +48,7 @@ pub(super) fn check_names(
 pub(super) fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<FieldProblem>) {
     if is_blank(text) {
         problems.push(FieldProblem::new(pointer, "must not be empty"));
-    } else if text.trim() != text || text.contains(is_invisible) {
+    } else if text.trim() != text || has_invisible(text) {
         let detail = "no space at either end, and no control or invisible characters";
         problems.push(FieldProblem::new(pointer, detail));
     }

@@ -9,7 +9,7 @@ use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUp
 use crate::clock::earliest;
 use crate::principal::Scopes;
 use crate::store::TokenRecord;
-use crate::text::{is_blank, is_invisible};
+use crate::text::{has_invisible, is_blank};
 
 const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;
@@ -271,8 +271,7 @@ impl Fields {
             if known.is_some_and(|known| known.labels.get(key) == Some(value)) {
                 continue;
             }
-            let is_valid =
-                |text: &str, max| text.chars().count() <= max && !text.contains(is_invisible);
+            let is_valid = |text: &str, max| text.chars().count() <= max && !has_invisible(text);
             if is_blank(key) || !is_valid(key, MAX_LABEL_KEY) || !is_valid(value, MAX_TEXT_CHARS) {
                 let key = escape_pointer(key);
                 let detail = format!(

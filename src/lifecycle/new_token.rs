@@ -16,8 +16,9 @@ pub(crate) fn is_idempotency_key(text: &str) -> bool {
 /// A token to create.
 ///
 /// 1. Names, subjects, owners, roles and labels have no control characters, no direction controls and no
-///    invisible characters such as U+200B. U+200C and U+200D are allowed: Persian words and emoji
-///    need them. A description may have line breaks and tabs.
+///    invisible characters such as U+200B. U+200C, U+200D, U+FE0E and U+FE0F are allowed behind a
+///    character beyond ASCII: Persian words and emoji need them, but not keycap emoji. A description
+///    may have line breaks and tabs.
 /// 2. Names, subjects and owners are not blank, and have no white space at either end.
 /// 3. White space around roles and scopes is removed.
 /// 4. An [update](super::TokenUpdate) applies these rules to what it changes, so that tokens from

@@ -2,11 +2,12 @@ use std::ops::RangeInclusive;
 
 /// The invisible characters of Unicode 17: control and format characters (categories Cc and Cf), line
 /// and paragraph separators, and those that are ignored by default (`Default_Ignorable_Code_Point`),
-/// such as tag characters. U+2800 is a blank of Braille. [Joiners](is_joiner) are none of them.
+/// such as tag characters. U+2800 is a blank of Braille. The noncharacters, such as U+FFFF, have no
+/// form of their own. [Joiners](is_joiner) are none of them.
 ///
 /// A flag of a region, such as that of Scotland, is an emoji with tag characters. It is not worth an
 /// exception, because tags can hide a whole text.
-pub(crate) const INVISIBLE: [RangeInclusive<char>; 29] = [
+pub(crate) const INVISIBLE: [RangeInclusive<char>; 47] = [
     '\0'..='\u{1f}',
     '\u{7f}'..='\u{9f}',
     '\u{ad}'..='\u{ad}',
@@ -27,15 +28,33 @@ pub(crate) const INVISIBLE: [RangeInclusive<char>; 29] = [
     '\u{2800}'..='\u{2800}',
     '\u{3164}'..='\u{3164}',
     '\u{fe00}'..='\u{fe0d}',
+    '\u{fdd0}'..='\u{fdef}',
     '\u{feff}'..='\u{feff}',
     '\u{ffa0}'..='\u{ffa0}',
     '\u{fff0}'..='\u{fffb}',
+    '\u{fffe}'..='\u{ffff}',
     '\u{110bd}'..='\u{110bd}',
     '\u{110cd}'..='\u{110cd}',
     '\u{13430}'..='\u{1343f}',
     '\u{1bca0}'..='\u{1bca3}',
     '\u{1d173}'..='\u{1d17a}',
+    '\u{1fffe}'..='\u{1ffff}',
+    '\u{2fffe}'..='\u{2ffff}',
+    '\u{3fffe}'..='\u{3ffff}',
+    '\u{4fffe}'..='\u{4ffff}',
+    '\u{5fffe}'..='\u{5ffff}',
+    '\u{6fffe}'..='\u{6ffff}',
+    '\u{7fffe}'..='\u{7ffff}',
+    '\u{8fffe}'..='\u{8ffff}',
+    '\u{9fffe}'..='\u{9ffff}',
+    '\u{afffe}'..='\u{affff}',
+    '\u{bfffe}'..='\u{bffff}',
+    '\u{cfffe}'..='\u{cffff}',
+    '\u{dfffe}'..='\u{dffff}',
     '\u{e0000}'..='\u{e0fff}',
+    '\u{efffe}'..='\u{effff}',
+    '\u{ffffe}'..='\u{fffff}',
+    '\u{10fffe}'..='\u{10ffff}',
 ];
 
 /// The characters that are invisible by themselves, but part of a visible text: U+200C and U+200D of
@@ -47,12 +66,26 @@ pub(crate) const JOINERS: [RangeInclusive<char>; 2] =
 ///
 /// Such a character can make two different names look the same, or split a line in two.
 pub(crate) fn is_invisible(char: char) -> bool {
+    if char.is_ascii() {
+        return char.is_ascii_control();
+    }
     INVISIBLE.iter().any(|range| range.contains(&char))
 }
 
 /// Returns whether the character is invisible by itself, but [part of a visible text](JOINERS).
 pub(crate) fn is_joiner(char: char) -> bool {
     JOINERS.iter().any(|range| range.contains(&char))
+}
+
+/// Returns whether a text has a character that is [invisible](INVISIBLE), or a [joiner](JOINERS) at its
+/// start or behind an ASCII character, where it joins nothing. Keycap emoji such as `1\u{fe0f}\u{20e3}`
+/// are not worth an exception.
+pub(crate) fn has_invisible(text: &str) -> bool {
+    let mut before = '\0';
+    text.chars().any(|char| {
+        let after = std::mem::replace(&mut before, char);
+        is_invisible(char) || (is_joiner(char) && after.is_ascii())
+    })
 }
 
 /// Returns whether nothing of a text is visible.
@@ -102,8 +135,36 @@ mod tests {
             let is_ignored = IGNORED_BY_DEFAULT
                 .iter()
                 .any(|range| range.contains(&u32::from(char)));
-            let expected = (is_format || is_ignored || char == '\u{2800}') && !is_joiner(char);
+            let code = u32::from(char);
+            let is_noncharacter = code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code);
+            let expected = (is_format || is_ignored || is_noncharacter || char == '\u{2800}')
+                && !is_joiner(char);
             assert_eq!(is_invisible(char), expected, "{:?}", char.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn joiners_are_invisible_where_they_join_nothing() {
+        for text in [
+            "admin\u{200c}",
+            "ad\u{200d}min",
+            "\u{fe0f}admin",
+            "\u{200d}",
+            "\u{e9}a\u{fe0e}",
+            "1\u{fe0f}\u{20e3}",
+            "a \u{200d}\u{1f4bb}",
+            "admin\u{ffff}",
+        ] {
+            assert!(has_invisible(text), "{text:?}");
+        }
+        for text in [
+            "",
+            "admin",
+            "\u{6cc}\u{200c}\u{6cc}",
+            "\u{1f469}\u{200d}\u{1f4bb} a",
+            "\u{2764}\u{fe0f}\u{200d}\u{1f525}",
+        ] {
+            assert!(!has_invisible(text), "{text:?}");
         }
     }
 

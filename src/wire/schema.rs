@@ -23,31 +23,45 @@ const DEFAULT_EXPIRY: &str = " If the caller's token expires and lacks the scope
                               `service-tokens:admin`, the default is its expiry; `null` and later \
                               expiries are refused with 403 `escalation_denied`.";
 
-/// One line without invisible characters and without a space at either end, of which something is
-/// visible.
+/// One line without invisible characters and without a space at either end.
 fn line_pattern() -> String {
-    let (any, visible) = (any_class(), visible_class());
-    let end = format!(r"[^\s{}]", members(&INVISIBLE));
-    format!("^({end}{any}*)?{visible}({any}*{end})?$")
+    let (any, other, joiners) = (any_character(), other_class(), members(&JOINERS));
+    let (start, visible) = (visible_character(), visible_class());
+    format!("^{start}({any}*([!-~]|{visible}|{other}[{joiners}]+))?$")
 }
 
 /// No invisible characters.
 fn text_pattern() -> String {
-    format!("^{}*$", any_class())
+    format!("^{}*$", any_character())
 }
 
 /// No invisible characters, but a visible one. White space at the ends of a role is removed.
 fn visible_pattern() -> String {
-    let (any, visible) = (any_class(), visible_class());
+    let (any, visible) = (any_character(), visible_character());
     format!("^{any}*{visible}{any}*$")
 }
 
-fn any_class() -> String {
-    format!("[^{}]", members(&INVISIBLE))
+/// A character that is not invisible, with its joiners: ASCII has none.
+fn any_character() -> String {
+    format!("([ -~]|{}[{}]*)", other_class(), members(&JOINERS))
 }
 
+fn visible_character() -> String {
+    format!("([!-~]|{}[{}]*)", visible_class(), members(&JOINERS))
+}
+
+/// The characters beyond ASCII that are not invisible.
+fn other_class() -> String {
+    format!(
+        r"[^\u0000-\u007f{}{}]",
+        members(&INVISIBLE[1..]),
+        members(&JOINERS)
+    )
+}
+
+/// Those that are no white space either.
 fn visible_class() -> String {
-    format!(r"[^\s{}{}]", members(&INVISIBLE), members(&JOINERS))
+    other_class().replacen("[^", r"[^\s", 1)
 }
 
 /// Returns the members of a character class. JSON Schema has no escape for the characters above U+FFFF
@@ -323,21 +337,23 @@ mod tests {
 
     #[test]
     fn patterns_reject_the_characters_that_the_service_rejects() {
-        let pattern = text_pattern();
-        let members = pattern.strip_prefix("^[^").unwrap();
-        let rejected = read(members.strip_suffix("]*$").unwrap());
-        for char in '\0'..=char::MAX {
+        let class = other_class();
+        let members = class.strip_prefix("[^").unwrap().strip_suffix(']').unwrap();
+        let rejected = read(members);
+        for char in '\u{80}'..=char::MAX {
             let is_rejected = rejected.iter().any(|range| range.contains(&char));
+            let is_joiner = JOINERS.iter().any(|range| range.contains(&char));
             assert_eq!(
                 is_rejected,
-                is_invisible(char),
+                is_invisible(char) || is_joiner,
                 "{:?}",
                 char.escape_unicode()
             );
         }
-        for pattern in [line_pattern(), visible_pattern()] {
-            let class = format!("[^{members}", members = members.strip_suffix("*$").unwrap());
-            assert!(pattern.contains(&class), "{pattern}");
+        let is_ascii = |char: char| is_invisible(char) != (' '..='~').contains(&char);
+        assert!(('\0'..'\u{80}').all(is_ascii));
+        for pattern in [text_pattern(), line_pattern(), visible_pattern()] {
+            assert!(pattern.contains(&any_character()), "{pattern}");
         }
     }
 }

@@ -125,7 +125,7 @@ async fn names_of_only_white_space_are_rejected_as_empty() {
 }
 
 /// Characters above U+FFFF and others that are not shown: tags, musical controls, number signs.
-const MORE_INVISIBLE: [char; 14] = [
+const MORE_INVISIBLE: [char; 18] = [
     '\u{600}',
     '\u{6dd}',
     '\u{70f}',
@@ -140,6 +140,11 @@ const MORE_INVISIBLE: [char; 14] = [
     '\u{e0001}',
     '\u{e0041}',
     '\u{e0100}',
+    // Noncharacters.
+    '\u{fdd0}',
+    '\u{ffff}',
+    '\u{1fffe}',
+    '\u{10ffff}',
 ];
 
 /// The flag of Scotland: a black flag, then `gbsct` and a terminator in tag characters.
@@ -164,6 +169,38 @@ async fn single_line_fields_reject_format_characters_of_every_plane() {
         for (body, _) in with_line(emoji) {
             let response = server.call("POST ", body.clone()).await;
             assert_eq!(response.status, 201, "{body}: {response:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lines_have_joiners_only_behind_characters_beyond_ascii() {
+    let server = Server::new().await;
+    for joiner in ['\u{200c}', '\u{200d}', '\u{fe0e}', '\u{fe0f}'] {
+        for text in [
+            format!("admin{joiner}"),
+            format!("ad{joiner}min"),
+            format!("{joiner}admin"),
+            format!("\u{e9} {joiner}a"),
+            format!("1{joiner}\u{20e3}"),
+        ] {
+            for (body, pointer) in with_line(&text) {
+                let response = server.call("POST ", body.clone()).await;
+                assert_eq!(response.pointers(), [pointer], "{body}");
+            }
+        }
+        let label = json!({ "name": "x", "labels": { "workspace": joiner.to_string() } });
+        let response = server.call("POST ", label).await;
+        assert_eq!(response.pointers(), ["/labels/workspace"]);
+        for text in [
+            format!("\u{6cc}{joiner}\u{6cc}"),
+            format!("a\u{2764}{joiner}"),
+            format!("\u{2764}{joiner}\u{200d}\u{1f525} b"),
+        ] {
+            for (body, _) in with_line(&text) {
+                let response = server.call("POST ", body.clone()).await;
+                assert_eq!(response.status, 201, "{body}: {response:?}");
+            }
         }
     }
 }
