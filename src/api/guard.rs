@@ -7,10 +7,10 @@ use super::request_log::LogFailuresLayer;
 use crate::authorize::RequireScopesLayer;
 use crate::middleware::ServiceTokenLayer;
 use crate::principal::Requirement;
-use crate::store::ADMIN_SCOPE;
+use crate::store::{ADMIN_SCOPE, READ_SCOPE};
 
 /// The scopes that read tokens. A call needs one of them.
-const READ_SCOPES: [&str; 2] = ["service-tokens:read", ADMIN_SCOPE];
+const READ_SCOPES: [&str; 2] = [READ_SCOPE, ADMIN_SCOPE];
 
 /// The scopes that change tokens. A call needs one of them.
 const WRITE_SCOPES: [&str; 2] = ["service-tokens:write", ADMIN_SCOPE];

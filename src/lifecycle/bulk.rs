@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::change::reduces_administration;
 use super::page::Pages;
@@ -44,7 +44,8 @@ pub struct BulkPreview {
     /// Up to 100 of them, the oldest first.
     pub sample: Vec<TokenId>,
     /// The number of matching tokens that the actor may not revoke. If there are any, a revocation is
-    /// rejected.
+    /// rejected. If the actor may not list tokens, the number is at most 1, and none of these tokens
+    /// is in the other fields.
     pub forbidden: usize,
     /// Whether the revocation needs `expect`.
     pub needs_expect: bool,
@@ -59,8 +60,28 @@ struct Matches {
     ids: BTreeSet<TokenId>,
     sample: Vec<TokenId>,
     forbidden: usize,
+    /// 1 if there are tokens that the actor may neither list nor revoke.
+    hidden: usize,
     /// The tokens that may administer tokens now.
     admins: BTreeSet<TokenId>,
+}
+
+impl Matches {
+    fn insert(&mut self, record: &TokenRecord, is_covered: bool, now: SystemTime) {
+        // The listing may be by last use: a token that is used meanwhile is listed again.
+        if !self.ids.insert(record.id()) {
+            return;
+        }
+        if self.sample.len() < SAMPLE_SIZE {
+            self.sample.push(record.id());
+        }
+        if record.may_administer(now) {
+            self.admins.insert(record.id());
+        }
+        if !is_covered {
+            self.forbidden += 1;
+        }
+    }
 }
 
 impl ServiceTokens {
@@ -92,8 +113,9 @@ impl ServiceTokens {
         let expected = expect.into();
         let matches = self.matches(&filter).await?;
         let found = matches.ids.len();
-        if matches.forbidden > 0 {
-            let forbidden = matches.forbidden;
+        let forbidden = matches.forbidden + matches.hidden;
+        if forbidden > 0 {
+            let found = found + matches.hidden;
             return Err(LifecycleError::TokensNotCovered { forbidden, found });
         }
         let is_unexpected = match expected {
@@ -143,7 +165,7 @@ impl ServiceTokens {
             needs_expect: self.needs_expect(&matches.ids).await?,
             ends_administration: self.removes_last_admin(&matches.admins).await?,
             sample: matches.sample,
-            forbidden: matches.forbidden,
+            forbidden: matches.forbidden + matches.hidden,
         })
     }
 
@@ -151,29 +173,25 @@ impl ServiceTokens {
         let rights = self.rights(false).await?;
         rights.check_accepted()?;
         let now = self.clock.now();
+        let may_list = rights.may_list();
         let mut matches = Matches::default();
         let mut pages = Pages::new(filter.clone().without_revoked());
         while let Some(records) = pages.next(self).await? {
             for record in records {
-                let is_forbidden = match rights.check_change(&record) {
-                    Ok(()) => false,
+                match rights.check_change(&record) {
+                    Ok(()) => matches.insert(&record, true, now),
                     Err(RegistryError::Unauthorized(AuthorityError::EscalationDenied {
                         ..
-                    })) => true,
+                    })) => {
+                        if may_list {
+                            matches.insert(&record, false, now);
+                        } else {
+                            matches.hidden = 1;
+                        }
+                    }
                     // The owner of the token, or of the actor's token, changed meanwhile.
-                    Err(RegistryError::UnknownId) => continue,
+                    Err(RegistryError::UnknownId) => {}
                     Err(error) => return Err(error.into()),
-                };
-                // The listing may be by last use: a token that is used meanwhile is listed again.
-                if !matches.ids.insert(record.id()) {
-                    continue;
-                }
-                matches.forbidden += usize::from(is_forbidden);
-                if matches.sample.len() < SAMPLE_SIZE {
-                    matches.sample.push(record.id());
-                }
-                if record.may_administer(now) {
-                    matches.admins.insert(record.id());
                 }
             }
         }

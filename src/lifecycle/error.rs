@@ -83,9 +83,9 @@ pub enum LifecycleError {
     /// The actor may not revoke some of the tokens that a filter matches.
     #[error("the caller may not revoke {forbidden} of {found} matching tokens")]
     TokensNotCovered {
-        /// How many of them the actor does not cover.
+        /// How many of them the actor does not cover: at most 1 if the actor may not list tokens.
         forbidden: usize,
-        /// How many tokens match.
+        /// How many tokens match, of those that are counted.
         found: usize,
     },
     /// The operating system returned no random bytes for a secret.

@@ -6,7 +6,9 @@ use super::{LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
 use crate::principal::Principal;
 use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
-use crate::store::{ADMIN_SCOPE, DenialKind, StoreError, TokenRecord, TokenState, verdict};
+use crate::store::{
+    ADMIN_SCOPE, DenialKind, READ_SCOPE, StoreError, TokenRecord, TokenState, verdict,
+};
 use crate::token::TokenId;
 
 /// The rights of an actor just before a change. The registry checks them again in the transaction
@@ -54,6 +56,15 @@ impl Rights {
     /// Returns the owner whose tokens are the only ones that the actor may change.
     pub(super) fn owner(&self) -> Option<&str> {
         self.owner.as_deref()
+    }
+
+    /// Returns whether the actor may list all tokens.
+    pub(super) fn may_list(&self) -> bool {
+        let scopes = self.record.as_ref().map(TokenRecord::scopes);
+        match scopes {
+            Some(scopes) => scopes.allow(READ_SCOPE) || scopes.allow(ADMIN_SCOPE),
+            None => self.authority.is_none(),
+        }
     }
 
     /// Returns the latest expiry that the actor may grant, or `None` if there is no limit.

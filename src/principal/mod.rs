@@ -15,5 +15,5 @@ pub use self::names::Iter;
 pub use self::requirement::Requirement;
 pub use self::roles::Roles;
 pub use self::scopes::Scopes;
-pub(crate) use self::scopes::{ADMIN_SCOPE, ADMIN_SCOPES};
+pub(crate) use self::scopes::{ADMIN_SCOPE, ADMIN_SCOPES, READ_SCOPE};
 pub use crate::store::record::Principal;

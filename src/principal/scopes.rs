@@ -106,6 +106,9 @@ impl fmt::Debug for Scopes {
     }
 }
 
+/// The scope that permits to list all tokens.
+pub(crate) const READ_SCOPE: &str = "service-tokens:read";
+
 /// The scope that permits to grant and change everything.
 pub(crate) const ADMIN_SCOPE: &str = "service-tokens:admin";
 

@@ -56,4 +56,4 @@ pub(crate) use self::record::{Repetition, RotationRequest};
 pub use self::token_store::{Cached, Credential, TokenStore};
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};
-pub(crate) use crate::principal::{ADMIN_SCOPE, ADMIN_SCOPES};
+pub(crate) use crate::principal::{ADMIN_SCOPE, ADMIN_SCOPES, READ_SCOPE};

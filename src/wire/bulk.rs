@@ -33,7 +33,8 @@ pub struct BulkPreviewResponse {
     /// with 409 `last_admin`.
     ends_administration: bool,
     /// The number of matching tokens that the caller may not revoke. If it is not 0, the call is
-    /// refused.
+    /// refused. Without a scope that reads tokens it is at most 1, and the other members do not
+    /// include these tokens.
     forbidden: usize,
     /// Whether the call needs `expect`.
     needs_expect: bool,

@@ -73,7 +73,8 @@
 //! # Bulk revocation
 //!
 //! 1. A dry run returns `count`, a `sample` of at most 100 ids, `forbidden` (the number of tokens that
-//!    the caller may not revoke), `needs_expect`, and `ends_administration` (whether no other valid
+//!    the caller may not revoke; without a scope that reads tokens, only whether there are any, and
+//!    the other members do not include them), `needs_expect`, and `ends_administration` (whether no other valid
 //!    token could administer tokens afterwards, which is refused).
 //! 2. `expect` is the number of tokens that the filter must match. If it differs, the response is 409
 //!    `unexpected_count` with `expected` and `found`. It is required if more than 100 tokens match,

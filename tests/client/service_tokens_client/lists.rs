@@ -264,7 +264,8 @@ async fn previews_report_whether_the_last_admin_is_removed() {
 #[tokio::test]
 async fn previews_count_forbidden_tokens() {
     let server = TestServer::new().await;
-    let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
+    let scopes = ["service-tokens:read", "service-tokens:write"];
+    let writer = NewToken::new("writer").with_scopes(scopes);
     let writer = server.tokens.create(writer).await.unwrap();
     for roles in [vec![], vec!["root"]] {
         let new = NewToken::new("ci").with_roles(roles);
@@ -280,6 +281,41 @@ async fn previews_count_forbidden_tokens() {
     assert_eq!(error.to_string(), message);
     assert_eq!(error.forbidden(), Some(1));
     assert!(error.missing().is_empty());
+}
+
+/// A writer may not list tokens, so a dry run must not list them either.
+#[tokio::test]
+async fn previews_of_writers_hide_forbidden_tokens() {
+    let server = TestServer::new().await;
+    let writer = NewToken::new("writer").with_scopes(["service-tokens:write"]);
+    let writer = server.tokens.create(writer).await.unwrap();
+    let filter = TokenFilter::new().with_name("ci");
+    let client = server.client_as(writer.expose_secret()).await;
+    let mut covered = Vec::new();
+    for roles in [vec![], vec!["root"], vec!["root"], vec![]] {
+        let new = NewToken::new("ci").with_roles(roles.clone());
+        let created = server.tokens.create(new).await.unwrap();
+        if roles.is_empty() {
+            covered.push(created.record().id());
+        }
+    }
+    let admin = NewToken::new("ci").with_scopes(["service-tokens:admin"]);
+    let _ = server.tokens.create(admin).await.unwrap();
+    let preview = client.preview_revocation(filter.clone()).await.unwrap();
+    assert_eq!((preview.count, preview.forbidden), (2, 1));
+    preview
+        .sample
+        .iter()
+        .for_each(|id| assert!(covered.contains(id), "{id}"));
+    assert!(!preview.ends_administration);
+    let error = client.revoke_where(filter, 5).await.unwrap_err();
+    assert_eq!(error.kind(), ClientErrorKind::EscalationDenied);
+    let message = "the caller may not revoke 1 of 3 matching tokens";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.forbidden(), Some(1));
+    let unknown = TokenFilter::new().with_name("none");
+    let preview = client.preview_revocation(unknown).await.unwrap();
+    assert_eq!((preview.count, preview.forbidden), (0, 0));
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ fn reports_progress_if_a_later_call_fails() {
 fn preview_counts_forbidden_tokens() {
     let test_server = TestServer::start();
     test_server.create(&["service-tokens:admin"], &[]);
-    let writer = test_server.create(&["service-tokens:write"], &["ci"]);
+    let scopes = ["service-tokens:read", "service-tokens:write"];
+    let writer = test_server.create(&scopes, &["ci"]);
     let covered = test_server.create(&[], &["ci"]);
     test_server.create(&[], &["ci", "root"]);
     let sandbox = sandbox_for(&test_server, &writer);
