@@ -61,10 +61,10 @@ impl Transport {
     ) -> Result<Self, TransportConfigError> {
         let tcp = connector::tcp(connect_timeout);
         #[cfg(feature = "rustls")]
-        let (connector, https) = (
-            tls::connector(tcp, roots, http)?,
-            tls::check_certificate_variables(),
-        );
+        let (connector, https) = {
+            let system = tls::SystemCertificates::load();
+            (tls::connector(tcp, &system, roots, http)?, system.check())
+        };
         #[cfg(not(feature = "rustls"))]
         let (connector, https) = {
             // `Endpoint` already restricts the hosts for http.

@@ -11,21 +11,24 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::load_certs_from_paths;
 use rustls_native_certs::load_native_certs;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 
 use super::endpoint::{PlainHttp, TransportConfigError};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Adds TLS to `tcp`, with the system's root certificates and those of the PEM `added`.
 pub(super) fn connector(
     mut tcp: HttpConnector,
+    system: &SystemCertificates,
     added: Option<Vec<u8>>,
     http: PlainHttp,
 ) -> Result<HttpsConnector<HttpConnector>, TransportConfigError> {
     tcp.enforce_http(false);
-    let roots = roots(added)?;
+    let roots = roots(system, added)?;
     let allows_http = !matches!(http, PlainHttp::Deny);
     if !allows_http {
-        check_certificate_variables()?;
+        system.check()?;
         if roots.is_empty() {
             return Err(TransportConfigError::NoRootCertificates);
         }
@@ -45,13 +48,16 @@ pub(super) fn connector(
     Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
-fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> {
+fn roots(
+    system: &SystemCertificates,
+    added: Option<Vec<u8>>,
+) -> Result<RootCertStore, TransportConfigError> {
     let mut roots = RootCertStore::empty();
     // Some systems have certificates that are too old to parse.
-    roots.add_parsable_certificates(native_certificates(|name| std::env::var_os(name)));
+    roots.add_parsable_certificates(system.certificates.iter().cloned());
     if let Some(pem) = added {
         let invalid = || TransportConfigError::InvalidRootCertificates;
-        let added: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let added: Result<Vec<_>, _> = certificates_in(&pem).collect();
         let (added, ignored) = roots.add_parsable_certificates(added.map_err(|_| invalid())?);
         if added == 0 || ignored > 0 {
             return Err(invalid());
@@ -60,56 +66,100 @@ fn roots(added: Option<Vec<u8>>) -> Result<RootCertStore, TransportConfigError> 
     Ok(roots)
 }
 
-/// Returns an error if no certificate can be read from `SSL_CERT_FILE` or, if it is unset, from
-/// `SSL_CERT_DIR`.
-///
-/// Without this check, connections fail with an untrusted authority, and the error does not name the
-/// variable.
-pub(super) fn check_certificate_variables() -> Result<(), TransportConfigError> {
-    check_variables(|name| std::env::var_os(name))
+/// The certificates of the system, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. An empty
+/// variable counts as unset.
+pub(super) struct SystemCertificates {
+    certificates: Vec<CertificateDer<'static>>,
+    checked: Result<(), TransportConfigError>,
 }
 
-fn check_variables(
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<(), TransportConfigError> {
-    let path = |name| variable(name).filter(|value| !value.is_empty());
-    let reason = if let Some(file) = path("SSL_CERT_FILE") {
-        let file = Path::new(&file);
-        let path = file.display();
-        match fs::read(file) {
-            Ok(pem) if has_certificate(&pem) => return Ok(()),
-            Ok(_) => format!("{path} (SSL_CERT_FILE) contains no PEM certificate"),
-            Err(error) => format!("cannot read certificates from {path} (SSL_CERT_FILE): {error}"),
+impl SystemCertificates {
+    /// Reads the certificates. Each file is read once, because the variable may name a pipe.
+    pub(super) fn load() -> Self {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    /// Returns an error if no certificate can be read from `SSL_CERT_FILE` or, if it is unset, from
+    /// `SSL_CERT_DIR`.
+    ///
+    /// Without this check, connections fail with an untrusted authority, and the error does not name the
+    /// variable.
+    pub(super) fn check(&self) -> Result<(), TransportConfigError> {
+        self.checked.clone()
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name| variable(name).filter(|value| !value.is_empty());
+        let (file, folders) = (path("SSL_CERT_FILE"), path("SSL_CERT_DIR"));
+        let mut certificates = Vec::new();
+        let reason = if let Some(file) = &file {
+            let file = Path::new(file);
+            let path = file.display();
+            match fs::read(file) {
+                Ok(pem) => {
+                    certificates.extend(certificates_in(&pem).filter_map(Result::ok));
+                    format!("{path} (SSL_CERT_FILE) contains no PEM certificate")
+                }
+                Err(error) => {
+                    format!("cannot read certificates from {path} (SSL_CERT_FILE): {error}")
+                }
+            }
+        } else if let Some(folders) = &folders {
+            let folders = Path::new(folders).display();
+            format!("no PEM certificate in {folders} (SSL_CERT_DIR)")
+        } else {
+            return Self {
+                certificates: native_certificates(variable("SSL_CERT_FILE").is_some()),
+                checked: Ok(()),
+            };
+        };
+        let in_file = has_root(&certificates);
+        if let Some(folders) = &folders {
+            certificates.extend(certificates_in_folders(folders));
         }
-    } else if let Some(folders) = path("SSL_CERT_DIR") {
-        let files = std::env::split_paths(&folders)
-            .filter_map(|folder| fs::read_dir(folder).ok())
-            .flatten()
-            .filter_map(|entry| fs::read(entry.ok()?.path()).ok());
-        if files.into_iter().any(|pem| has_certificate(&pem)) {
-            return Ok(());
+        let is_usable = in_file || (file.is_none() && has_root(&certificates));
+        certificates.sort_unstable_by(|a, b| a.cmp(b));
+        certificates.dedup();
+        Self {
+            certificates,
+            checked: if is_usable {
+                Ok(())
+            } else {
+                Err(TransportConfigError::UnusableCertificates(reason))
+            },
         }
-        let folders = Path::new(&folders).display();
-        format!("no PEM certificate in {folders} (SSL_CERT_DIR)")
-    } else {
-        return Ok(());
-    };
-    Err(TransportConfigError::UnusableCertificates(reason))
+    }
 }
 
-fn has_certificate(pem: &[u8]) -> bool {
-    let found = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+fn has_root(certificates: &[CertificateDer<'static>]) -> bool {
+    let found = certificates.iter().cloned();
     RootCertStore::empty().add_parsable_certificates(found).0 > 0
 }
 
-/// Loads the certificates of the system, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. An
-/// empty variable counts as unset.
-fn native_certificates(
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Vec<CertificateDer<'static>> {
-    let is_empty = |name| variable(name).map(|value| value.is_empty());
+/// Returns the certificates of a PEM, which may begin with a byte order mark.
+fn certificates_in(
+    pem: &[u8],
+) -> impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>> {
+    let pem = pem.strip_prefix(BYTE_ORDER_MARK).unwrap_or(pem);
+    CertificateDer::pem_slice_iter(pem)
+}
+
+/// Returns the certificates in the regular files of folders, also behind symbolic links.
+fn certificates_in_folders(folders: &OsString) -> Vec<CertificateDer<'static>> {
+    let files = std::env::split_paths(folders)
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file());
+    let pems: Vec<_> = files.filter_map(|path| fs::read(path).ok()).collect();
+    let certificates = pems.iter().flat_map(|pem| certificates_in(pem));
+    certificates.filter_map(Result::ok).collect()
+}
+
+/// Loads the certificates of the system. An empty `SSL_CERT_FILE` would hide them.
+fn native_certificates(is_file_empty: bool) -> Vec<CertificateDer<'static>> {
     #[cfg(all(unix, not(target_vendor = "apple")))]
-    if is_empty("SSL_CERT_FILE") == Some(true) && is_empty("SSL_CERT_DIR") != Some(false) {
+    if is_file_empty {
         let system = openssl_probe::probe();
         let folders = system.cert_dir.iter().map(|folder| (None, Some(&**folder)));
         let places = [(system.cert_file.as_deref(), None)]
@@ -119,7 +169,7 @@ fn native_certificates(
             places.flat_map(|(file, folder)| load_certs_from_paths(file, folder).certs);
         return certificates.collect();
     }
-    let _ = is_empty;
+    let _ = is_file_empty;
     load_native_certs().certs
 }
 
@@ -188,6 +238,8 @@ mod tests {
         );
         assert_eq!(send(&served, Some(&other)).await, untrusted);
         assert_eq!(send(&served, None).await, untrusted);
+        let marked = format!("\u{feff}{served}");
+        assert_eq!(send(&served, Some(&marked)).await, Ok(()));
         let misnamed = certificate("127.0.0.2");
         assert_eq!(send(&misnamed, Some(&misnamed)).await, untrusted);
     }
@@ -221,21 +273,25 @@ mod tests {
         let good = write("good.pem", &certificate("127.0.0.1"));
         let empty = write("empty.pem", "");
         let other = write("other.pem", "hush");
+        let marked = write(
+            "marked.pem",
+            &format!("\u{feff}{}", certificate("127.0.0.1")),
+        );
         let missing = folder.join("missing.pem").into_os_string();
         let (folder, empty_folder) = (folder.into_os_string(), empty_folder.into_os_string());
         let check = |file: Option<&OsString>, folder: Option<&OsString>| {
-            let checked = check_variables(|name| match name {
+            let system = SystemCertificates::from_variables(|name| match name {
                 "SSL_CERT_FILE" => file.cloned(),
                 _ => folder.cloned(),
             });
-            match checked {
+            match system.check() {
                 Ok(()) => None,
                 Err(TransportConfigError::UnusableCertificates(reason)) => Some(reason),
                 Err(error) => panic!("{error:?}"),
             }
         };
         let unset = OsString::new();
-        for file in [None, Some(&unset), Some(&good)] {
+        for file in [None, Some(&unset), Some(&good), Some(&marked)] {
             assert_eq!(check(file, None), None);
             assert_eq!(check(file, Some(&folder)), None);
         }
@@ -259,9 +315,14 @@ mod tests {
     fn empty_variables_name_no_certificates() {
         let found = |file: Option<&str>| {
             let file = file.map(OsString::from);
-            let found =
-                native_certificates(|name| file.clone().filter(|_| name == "SSL_CERT_FILE"));
-            let mut found: Vec<Vec<u8>> = found.iter().map(|found| found.to_vec()).collect();
+            let found = SystemCertificates::from_variables(|name| {
+                file.clone().filter(|_| name == "SSL_CERT_FILE")
+            });
+            let mut found: Vec<Vec<u8>> = found
+                .certificates
+                .iter()
+                .map(|found| found.to_vec())
+                .collect();
             found.sort_unstable();
             found.dedup();
             found

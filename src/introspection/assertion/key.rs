@@ -66,6 +66,8 @@ impl SigningKey {
 
 /// Returns the first private key of a PEM. It is zeroed when dropped.
 fn private_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, IntrospectionConfigError> {
+    // Some editors add a byte order mark.
+    let pem = pem.strip_prefix('\u{feff}').unwrap_or(pem);
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
     key.map(Zeroizing::new)
         .map_err(|_| IntrospectionConfigError::InvalidKey)

@@ -158,6 +158,47 @@ fn error_names_a_file_without_certificates() {
     assert_eq!(test_server.handshakes(), 0);
 }
 
+/// A process substitution of the shell, such as `<(cat roots.pem)`, is a pipe.
+#[cfg(unix)]
+#[test]
+fn certificates_are_read_once() {
+    let ours = Authority::new("ours");
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    let sandbox = Sandbox::without_store()
+        .with("SVCTOK_URL", test_server.url())
+        .with("SVCTOK_TOKEN", &token)
+        .with("SSL_CERT_FILE", "pipe.pem");
+    let pipe = sandbox.file("pipe.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let pem = ours.pem().to_owned();
+    // A second read would wait forever.
+    let writer = std::thread::spawn(move || std::fs::write(pipe, pem).unwrap());
+    sandbox.run("list").succeeded();
+    writer.join().unwrap();
+}
+
+#[test]
+fn byte_order_mark_precedes_certificates() {
+    let ours = Authority::new("ours");
+    let test_server = TestServer::start_with(&ours.certificate(&["127.0.0.1"]));
+    let token = test_server.create(&["service-tokens:admin"], &[]);
+    let sandbox = || {
+        let sandbox = Sandbox::without_store()
+            .with("SVCTOK_URL", test_server.url())
+            .with("SVCTOK_TOKEN", &token);
+        sandbox.write("roots/marked.pem", &format!("\u{feff}{}", ours.pem()));
+        sandbox
+    };
+    for (variable, path) in [
+        ("SSL_CERT_FILE", "roots/marked.pem"),
+        ("SSL_CERT_DIR", "roots"),
+    ] {
+        sandbox().with(variable, path).run("list").succeeded();
+    }
+}
+
 /// `http` needs no certificates.
 #[test]
 fn http_ignores_certificate_variables() {

@@ -213,6 +213,7 @@ fn sqlite_tests() -> Vec<(&'static str, Test)> {
         shutdown::failed_start_leaves_one_complete_file,
         shutdown::shutdown_aborts_unfinished_requests,
         tls::tls_serves_http1_and_http2,
+        tls::byte_order_mark_precedes_certificate_and_key,
         tls::unusable_certificate_is_a_usage_error,
         tls::plain_http_is_limited_to_loopback,
     ])

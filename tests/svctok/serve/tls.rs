@@ -108,6 +108,15 @@ pub(crate) async fn unusable_certificate_is_a_usage_error(fixture: StoreFixture)
     assert_usage_error(&fixture, &["--tls-key", &key], "--tls-cert").await;
 }
 
+pub(crate) async fn byte_order_mark_precedes_certificate_and_key(fixture: StoreFixture) {
+    let served = Authority::new("test").certificate(&["localhost"]);
+    let marked = |pem: &str| format!("\u{feff}{pem}");
+    let cert = fixture.file("cert.pem", Some(&marked(&served.chain)));
+    let key = fixture.file("key.pem", Some(&marked(&served.key)));
+    let node = Node::start(&fixture, &["--tls-cert", &cert, "--tls-key", &key]).await;
+    node.stop().await;
+}
+
 pub(crate) async fn plain_http_is_limited_to_loopback(fixture: StoreFixture) {
     let all_addresses = ["--listen", "0.0.0.0:0"];
     assert_usage_error(&fixture, &all_addresses, "--insecure-plain-http").await;

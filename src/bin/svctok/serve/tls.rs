@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::permissions;
 use crate::args::ServeArgs;
@@ -38,15 +40,20 @@ fn acceptor_from_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Fa
     let cannot_read = |path: &Path, error: &pem::Error| {
         Failure::context(FailureKind::Usage, path.display(), error)
     };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let chain = read_pem(certificate)
+        .and_then(|pem| {
+            let certificates = CertificateDer::pem_slice_iter(without_mark(&pem));
+            certificates.collect::<Result<Vec<_>, _>>()
+        })
         .map_err(|error| cannot_read(certificate, &error))?;
     if chain.is_empty() {
         let message = format!("{}: no certificate found", certificate.display());
         return Err(Failure::usage(message));
     }
     permissions::warn_about_secret(key, "TLS key");
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| cannot_read(key, &error))?;
+    let secret = read_pem(key)
+        .and_then(|pem| PrivateKeyDer::from_pem_slice(without_mark(&pem)))
+        .map_err(|error| cannot_read(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports the default protocol versions")
@@ -58,4 +65,13 @@ fn acceptor_from_files(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Fa
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
+    fs::read(path).map(Zeroizing::new).map_err(pem::Error::Io)
+}
+
+/// Returns a PEM without the byte order mark that some editors add.
+fn without_mark(pem: &[u8]) -> &[u8] {
+    pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem)
 }
