@@ -22,6 +22,8 @@
 //!    `expired`), `created_at`, `created_by`, `updated_at`, `expires_at`, `not_before`,
 //!    `last_used_at`, `rotated_at`, `grace_ends_at`, `hint`. Missing values are `null`, times are
 //!    RFC 3339 in UTC.
+//!    The years of dates and times have four digits; of the others, 10000 and those with a sign, such
+//!    as `+12027`, are the end of 9999. The filter of a bulk revocation rejects them.
 //! 5. Request bodies are strict. Broken syntax and a member given twice, at any depth, are 400. An
 //!    unknown member and a wrong type are 422 and name the first one; broken rules are 422 and name
 //!    all of them, up to 100. `errors` lists each with its `pointer` (RFC 6901) and `detail`. Every
@@ -42,7 +44,8 @@
 //!    token, with `null` as the secret, at any revision. Its key is valid until the next rotation; with
 //!    another `grace` it is 422 `idempotency_key_reused`.
 //! 9. Every response with one token has its revision as `ETag`. Every change of one token accepts
-//!    `If-Match` (RFC 9110 §13.1.1) and responds with 412 at another revision. Creations and bulk
+//!    `If-Match` (RFC 9110 §13.1.1), whose lines are one list, and responds with 412 at another
+//!    revision. Creations and bulk
 //!    revocations, dry runs included, have no entity tag, so only `*` matches. A caller that presents its
 //!    previous secret must send exactly one tag to rotate its own token; otherwise the response is 428
 //!    `precondition_required`. This recovers from a lost response: the lost secret ends at
