@@ -4,6 +4,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
+use super::actor::RequestActor;
 use super::state::ApiState;
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::limits::{ClientAddress, RequestOrigin};
@@ -24,11 +25,16 @@ impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
     }
 }
 
-/// The caller of a request that the layer accepted, with its credential. A handler checks the
-/// credential again after it read the body, which may take long enough for a token to be revoked.
-pub(super) struct Caller {
-    credential: Credential<'static>,
-    origin: RequestOrigin,
+/// The caller of a request.
+pub(super) enum Caller {
+    /// The holder of a token that the layer accepted, with its credential. A handler checks the
+    /// credential again after it read the body, which may take long enough for a token to be revoked.
+    Holder {
+        credential: Credential<'static>,
+        origin: RequestOrigin,
+    },
+    /// The actor that the application determined. It is checked again in each change.
+    Application(Actor),
 }
 
 impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Caller {
@@ -38,13 +44,16 @@ impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Caller {
         parts: &mut Parts,
         state: &Arc<ApiState<X>>,
     ) -> Result<Self, Rejection> {
+        if let Some(RequestActor(actor)) = parts.extensions.get() {
+            return Ok(Self::Application(actor.clone()));
+        }
         let is_accepted = parts.extensions.get::<Principal>().is_some();
         let checker = &state.checker;
         let credential = checker.read(&mut parts.headers)?.filter(|_| is_accepted);
         let missing = || checker.reject(RejectionReason::MissingLayer);
         let credential = credential.ok_or_else(missing)?.into_owned();
         let origin = RequestOrigin::from_extensions(&parts.extensions);
-        Ok(Self { credential, origin })
+        Ok(Self::Holder { credential, origin })
     }
 }
 
@@ -68,21 +77,25 @@ impl Caller {
         requirement: Option<Requirement>,
     ) -> Result<ServiceTokens, Rejection> {
         let requirement = requirement.map(Arc::new);
-        let checker = &state.checker;
-        let principal = reauthenticate(checker, &self.credential, self.origin, requirement.clone());
-        let principal = principal.await?;
-        let actor = Actor::holder(principal)
-            .with_credential(self.credential)
-            .with_client_address(self.origin.address.map(ClientAddress::ip));
+        let actor = match self {
+            Self::Application(actor) => actor,
+            Self::Holder { credential, origin } => {
+                let checker = &state.checker;
+                let principal = reauthenticate(checker, &credential, origin, requirement.clone());
+                Actor::holder(principal.await?)
+                    .with_credential(credential)
+                    .with_client_address(origin.address.map(ClientAddress::ip))
+            }
+        };
         let actor = match requirement {
-            Some(requirement) => actor.with_requirement(requirement),
+            Some(requirement) => actor.with_default_requirement(requirement),
             None => actor,
         };
         Ok(state.tokens.clone().acting_for(actor))
     }
 }
 
-/// The tokens that the caller of a request sees, whom the layer accepted.
+/// The tokens that the caller of a request sees, whom the layer or the application accepted.
 pub(super) struct Reader(pub(super) ServiceTokens);
 
 impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Reader {
@@ -92,6 +105,9 @@ impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Reader {
         parts: &mut Parts,
         state: &Arc<ApiState<X>>,
     ) -> Result<Self, Rejection> {
+        if let Some(RequestActor(actor)) = parts.extensions.get() {
+            return Ok(Self(state.tokens.clone().acting_for(actor.clone())));
+        }
         let principal = parts.extensions.get::<Principal>().cloned();
         let missing = || state.checker.reject(RejectionReason::MissingLayer);
         let principal = principal.ok_or_else(missing)?;

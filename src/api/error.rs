@@ -8,7 +8,7 @@ use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::registry::AuthorityError;
 use crate::reject::Rejection;
-use crate::store::{DenialKind, StoreError};
+use crate::store::StoreError;
 
 /// The body of an error in the format of one API.
 pub(super) trait ErrorFormat: Sized + 'static {
@@ -209,6 +209,7 @@ fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)>
         LifecycleError::Unauthorized(AuthorityError::PreviousSecret) => {
             (428, "precondition_required")
         }
+        LifecycleError::Unauthorized(AuthorityError::OwnerRejected) => (401, "actor_rejected"),
         LifecycleError::RevisionMismatch => (412, "precondition_failed"),
         LifecycleError::UnknownActor => (403, "unknown_actor"),
         LifecycleError::NotFound => (404, "not_found"),
@@ -236,7 +237,6 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
     };
     let rejection = match error {
         AuthorityError::ActorTokenRejected(kind) => checker.reject_actor(*kind),
-        AuthorityError::OwnerRejected => checker.reject_actor(DenialKind::Unknown),
         AuthorityError::RequirementNotMet(requirement) => {
             let rejection = Rejection::unmet_requirements(vec![requirement.clone()]);
             rejection.with_challenges(&checker.challenges)

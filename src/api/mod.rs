@@ -34,6 +34,7 @@
 //! timeout and no concurrency limit; add those to the whole app. Put TLS in front of it, because
 //! tokens are sent in clear text otherwise.
 
+mod actor;
 #[cfg_attr(
     not(feature = "cli"),
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")

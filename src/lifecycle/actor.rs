@@ -120,6 +120,24 @@ impl Actor {
         self
     }
 
+    /// As [`with_requirement`](Self::with_requirement), unless the actor has a requirement.
+    #[cfg(feature = "api")]
+    pub(crate) fn with_default_requirement(mut self, requirement: Arc<Requirement>) -> Self {
+        if let Kind::Holder(holder) = &mut self.kind {
+            holder.requirement.get_or_insert(requirement);
+        }
+        self
+    }
+
+    /// Returns the requirement of a holder, if it has one.
+    #[cfg(feature = "api")]
+    pub(crate) fn requirement(&self) -> Option<&Arc<Requirement>> {
+        match &self.kind {
+            Kind::Holder(holder) => holder.requirement.as_ref(),
+            Kind::Operator(_) | Kind::Owner(_) | Kind::Possession(..) => None,
+        }
+    }
+
     /// Returns the name in the audit trail: `operator:` and a name, `owner:` and its id, or `token:` and
     /// the [displayed id](Principal::display_id) of the token.
     pub fn name(&self) -> String {
@@ -180,15 +198,17 @@ impl Actor {
         self.principal().map(Principal::presented_digest)
     }
 
-    fn principal(&self) -> Option<&Principal> {
+    /// Returns the principal of a holder.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
         match &self.kind {
             Kind::Holder(holder) => Some(&holder.principal),
             Kind::Operator(_) | Kind::Owner(_) | Kind::Possession(..) => None,
         }
     }
 
-    /// Returns whether the actor may revoke the last administrator without a confirmation.
-    pub(super) fn is_possession(&self) -> bool {
+    /// Returns whether the actor presents the secret of the token that it revokes. It needs no
+    /// confirmation to revoke the last administrator.
+    pub(crate) fn is_possession(&self) -> bool {
         matches!(self.kind, Kind::Possession(..))
     }
 }

@@ -68,6 +68,12 @@ impl ServiceTokens {
         self
     }
 
+    /// Returns the clock.
+    #[cfg(feature = "api")]
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Returns the rules for every token that the actor creates or changes.
     pub(super) fn policy(&self) -> &TokenPolicy {
         self.actor.policy().unwrap_or(&self.policy)

@@ -16,6 +16,8 @@ use crate::observe::Outcomes;
 use crate::principal::Identity;
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, ProblemJson, Realm};
+#[cfg(feature = "api")]
+use crate::store::MemoryStore;
 use crate::store::TokenStore;
 use crate::token::TokenFormat;
 
@@ -57,6 +59,15 @@ impl ServiceTokenLayer {
             rejection_response: ProblemJson,
         };
         layer.rebuild_additions()
+    }
+
+    /// The layer of a router that reads no credentials, because the application authenticates callers.
+    #[cfg(feature = "api")]
+    pub(crate) fn without_credentials(clock: Arc<dyn Clock>) -> Self {
+        let layer = Self::new(MemoryStore::new());
+        let mut layer = layer.with_sources(CredentialSources::none());
+        layer.checker_mut().clock = clock;
+        layer
     }
 }
 

@@ -7,37 +7,41 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::Value;
+use utoipa::Modify;
 use utoipa::openapi::{OpenApi, Server};
 
-use crate::header::CredentialSources;
 use crate::media_type;
 
 pub(super) const PATH: &str = "/openapi.json";
 
 /// The OpenAPI document as JSON. The first request renders it.
 pub(super) struct Document {
-    sources: CredentialSources,
-    build: fn(&CredentialSources) -> OpenApi,
+    build: Box<dyn Fn() -> OpenApi + Send + Sync>,
     /// What precedes and follows the URL of the server.
     parts: OnceLock<[Bytes; 2]>,
 }
 
 impl Document {
-    /// Creates the document for requests with a token in one of these sources.
     pub(super) fn new(
-        sources: CredentialSources,
-        build: fn(&CredentialSources) -> OpenApi,
+        build: impl Fn() -> OpenApi + Send + Sync + 'static,
+        modifier: Option<Arc<dyn Modify + Send + Sync>>,
     ) -> Self {
+        let build = move || {
+            let mut document = build();
+            if let Some(modifier) = &modifier {
+                modifier.modify(&mut document);
+            }
+            document
+        };
         Self {
-            sources,
-            build,
+            build: Box::new(build),
             parts: OnceLock::new(),
         }
     }
 
     fn render(&self) -> [Bytes; 2] {
         const URL: &str = r#""{prefix}""#;
-        let mut document = (self.build)(&self.sources);
+        let mut document = (self.build)();
         document.servers = Some(vec![Server::new(URL.trim_matches('"'))]);
         let json = document.to_json();
         let json = Bytes::from(json.expect("the document is plain data"));

@@ -90,10 +90,49 @@ const ERRORS: [(u16, &str); 13] = [
 )]
 struct Operations;
 
+/// The error responses to callers that the application authenticates, where they differ.
+const ACTOR_ERRORS: [(u16, &str); 2] = [
+    (
+        401,
+        "The caller is not authenticated. `actor_rejected`: its session or token is no longer \
+         accepted.",
+    ),
+    (
+        403,
+        "`cross_site_request`: a page of another site requests the change; `escalation_denied`: the \
+         changed token has roles or scopes that the caller may not grant (`missing`, or the number of \
+         `forbidden` tokens); `insufficient_scope` and `unknown_actor`: for callers that hold a \
+         service token.",
+    ),
+];
+
 /// Creates the document for requests with a token in one of these sources.
 pub(super) fn document(sources: &CredentialSources) -> OpenApi {
     let schemes = SecuritySchemes::for_sources(sources);
     let mut document = Operations::openapi();
+    complete_all(&mut document, Some(&schemes));
+    let components = document.components.get_or_insert_with(Components::new);
+    components.responses.extend(errors(|_| None));
+    components.add_security_schemes_from_iter(schemes);
+    document
+}
+
+/// Creates the document for callers that the application authenticates, and describes itself.
+pub(super) fn document_for_actors() -> OpenApi {
+    let mut document = Operations::openapi();
+    let paths = &mut document.paths.paths;
+    paths.retain(|path, _| !path.contains("/self"));
+    complete_all(&mut document, None);
+    let components = document.components.get_or_insert_with(Components::new);
+    let codes_of = |status| {
+        let mut errors = ACTOR_ERRORS.into_iter();
+        errors.find_map(|(known, codes)| (known == status).then_some(codes))
+    };
+    components.responses.extend(errors(codes_of));
+    document
+}
+
+fn complete_all(document: &mut OpenApi, schemes: Option<&[(String, SecurityScheme)]>) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in [
             (HttpMethod::Get, &mut item.get),
@@ -102,14 +141,10 @@ pub(super) fn document(sources: &CredentialSources) -> OpenApi {
             (HttpMethod::Delete, &mut item.delete),
         ] {
             if let Some(operation) = operation {
-                complete(path, &method, operation, &schemes);
+                complete(path, &method, operation, schemes);
             }
         }
     }
-    let components = document.components.get_or_insert_with(Components::new);
-    components.responses.extend(errors());
-    components.add_security_schemes_from_iter(schemes);
-    document
 }
 
 /// Adds the security requirements, the error responses and the headers of changes.
@@ -117,7 +152,7 @@ fn complete(
     path: &str,
     method: &HttpMethod,
     operation: &mut Operation,
-    schemes: &[(String, SecurityScheme)],
+    schemes: Option<&[(String, SecurityScheme)]>,
 ) {
     if path == document::PATH {
         operation.tags = None;
@@ -131,10 +166,11 @@ fn complete(
         (false, false) => Some("service-tokens:read"),
     };
     let requirement = |(name, _): &(String, _)| SecurityRequirement::new(name, scope);
-    operation.security = Some(schemes.iter().map(requirement).collect());
+    operation.security = schemes.map(|schemes| schemes.iter().map(requirement).collect());
     operation.tags = Some(vec!["service-tokens".to_owned()]);
-    operation.description =
-        scope.map(|scope| format!("Needs the scope `{scope}` or `service-tokens:admin`."));
+    operation.description = scope
+        .filter(|_| schemes.is_some())
+        .map(|scope| format!("Needs the scope `{scope}` or `service-tokens:admin`."));
     if let Some(RefOr::T(body)) = &mut operation.request_body
         && path.ends_with("/rotate")
     {
@@ -182,9 +218,13 @@ fn errors_of(
     })
 }
 
-/// Returns the error responses with their component names.
-fn errors() -> impl Iterator<Item = (String, RefOr<Response>)> {
-    ERRORS.into_iter().map(|(status, codes)| {
+/// Returns the error responses with their component names. `codes_of` may replace the codes of a
+/// status.
+fn errors(
+    codes_of: impl Fn(u16) -> Option<&'static str>,
+) -> impl Iterator<Item = (String, RefOr<Response>)> {
+    ERRORS.into_iter().map(move |(status, codes)| {
+        let codes = codes_of(status).unwrap_or(codes);
         let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
         let error = ResponseBuilder::new()
             .description(codes)

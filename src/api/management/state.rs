@@ -7,6 +7,8 @@ use super::problem::Problem;
 use crate::api::body;
 use crate::api::entity_tag::with_etag;
 use crate::api::state::ApiState;
+use crate::lifecycle::ServiceTokens;
+use crate::middleware::Checker;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 use crate::wire::{ReplayedResponse, TokenInfo};
@@ -14,9 +16,18 @@ use crate::wire::{ReplayedResponse, TokenInfo};
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 pub(super) type HandlerState = ApiState<()>;
-pub(super) type SharedState = axum::extract::State<Arc<HandlerState>>;
+pub(super) type SharedHandlerState = Arc<HandlerState>;
+pub(super) type SharedState = axum::extract::State<SharedHandlerState>;
 
 impl HandlerState {
+    pub(super) fn shared(tokens: ServiceTokens, checker: Arc<Checker>) -> Arc<Self> {
+        Arc::new(Self {
+            tokens,
+            checker,
+            extra: (),
+        })
+    }
+
     pub(super) fn info(&self, record: &TokenRecord) -> TokenInfo {
         TokenInfo::new(record, self.checker.clock.now())
     }

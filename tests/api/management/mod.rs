@@ -1,6 +1,7 @@
 //! The management API, call by call.
 
 mod access;
+mod actors;
 mod conditions;
 mod costs;
 mod document;
