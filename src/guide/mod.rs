@@ -11,6 +11,7 @@
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
+//! | [`users`] | let the users of an application manage their own tokens |
 //! | [`clients`] | send a token; manage tokens over HTTP from Rust |
 //! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
 //! | [`svctok`] | run the token service; use the command line |
@@ -79,6 +80,10 @@ pub mod lifecycle {}
 
 #[cfg_attr(any(not(doctest), feature = "api"), doc = include_str!("endpoints.md"))]
 pub mod endpoints {}
+
+// Its code runs in the package `tests`, which has axum-login.
+#[cfg_attr(not(doctest), doc = include_str!("users.md"))]
+pub mod users {}
 
 #[cfg_attr(
     any(not(doctest), all(feature = "api", feature = "client")),

@@ -38,4 +38,8 @@ mod guide {
     #[cfg(all(feature = "axum", feature = "postgres"))]
     #[doc = include_str!("../../src/guide/existing_table.md")]
     mod existing_table {}
+
+    #[cfg(feature = "api")]
+    #[doc = include_str!("../../src/guide/users.md")]
+    mod users {}
 }

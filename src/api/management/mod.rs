@@ -1,6 +1,7 @@
 //! The management API: creates, lists, updates, rotates and revokes tokens over HTTP.
 //!
-//! 1. Callers present a service token. Reads need its scope `service-tokens:read`, changes
+//! 1. Callers present a service token, unless [the application authenticates
+//!    them](#callers-that-the-application-authenticates). Reads need its scope `service-tokens:read`, changes
 //!    `service-tokens:write`; `service-tokens:admin` allows both. Otherwise the response is 401 or
 //!    403. The token is checked before the body is read, after it was read, and in the transaction
 //!    that writes, so a token that is revoked, disabled, rotated or narrowed meanwhile changes
@@ -72,6 +73,31 @@
 //! | `GET /service-tokens/self` | the caller's own token; needs no scope, nor do the next two |
 //! | `POST /service-tokens/self/rotate`, `DELETE /service-tokens/self` | as above |
 //! | `GET /openapi.json` | the document; its `servers` have the path where the router is nested |
+//!
+//! # Callers that the application authenticates
+//!
+//! [`ManagementApi::with_actor`] and [`ManagementApi::with_actor_extractor`] take the
+//! [`Actor`](crate::lifecycle::Actor) of a request from your application, which authenticates its users
+//! by sessions or JWTs. The API reads no service token then. The rules above apply, with these
+//! differences:
+//!
+//! 1. The actor decides what the caller may do. An [`Owner`](crate::lifecycle::Owner) reads and changes
+//!    only its tokens, and needs no scope for it. An operator reads and changes all tokens. The holder of
+//!    a token needs the scopes of rule 1, or the
+//!    [requirement](crate::lifecycle::Actor::with_requirement) of its actor instead. An
+//!    [`Actor::possession`](crate::lifecycle::Actor::possession) is 403.
+//! 2. The actor is determined before the body is read. The [check](crate::lifecycle::Owner::with_check)
+//!    of an owner runs again immediately before each change. If it rejects the owner, the response is 401
+//!    `actor_rejected`; if it fails, 503 `change_failed`. Nothing is changed.
+//! 3. Browsers send cookies also with requests that pages of other sites make. A change is 403
+//!    `cross_site_request` if its `Sec-Fetch-Site` is neither `same-origin` nor `none`, or if it lacks
+//!    that header and its `Origin` differs from `Host`. Clients that are not browsers send neither
+//!    header. See [`allow_cross_site_requests`](ManagementApi::allow_cross_site_requests).
+//! 4. There is no `/service-tokens/self` (404).
+//! 5. The document at `/openapi.json` has no security schemes. Add those of your application with
+//!    [`with_openapi_modifier`](ManagementApi::with_openapi_modifier).
+//!
+//! The page [`users`](crate::guide::users) of the guide has a complete program.
 //!
 //! # Bulk revocation
 //!
