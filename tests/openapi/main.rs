@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed};
 use test_support::optional_trial::optional_trial;
+use tower_service_token::store::TokenRecord;
 
-use self::server::Server;
+use self::server::{OTHER_USER, Server, USER};
 
 /// The check that a deleted resource is gone. `DELETE` revokes a token and keeps its record, so
 /// that the holder learns why the token is rejected.
@@ -30,8 +31,12 @@ const SCHEMATHESIS_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Test); 2] = [
+    let tests: [(&str, Test); 3] = [
         ("api_matches_its_document", api_matches_its_document),
+        (
+            "api_of_users_matches_its_document",
+            api_of_users_matches_its_document,
+        ),
         (
             "detects_apis_that_do_not_match",
             detects_apis_that_do_not_match,
@@ -53,6 +58,21 @@ fn api_matches_its_document() -> Result<(), Failed> {
     } else {
         Err(Failed::from(output))
     }
+}
+
+/// A user creates and changes tokens, and none of another user.
+fn api_of_users_matches_its_document() -> Result<(), Failed> {
+    let (server, tokens) = Server::start_for_users();
+    let (status, output) = check(&server, "all", 25)?;
+    if !status.success() {
+        return Err(Failed::from(output));
+    }
+    let own = server.tokens_of(&tokens, USER);
+    assert!(own.len() > 10, "{} tokens were created", own.len());
+    let foreign = server.tokens_of(&tokens, OTHER_USER);
+    let foreign: Vec<_> = foreign.iter().map(TokenRecord::revision).collect();
+    assert_eq!(foreign, [1]);
+    Ok(())
 }
 
 fn detects_apis_that_do_not_match() -> Result<(), Failed> {
@@ -106,7 +126,7 @@ fn check(server: &Server, checks: &str, examples: u32) -> Result<(ExitStatus, St
         .args(["--seed", "20261122"])
         .args(["--exclude-checks", NOT_APPLICABLE])
         .args(["--generation-database", "none", "--request-timeout", "60"])
-        .env("SERVICE_TOKEN", server.token())
+        .env("SERVICE_TOKEN", server.secret())
         .current_dir(&server.folder)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

@@ -7,23 +7,36 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::middleware::{map_request, map_response};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Router, extract::Request};
-use http::HeaderValue;
-use serde_json::Value;
+use http::header::{CONTENT_TYPE, COOKIE};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::lifecycle::{IssuedToken, NewToken};
+use tower_service_token::lifecycle::{IssuedToken, NewToken, Owner, Page};
+use tower_service_token::registry::TokenFilter;
+use tower_service_token::store::TokenRecord;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
+use utoipa::Modify;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+
+pub(crate) const USER: &str = "user:1";
+pub(crate) const OTHER_USER: &str = "user:2";
+
+/// The id of the user's session.
+const SESSION: &str = "2a5f1c0e";
 
 /// Serves until it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
     /// A temporary directory for the caller's files, removed on drop.
     pub(crate) folder: PathBuf,
-    admin: IssuedToken,
-    _runtime: Runtime,
+    secret: String,
+    runtime: Runtime,
 }
 
 impl Server {
@@ -52,19 +65,70 @@ impl Server {
         let runtime = Runtime::new().unwrap();
         let (admin, app) = runtime.block_on(app());
         let app = customize(app, &admin);
+        Self::serve(runtime, app, admin.expose_secret().to_owned())
+    }
+
+    /// Starts a server for the users of an application, who have sessions. Also returns the tokens.
+    pub(crate) fn start_for_users() -> (Self, ServiceTokens) {
+        let runtime = Runtime::new().unwrap();
+        let tokens = ServiceTokens::new(MemoryStore::new());
+        let foreign = NewToken::new("foreign").with_owner(OTHER_USER);
+        drop(runtime.block_on(tokens.create(foreign)).unwrap());
+        let api = ManagementApi::with_actor(tokens.clone(), |parts| ready(user(parts)))
+            .with_openapi_modifier(SessionCookie);
+        let app = Router::new().nest("/api", api.into_router());
+        (Self::serve(runtime, app, SESSION.to_owned()), tokens)
+    }
+
+    /// Returns the tokens of this owner.
+    pub(crate) fn tokens_of(&self, tokens: &ServiceTokens, owner: &str) -> Vec<TokenRecord> {
+        let filter = TokenFilter::new().with_owner(owner);
+        let page = tokens.list(filter, Page::with_limit(1000));
+        self.runtime.block_on(page).unwrap().records
+    }
+
+    fn serve(runtime: Runtime, app: Router, secret: String) -> Self {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}/api", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self {
             url,
             folder: folder(),
-            admin,
-            _runtime: runtime,
+            secret,
+            runtime,
         }
     }
 
-    pub(crate) fn token(&self) -> &str {
-        self.admin.expose_secret()
+    /// Returns the caller's token, or the id of its session.
+    pub(crate) fn secret(&self) -> &str {
+        &self.secret
+    }
+}
+
+/// Returns the user whose session is in the cookie.
+fn user(parts: &Parts) -> Result<Owner, Response> {
+    let mut cookies = parts.headers.get_all(COOKIE).iter();
+    let session = format!("session={SESSION}");
+    if cookies.any(|cookie| cookie.as_bytes() == session.as_bytes()) {
+        return Ok(Owner::new(USER).with_scopes(["**"]));
+    }
+    let problem = json!({
+        "type": "about:blank", "title": "Unauthorized", "status": 401,
+        "code": "no_session", "detail": "log in first",
+    });
+    let media_type = [(CONTENT_TYPE, "application/problem+json")];
+    Err((StatusCode::UNAUTHORIZED, media_type, problem.to_string()).into_response())
+}
+
+/// Documents the cookie.
+struct SessionCookie;
+
+impl Modify for SessionCookie {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("session", cookie);
+        openapi.security = Some(vec![SecurityRequirement::new("session", [""; 0])]);
     }
 }
 
