@@ -56,8 +56,9 @@ impl ManagementApi {
     /// Creates an API that manages `tokens` for the users of your application.
     ///
     /// `actor` returns the actor of a request, such as an [`Owner`](crate::lifecycle::Owner), or the
-    /// response to a request without one, such as 401. It runs before the body is read. See
-    /// [the module](super#callers-that-the-application-authenticates) for the rules.
+    /// response to a request without one, such as 401. It runs before the body is read. Give the owner a
+    /// [check](crate::lifecycle::Owner::with_check), so that a session that ends meanwhile changes nothing.
+    /// See [the module](super#callers-that-the-application-authenticates) for the rules.
     ///
     /// ```
     /// use axum::Router;

@@ -4,6 +4,7 @@ mod access;
 mod actors;
 mod conditions;
 mod costs;
+mod cross_site;
 mod document;
 #[cfg(feature = "tracing")]
 mod failures;
