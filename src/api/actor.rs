@@ -15,8 +15,10 @@ use crate::principal::Principal;
 #[derive(Clone)]
 pub(super) struct RequestActor(pub(super) Actor);
 
-type Determine =
-    dyn for<'a> Fn(&'a mut Parts) -> BoxFuture<'a, Result<Actor, Response>> + Send + Sync;
+/// The actor, or the response of the application to a request without one.
+type Determined = Result<Actor, Box<Response>>;
+
+type Determine = dyn for<'a> Fn(&'a mut Parts) -> BoxFuture<'a, Determined> + Send + Sync;
 
 /// Determines the actor of a request from its head, by code of the application.
 #[derive(Clone)]
@@ -49,10 +51,10 @@ impl ActorSource {
     }
 }
 
-fn into_actor(determined: Result<impl Into<Actor>, impl IntoResponse>) -> Result<Actor, Response> {
+fn into_actor(determined: Result<impl Into<Actor>, impl IntoResponse>) -> Determined {
     match determined {
         Ok(actor) => Ok(actor.into()),
-        Err(error) => Err(error.into_response()),
+        Err(error) => Err(Box::new(error.into_response())),
     }
 }
 
@@ -72,7 +74,7 @@ pub(super) async fn insert_actor(
     let (mut parts, body) = request.into_parts();
     let mut actor = match determine(&mut parts).await {
         Ok(actor) => actor,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if actor.client_address().is_none() {
         let origin = RequestOrigin::from_extensions(&parts.extensions);

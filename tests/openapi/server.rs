@@ -106,7 +106,7 @@ impl Server {
 }
 
 /// Returns the user whose session is in the cookie.
-fn user(parts: &Parts) -> Result<Owner, Response> {
+fn user(parts: &Parts) -> Result<Owner, impl IntoResponse + use<>> {
     let mut cookies = parts.headers.get_all(COOKIE).iter();
     let session = format!("session={SESSION}");
     if cookies.any(|cookie| cookie.as_bytes() == session.as_bytes()) {
@@ -117,7 +117,7 @@ fn user(parts: &Parts) -> Result<Owner, Response> {
         "code": "no_session", "detail": "log in first",
     });
     let media_type = [(CONTENT_TYPE, "application/problem+json")];
-    Err((StatusCode::UNAUTHORIZED, media_type, problem.to_string()).into_response())
+    Err((StatusCode::UNAUTHORIZED, media_type, problem.to_string()))
 }
 
 /// Documents the cookie.

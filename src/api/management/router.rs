@@ -232,9 +232,10 @@ impl ManagementApi {
                 let layer = ServiceTokenLayer::without_credentials(self.tokens.clock());
                 let state = HandlerState::shared(self.tokens, layer.checker());
                 let routes = guarded_by_application::<Box<wire::Problem>, _>(actors, routes());
-                let routes = match self.allows_cross_site {
-                    true => routes,
-                    false => routes.route_layer(same_origin_layer()),
+                let routes = if self.allows_cross_site {
+                    routes
+                } else {
+                    routes.route_layer(same_origin_layer())
                 };
                 let build = openapi::document_for_actors;
                 (

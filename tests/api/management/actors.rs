@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Redirect;
 use axum::{Extension, Router};
 use futures::stream;
 use http::request::{Builder, Parts};
@@ -66,9 +66,9 @@ pub(super) enum Session {
 }
 
 /// The actor of the header `user`.
-pub(super) fn owner(parts: &Parts, session: Session) -> Result<Owner, Response> {
+pub(super) fn owner(parts: &Parts, session: Session) -> Result<Owner, Redirect> {
     let user = parts.headers.get("user");
-    let user = user.ok_or_else(|| Redirect::to("/login").into_response())?;
+    let user = user.ok_or_else(|| Redirect::to("/login"))?;
     let id = user.to_str().unwrap().to_owned();
     let owner = |id: &str| Owner::new(id).with_scopes(["projects:*"]);
     let checked = owner(&id);
@@ -493,10 +493,10 @@ async fn the_document_leaves_security_to_the_application() {
         ManagementApi::with_actor(tokens, actor).with_openapi_modifier(SecuritySchemes)
     })
     .await;
-    let served = server.send("GET /openapi.json", |it| it, "").await.json();
-    let schemes = served["components"]["securitySchemes"].as_object();
+    let json = server.send("GET /openapi.json", |it| it, "").await.json();
+    let schemes = json["components"]["securitySchemes"].as_object();
     assert_eq!(schemes.unwrap().len(), 2);
-    assert_eq!(served["paths"], document["paths"]);
+    assert_eq!(json["paths"], document["paths"]);
 }
 
 /// Also if a layer of the host inserts the principal of another caller.
