@@ -88,7 +88,7 @@
 //!    [`Actor::possession`](crate::lifecycle::Actor::possession) is 403.
 //! 2. The actor is determined before the body is read. The [check](crate::lifecycle::Owner::with_check)
 //!    of an owner runs again immediately before each change. If it rejects the owner, the response is 401
-//!    `actor_rejected`; if it fails, 503 `change_failed`. Nothing is changed.
+//!    `actor_rejected`; if it cannot tell, 503. Nothing is changed in either case.
 //! 3. Browsers send cookies also with requests that pages of other sites make. A change is 403
 //!    `cross_site_request` if its `Sec-Fetch-Site` is neither `same-origin` nor `none`, or if it lacks
 //!    that header and its `Origin` differs from `Host`. Clients that are not browsers send neither
