@@ -42,6 +42,7 @@
 //! | audit events | [`audit`] |
 //! | the caller: roles, scopes, requirements | [`principal`] |
 //! | requiring roles and scopes | [`authorize`] |
+//! | WebSocket and Server-Sent Events: tickets, streams that end with their token | [`streams`], [`guide::streams`] |
 //! | responses to rejected requests, gRPC services | [`reject`] |
 //! | the text of tokens, importing tokens | [`token`], [`digest`] |
 //! | HTTP endpoints for services in other languages | [`api`] |
@@ -103,7 +104,7 @@
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
 //!   `outcome`. Install the recorder before the first request: a layer keeps its counters.
 //! - `tokio`: [`CachedStore`](store::CachedStore), with its own counters if `metrics` is on,
-//!   [`FailureLimit`](limits::FailureLimit), and
+//!   [`FailureLimit`](limits::FailureLimit), [`streams`], and
 //!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`)
 //!   and `quick_cache`.
 //!
@@ -151,6 +152,8 @@ mod single_flight;
 pub mod introspection;
 pub mod audit;
 pub mod registry;
+#[cfg(feature = "tokio")]
+mod ticket_store;
 pub mod lifecycle;
 pub mod wire;
 pub mod limits;
@@ -160,6 +163,8 @@ pub mod middleware;
 pub mod authorize;
 #[cfg(feature = "openapi")]
 pub mod openapi;
+#[cfg(feature = "tokio")]
+pub mod streams;
 #[cfg(feature = "api")]
 pub mod api;
 #[cfg(feature = "client")]

@@ -9,6 +9,7 @@
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`existing_table`] | authenticate against your own table of API keys; SHA-256 and bcrypt |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
+//! | [`streams`] | WebSocket and Server-Sent Events: open them with a ticket, end them with the token |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
 //! | [`users`] | let the users of an application manage their own tokens |
@@ -74,6 +75,12 @@ pub mod existing_table {}
 
 #[cfg_attr(any(not(doctest), feature = "tokio"), doc = include_str!("caching.md"))]
 pub mod caching {}
+
+#[cfg_attr(
+    any(not(doctest), all(feature = "axum", feature = "tokio")),
+    doc = include_str!("streams.md")
+)]
+pub mod streams {}
 
 #[doc = include_str!("lifecycle.md")]
 pub mod lifecycle {}

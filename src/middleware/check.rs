@@ -284,7 +284,7 @@ impl Checker {
     }
 
     /// Sends an audit event for a rejected token whose secret was presented.
-    fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
+    pub(super) fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
         let ids = rejection.token_id().zip(rejection.display_id());
         let kind = denial_kind(rejection.reason());
         if let (Some(audit), Some((id, display_id)), Some(kind)) = (&self.audit, ids, kind) {

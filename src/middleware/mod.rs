@@ -93,10 +93,14 @@
 mod check;
 mod future;
 mod layer;
+#[cfg(feature = "tokio")]
+mod redemption;
 mod service;
 
-#[cfg(feature = "api")]
+#[cfg(any(feature = "api", feature = "tokio"))]
 pub(crate) use self::check::Checker;
 pub use self::future::ServiceTokenFuture;
 pub use self::layer::ServiceTokenLayer;
+#[cfg(feature = "tokio")]
+pub(crate) use self::redemption::Refusal;
 pub use self::service::ServiceToken;

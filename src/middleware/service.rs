@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+#[cfg(feature = "tokio")]
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
 
@@ -90,6 +92,50 @@ impl<S, R> ServiceToken<S, R> {
         let rejection = self.checker.reject_without_lookup(rejection, origin);
         let builder = &mut self.rejection_response;
         ServiceTokenFuture::rejected(reject(rejection, request, builder, &self.checker))
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<S, R> ServiceToken<S, R> {
+    pub(crate) fn checker(&self) -> &Arc<Checker> {
+        &self.checker
+    }
+
+    /// Calls the inner service with the principal that `lookup` returns.
+    pub(crate) fn call_after<ReqBody, ResBody>(
+        &mut self,
+        mut request: Request<ReqBody>,
+        lookup: BoxFuture<'static, Result<Principal, Rejection>>,
+    ) -> ServiceTokenFuture<S, R, ReqBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+        R: ResponseForRejection<ResBody>,
+    {
+        request.extensions_mut().remove::<Principal>();
+        // The service that was polled ready must be the one that is called.
+        let unready = self.inner.clone();
+        ServiceTokenFuture::waiting(PendingRequest {
+            lookup,
+            inner: std::mem::replace(&mut self.inner, unready),
+            request,
+            checker: Arc::clone(&self.checker),
+            rejection_response: self.rejection_response.clone(),
+        })
+    }
+
+    /// Rejects a request without calling the inner service.
+    pub(crate) fn reject_with<ReqBody, ResBody>(
+        &mut self,
+        rejection: Rejection,
+        request: &Request<ReqBody>,
+    ) -> ServiceTokenFuture<S, R, ReqBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+        R: ResponseForRejection<ResBody>,
+    {
+        let builder = &mut self.rejection_response;
+        let response = reject(rejection, request, builder, &self.checker);
+        ServiceTokenFuture::rejected(response)
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `invalid_request` | 400 | `invalid_request` | 3 |
 //! | `invalid_token` | 401 | `invalid_token` | 16 |
 //! | `token_expired`, `token_revoked`, `token_disabled`, `token_not_yet_valid` | 401 | `invalid_token` with `error_description` | 16 |
+//! | `invalid_ticket` (routes that accept [tickets](crate#modules)) | 401 | `invalid_token` | 16 |
 //! | `insufficient_scope` | 403 | `insufficient_scope`, with `scope`, up to 2,048 bytes; none for an [identity](crate::principal::Identity) | 7 |
 //! | `rate_limited` | 429 | – | 8 |
 //! | `auth_unavailable` | 503 | – | 14 |

@@ -32,6 +32,10 @@ pub enum RejectionReason {
     SupersededToken,
     /// The token is not valid yet.
     TokenNotYetValid,
+    /// A stream ticket is unknown, expired or used, or the rights of its token have changed.
+    InvalidTicket,
+    /// A stream ticket cannot be read, or is not the only credential.
+    MalformedTicket,
     /// The token lacks a role or scope.
     InsufficientScope,
     /// The [identity](crate::principal::Identity) of the application lacks a role or scope.
@@ -82,6 +86,8 @@ impl RejectionReason {
             Self::ExpiredToken => "expired_token",
             Self::SupersededToken => "superseded_token",
             Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::InvalidTicket => "invalid_ticket",
+            Self::MalformedTicket => "malformed_ticket",
             Self::InsufficientScope => "insufficient_scope",
             Self::IdentityInsufficientScope => "identity_insufficient_scope",
             Self::RateLimited => "rate_limited",
@@ -121,6 +127,8 @@ impl RejectionReason {
             Self::DisabledToken => &TOKEN_DISABLED,
             Self::ExpiredToken | Self::SupersededToken => &TOKEN_EXPIRED,
             Self::TokenNotYetValid => &TOKEN_NOT_YET_VALID,
+            Self::InvalidTicket => &INVALID_TICKET,
+            Self::MalformedTicket => &MALFORMED_TICKET,
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
             Self::IdentityInsufficientScope => &IDENTITY_INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
@@ -168,6 +176,10 @@ responses! {
     TOKEN_DISABLED: "token_disabled", UNAUTHORIZED, "the service token is disabled";
     TOKEN_EXPIRED: "token_expired", UNAUTHORIZED, "the service token has expired";
     TOKEN_NOT_YET_VALID: "token_not_yet_valid", UNAUTHORIZED, "the service token is not valid yet";
+    INVALID_TICKET: "invalid_ticket", UNAUTHORIZED, "the stream ticket is not valid";
+    MALFORMED_TICKET: "invalid_request", BAD_REQUEST,
+        "the request must present one stream ticket, once, as its only credential; \
+         in Sec-WebSocket-Protocol beside the protocol of the application";
     INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
         "the service token lacks a required role or scope";
     IDENTITY_INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
@@ -194,6 +206,8 @@ mod tests {
             RejectionReason::DisabledToken,
             RejectionReason::ExpiredToken,
             RejectionReason::TokenNotYetValid,
+            RejectionReason::InvalidTicket,
+            RejectionReason::MalformedTicket,
             RejectionReason::InsufficientScope,
             RejectionReason::IdentityInsufficientScope,
             RejectionReason::RateLimited,

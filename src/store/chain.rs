@@ -7,6 +7,8 @@ use super::{
     Cached, ChangeListener, Credential, FeedStatus, StoreError, StoreErrorKind, TokenRecord,
     TokenStore,
 };
+use crate::digest::TokenDigest;
+use crate::token::TokenId;
 
 /// Several stores, queried in order, such as a file of break-glass tokens before a database.
 ///
@@ -116,6 +118,15 @@ impl TokenStore for ChainStore {
             .await
     }
 
+    async fn find_again(
+        &self,
+        id: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_in_order(|store| store.find_again(id, digest))
+            .await
+    }
+
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         for store in &self.0 {
             store.subscribe(listener);
@@ -130,6 +141,11 @@ impl TokenStore for ChainStore {
             .into_iter()
             .find(has)
             .unwrap_or(FeedStatus::NotUsed)
+    }
+
+    /// Returns whether all stores report their changes.
+    fn reports_changes(&self) -> bool {
+        self.0.iter().all(TokenStore::reports_changes)
     }
 }
 

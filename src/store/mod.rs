@@ -54,6 +54,8 @@ pub use self::memory::{MemoryStore, MemoryStoreError};
 pub use self::record::{ParseTokenStatusError, RotationKey, TokenRecord, TokenState, TokenStatus};
 pub(crate) use self::record::{Repetition, RotationRequest};
 pub use self::token_store::{Cached, Credential, TokenStore};
+#[cfg(feature = "tokio")]
+pub(crate) use self::verdict::verdict_again;
 pub(crate) use self::verdict::verdict_of_digest;
 pub use self::verdict::{Denial, DenialKind, verdict};
 pub(crate) use crate::principal::{ADMIN_SCOPE, ADMIN_SCOPES, READ_SCOPE};

@@ -6,7 +6,7 @@ use auto_impl::auto_impl;
 
 use super::{ChangeListener, FeedStatus, StoreError, TokenRecord};
 use crate::digest::TokenDigest;
-use crate::token::PresentedToken;
+use crate::token::{PresentedToken, TokenId};
 
 /// Looks up service tokens on the request path.
 ///
@@ -59,6 +59,29 @@ pub trait TokenStore: Send + Sync + 'static {
         self.find(credential).await
     }
 
+    /// Looks up a token that was accepted before, by its id and the digest that was presented. The
+    /// token itself is no longer known. Bypasses any cache, as [`find_uncached`](Self::find_uncached)
+    /// does.
+    ///
+    /// It is called when a [ticket](crate#modules) for a stream is redeemed and while a stream is open,
+    /// not for other requests. The verdict compares the digest of the record with `digest`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the source could not be queried. The default is an error of the kind
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable), because a store that needs the token cannot
+    /// implement it: it has no tickets, and streams cannot be kept open.
+    async fn find_again(
+        &self,
+        id: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let _ = (id, digest);
+        Err(StoreError::unavailable(
+            "the store cannot look up a token by its id and digest (`TokenStore::find_again`)",
+        ))
+    }
+
     /// Registers a listener for changes of this store's tokens. The default registers none, so a cache
     /// in front serves entries until they expire.
     ///
@@ -81,6 +104,15 @@ pub trait TokenStore: Send + Sync + 'static {
     /// [`FeedStatus::NotUsed`].
     fn feed_status(&self) -> FeedStatus {
         FeedStatus::NotUsed
+    }
+
+    /// Returns whether [listeners](Self::subscribe) are notified of every change at present. If not,
+    /// who depends on changes must look the tokens up again.
+    ///
+    /// The default is true while the feed is [connected](FeedStatus::Connected), or if there is a
+    /// [`feed_delay`](Self::feed_delay).
+    fn reports_changes(&self) -> bool {
+        self.feed_delay().is_some() || self.feed_status() == FeedStatus::Connected
     }
 }
 

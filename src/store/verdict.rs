@@ -41,10 +41,20 @@ pub fn verdict(
     credential: &Credential<'_>,
     clock: &(impl Clock + ?Sized),
 ) -> Result<Principal, Denial> {
+    verdict_again(found, credential.digest(), clock)
+}
+
+/// Decides as [`verdict`] does, for the digest of a credential, which may have been presented earlier.
+#[inline]
+pub(crate) fn verdict_again(
+    found: Option<TokenRecord>,
+    presented: &TokenDigest,
+    clock: &(impl Clock + ?Sized),
+) -> Result<Principal, Denial> {
     let known = found
         .as_ref()
         .map_or(&TokenDigest::NONE, TokenRecord::digest);
-    let is_current = known == credential.digest();
+    let is_current = known == presented;
     let Some(record) = found else {
         return Err(Denial {
             kind: DenialKind::Unknown,
@@ -52,7 +62,7 @@ pub fn verdict(
             display_id: None,
         });
     };
-    match check(&record, credential.digest(), is_current, clock) {
+    match check(&record, presented, is_current, clock) {
         Ok(()) => Ok(Principal::new(record, !is_current)),
         Err(kind) => Err(Denial::new(kind, &record)),
     }

@@ -148,12 +148,24 @@ impl<S: TokenStore> TokenStore for FaultyStore<S> {
         self.call(|store| store.find_uncached(credential)).await
     }
 
+    async fn find_again(
+        &self,
+        id: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.call(|store| store.find_again(id, digest)).await
+    }
+
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.0.store.subscribe(listener);
     }
 
     fn feed_status(&self) -> FeedStatus {
         self.0.store.feed_status()
+    }
+
+    fn reports_changes(&self) -> bool {
+        self.0.store.reports_changes()
     }
 }
 

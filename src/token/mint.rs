@@ -70,7 +70,7 @@ fn push_ascii(text: &mut String, digits: &[u8]) {
 
 /// Generates digits by rejection sampling, because bytes from 248 on would favour the first eight
 /// digits.
-fn random_digits<const N: usize>() -> Result<Zeroizing<[u8; N]>, MintError> {
+pub(crate) fn random_digits<const N: usize>() -> Result<Zeroizing<[u8; N]>, MintError> {
     let mut digits = Zeroizing::new([0_u8; N]);
     let mut filled = 0;
     let mut pool = [0_u8; 64];

@@ -41,5 +41,7 @@ pub(crate) mod text;
 pub use self::display_id::{DisplayId, DisplayIdError};
 pub use self::format::{PrefixError, TokenFormat, TokenShape};
 pub use self::id::{ParseTokenIdError, TokenId};
+#[cfg(feature = "tokio")]
+pub(crate) use self::mint::random_digits;
 pub use self::mint::{MintError, MintedToken};
 pub use self::presented::PresentedToken;

@@ -281,6 +281,10 @@ pub(super) fn sql_types() -> Vec<Formatted> {
         let duplicate = TokenRegistry::insert(&store, &write()).await;
         let mut formatted = vec![
             debug_text("SqlStore", &store),
+            debug_text(
+                "SqlTicketStore",
+                &store.ticket_store().await.expect("a table"),
+            ),
             debug_text("FeedStatus", &FeedStatus::Connected),
             debug_text("StoreState", &store.state().await.expect("a row")),
             debug_text("OpenStoreErrorKind", &OpenStoreErrorKind::Configuration),
@@ -304,6 +308,7 @@ pub(super) fn sql_types() -> Vec<Formatted> {
     [
         "FeedStatus",
         "SqlStore",
+        "SqlTicketStore",
         "StoreState",
         "OpenStoreError",
         "OpenStoreErrorKind",

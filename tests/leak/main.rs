@@ -18,6 +18,7 @@ mod public_types;
 mod request_paths;
 #[cfg(feature = "tracing")]
 mod stray_tokens;
+mod streams;
 
 use std::fmt::Write as _;
 

@@ -248,6 +248,7 @@ fn all_formatted_types() -> Vec<Formatted> {
         super::client_types::formatted_types(),
         super::introspection::formatted_types(),
         super::limits::formatted_types(),
+        super::streams::formatted_types(),
     ]
     .concat()
 }

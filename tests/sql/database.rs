@@ -16,6 +16,7 @@ use tower_service_token::digest::TokenDigest;
 use tower_service_token::registry::{ListRequest, TokenRegistry, Write};
 use tower_service_token::store::sql::{OpenStoreError, PostgresStore, SqliteStore, StoreState};
 use tower_service_token::store::{ChangeListener, StoreError, TokenChange, TokenRecord};
+use tower_service_token::streams::{TicketLimits, TicketStore};
 use tower_service_token::token::{TokenFormat, TokenId};
 
 /// The server that tests share.
@@ -217,6 +218,21 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.prune_audit_trail(before).await.unwrap(),
             Self::Postgres(store) => store.prune_audit_trail(before).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn ticket_store(&self) -> Arc<dyn TicketStore> {
+        self.ticket_store_with(TicketLimits::default()).await
+    }
+
+    pub(crate) async fn ticket_store_with(&self, limits: TicketLimits) -> Arc<dyn TicketStore> {
+        match self {
+            Self::Sqlite(store) => {
+                Arc::new(store.ticket_store().await.unwrap().with_limits(limits))
+            }
+            Self::Postgres(store) => {
+                Arc::new(store.ticket_store().await.unwrap().with_limits(limits))
+            }
         }
     }
 

@@ -31,6 +31,7 @@ mod refusals;
 mod replicas;
 mod rules;
 mod sessions;
+mod tickets;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -199,6 +200,14 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         owners_manage_tokens_in_databases_of_schema_version_3,
     ));
     all.extend(tests!(sessions: write_checks_change_no_token));
+    all.extend(tests!(tickets:
+        a_ticket_of_another_node_is_taken_once,
+        unused_tickets_are_limited_over_all_nodes,
+        expired_tickets_are_deleted,
+        stores_the_digest_and_not_the_ticket,
+        concurrent_nodes_create_the_table_once,
+        closed_and_damaged_stores_return_errors,
+    ));
     all.extend(tests!(faults:
         exhausted_pools_are_unavailable_within_the_deadline,
     ));
@@ -300,6 +309,7 @@ fn postgres_tests() -> Vec<(&'static str, Test)> {
     all.extend(tests!(manual_schema:
         role_without_ddl_rights_uses_tables_created_by_scripts,
         role_without_ddl_rights_cannot_migrate_version_1,
+        role_without_ddl_rights_uses_the_table_of_tickets,
     ));
     all.extend(tests!(feed: reconnected_feed_notifies_everything));
     all.extend(tests!(migration: waiting_migration_blocks_changes_for_at_most_two_seconds));

@@ -5,9 +5,11 @@ use std::fs;
 use std::time::SystemTime;
 
 use sqlx::postgres::PgPool;
+use tower_service_token::digest::TokenDigest;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore};
 use tower_service_token::store::{TokenRecord, TokenState};
+use tower_service_token::streams::{StoredTicket, TicketStore};
 
 use crate::database::{Store, TestDatabase, at, id, minted, write};
 
@@ -177,5 +179,37 @@ pub(crate) async fn role_without_ddl_rights_cannot_migrate_version_1(database: T
     let source = error.source().unwrap().to_string();
     assert!(source.contains("must be owner of table"), "{source}");
     assert_eq!(database.pool(1).await.number(VERSION).await, 1);
+    drop_role(&database, &role).await;
+}
+
+/// Runs the script and the statement in the documentation of `ticket_store`.
+pub(crate) async fn role_without_ddl_rights_uses_the_table_of_tickets(database: TestDatabase) {
+    run_scripts(&database, &SCRIPTS).await;
+    let (privileges, _) = documented_privileges();
+    let (role, url) = create_role(&database, "streams", &privileges).await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let error = store.ticket_store().await.err().unwrap();
+    assert_eq!(error.kind(), OpenStoreErrorKind::Rejected);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../src/store/sql");
+    let script = fs::read_to_string(format!("{folder}/schema/postgres_tickets.sql")).unwrap();
+    database.run(&script).await;
+    let source = fs::read_to_string(format!("{folder}/tickets.rs")).unwrap();
+    let mut lines = source
+        .lines()
+        .map(|line| line.trim_start_matches("    /// "));
+    let grant = lines.find(|line| line.starts_with("GRANT ")).unwrap();
+    let grant = grant.replace("TO service", &format!("TO {role}"));
+    database.run(&grant).await;
+    let tickets = store.ticket_store().await.unwrap();
+    let ticket = StoredTicket {
+        digest: TokenDigest::of("ticket"),
+        token_id: id(1),
+        token_digest: TokenDigest::of("token"),
+        rights: [7; 32],
+        expires_at: at(60_000),
+    };
+    tickets.insert(&ticket, at(1)).await.unwrap();
+    assert!(tickets.take(&ticket.digest).await.unwrap().is_some());
+    store.close().await.unwrap();
     drop_role(&database, &role).await;
 }

@@ -20,6 +20,7 @@ use crate::digest::TokenDigest;
 use crate::single_flight::{
     Admission, CacheKey, HitCounters, MAX_NEGATIVE_TTL, Policy, SingleFlight,
 };
+use crate::token::TokenId;
 
 /// Caches the results of a slower store.
 ///
@@ -267,6 +268,14 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
         self.store.find_uncached(credential).await
     }
 
+    async fn find_again(
+        &self,
+        id: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.store.find_again(id, digest).await
+    }
+
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
         self.store.subscribe(listener);
     }
@@ -277,6 +286,10 @@ impl<S: TokenStore> TokenStore for CachedStore<S> {
 
     fn feed_status(&self) -> FeedStatus {
         self.store.feed_status()
+    }
+
+    fn reports_changes(&self) -> bool {
+        self.store.reports_changes()
     }
 }
 

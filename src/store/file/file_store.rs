@@ -12,7 +12,9 @@ use super::shared::Shared;
 use super::source::Source;
 use super::status::FileStatus;
 use super::watch;
+use crate::digest::TokenDigest;
 use crate::store::{Cached, ChangeListener, Credential, StoreError, TokenRecord, TokenStore};
+use crate::token::TokenId;
 
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -166,6 +168,14 @@ impl TokenStore for FileStore {
 
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         Ok(self.0.find(credential.digest()))
+    }
+
+    async fn find_again(
+        &self,
+        _: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(self.0.find(digest))
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

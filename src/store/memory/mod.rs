@@ -13,6 +13,7 @@ use super::{
     Cached, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange, TokenRecord,
     TokenState, TokenStore,
 };
+use crate::digest::TokenDigest;
 use crate::token::TokenId;
 
 /// A store in the memory of the process, for tests and for tokens that are known at start.
@@ -154,6 +155,15 @@ impl TokenStore for MemoryStore {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         let by_digest = self.0.by_digest.pin();
         Ok(by_digest.get(&credential.digest().index()).cloned())
+    }
+
+    async fn find_again(
+        &self,
+        _: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let by_digest = self.0.by_digest.pin();
+        Ok(by_digest.get(&digest.index()).cloned())
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

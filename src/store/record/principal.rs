@@ -89,6 +89,12 @@ impl Principal {
         }
     }
 
+    /// Returns the record of the token.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn record(&self) -> &TokenRecord {
+        &self.record
+    }
+
     /// Returns the public id of the token.
     pub fn id(&self) -> TokenId {
         self.record.id()

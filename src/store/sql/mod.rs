@@ -21,6 +21,7 @@ mod session;
 mod sqlite;
 mod state;
 mod store;
+mod tickets;
 mod write;
 
 pub use self::open_error::{OpenStoreError, OpenStoreErrorKind};
@@ -32,3 +33,4 @@ pub use self::postgres::PostgresStore;
 pub use self::sqlite::SqliteStore;
 pub use self::state::StoreState;
 pub use self::store::SqlStore;
+pub use self::tickets::SqlTicketStore;

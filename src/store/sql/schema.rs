@@ -52,6 +52,23 @@ pub(super) async fn migrate<B: Backend>(backend: &B) -> Result<(), OpenStoreErro
     migrated.await.map_err(timed_out)?
 }
 
+/// Creates the table of tickets unless it exists.
+pub(super) async fn create_tickets<B: Backend>(backend: &B) -> Result<(), OpenStoreError> {
+    let created = timeout(CONNECT_TIMEOUT, async {
+        let mut lease = backend.acquire(Access::Write).await?;
+        let dialect = <ConnectionOf<B> as Session>::DIALECT;
+        // A role without the right to create tables can use one that exists.
+        if lease.row(dialect.has_tickets.into(), &[]).await?.is_some() {
+            return Ok(());
+        }
+        let mut transaction = B::begin(&mut lease, CONNECT_TIMEOUT, LOCK_TIMEOUT).await?;
+        session::lock(&mut *transaction, LOCK).await?;
+        transaction.script(dialect.create_tickets).await?;
+        Ok(transaction.commit().await?)
+    });
+    created.await.map_err(|_| OpenStoreError::timed_out())?
+}
+
 /// Logs no previous version for new tables.
 fn log_migrated(from: usize, to: usize) {
     #[cfg(not(feature = "tracing"))]

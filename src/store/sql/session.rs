@@ -110,6 +110,10 @@ pub(super) struct Dialect {
     pub(super) explain: (&'static str, &'static str),
     /// Returns a row if the table `service_token_schema` exists.
     pub(super) has_schema: &'static str,
+    /// Returns a row if the table of tickets exists.
+    pub(super) has_tickets: &'static str,
+    /// Creates the table of tickets.
+    pub(super) create_tickets: &'static str,
     /// One script per schema version.
     pub(super) migrations: &'static [&'static str],
 }

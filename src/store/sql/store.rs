@@ -14,10 +14,12 @@ use super::feed_tracker::FeedTracker;
 use super::open_error::OpenStoreError;
 use super::schema;
 use super::session::{Dialect, Driver, Session, Statement, Value};
+use crate::digest::TokenDigest;
 use crate::registry::TokenRegistry;
 use crate::store::{
     ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord, TokenStore,
 };
+use crate::token::TokenId;
 
 /// How long operations in progress may take when a store is closed. SQLite waits for a lock for up
 /// to 5 s.
@@ -230,6 +232,14 @@ impl<B: Backend> SqlStore<B> {
 impl<B: Backend> TokenStore for SqlStore<B> {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
         self.find_by_digest(credential.digest()).await
+    }
+
+    async fn find_again(
+        &self,
+        _: TokenId,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        self.find_by_digest(digest).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

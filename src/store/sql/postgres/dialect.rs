@@ -51,6 +51,9 @@ impl Session for PgConnection {
         // A read of a table sees what other transactions committed while this one waited.
         has_schema: "SELECT 1::BIGINT FROM pg_catalog.pg_class \
              WHERE oid = to_regclass('service_token_schema')",
+        has_tickets: "SELECT 1::BIGINT FROM pg_catalog.pg_class \
+             WHERE oid = to_regclass('service_token_tickets')",
+        create_tickets: include_str!("../schema/postgres_tickets.sql"),
         migrations: &[
             include_str!("../schema/postgres_1.sql"),
             include_str!("../schema/postgres_2.sql"),

@@ -42,6 +42,9 @@ impl Session for SqliteConnection {
         explain: ("EXPLAIN QUERY PLAN ", "detail"),
         has_schema: "SELECT 1 FROM sqlite_master \
              WHERE type = 'table' AND name = 'service_token_schema'",
+        has_tickets: "SELECT 1 FROM sqlite_master \
+             WHERE type = 'table' AND name = 'service_token_tickets'",
+        create_tickets: include_str!("../schema/sqlite_tickets.sql"),
         migrations: &[
             include_str!("../schema/sqlite_1.sql"),
             include_str!("../schema/sqlite_2.sql"),

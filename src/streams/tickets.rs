@@ -1,0 +1,117 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rights::rights;
+use super::ticket::Ticket;
+use crate::clock::{Clock, SystemClock};
+use crate::digest::TokenDigest;
+use crate::middleware::Refusal;
+use crate::principal::Principal;
+use crate::reject::{Rejection, RejectionReason};
+use crate::store::{StoreError, StoreErrorKind, TokenStore, verdict_again};
+use crate::ticket_store::{InsertTicketError, StoredTicket, TicketStore};
+
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(30);
+
+const MAX_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Issues tickets, and redeems each of them once. Clones share the tickets.
+///
+/// See the [module](super) for the rules and an example.
+#[derive(Clone)]
+pub struct Tickets {
+    store: Arc<dyn TicketStore>,
+    clock: Arc<dyn Clock>,
+    lifetime: Duration,
+}
+
+impl Tickets {
+    /// Creates an issuer that keeps its tickets in `store`.
+    pub fn new(store: impl TicketStore) -> Self {
+        Self {
+            store: Arc::new(store),
+            clock: Arc::new(SystemClock),
+            lifetime: DEFAULT_LIFETIME,
+        }
+    }
+
+    /// Sets how long a ticket is valid, in whole seconds, at least 1 s and at most 5 min. The default is
+    /// 30 s.
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        let seconds = Duration::from_secs(lifetime.as_secs());
+        self.lifetime = seconds.clamp(Duration::from_secs(1), MAX_LIFETIME);
+        self
+    }
+
+    /// Sets the clock that the expiry of tickets is evaluated with. The default is [`SystemClock`].
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Issues a ticket for the token of `principal`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a rejection: 429 if the token or the store has too many unused tickets, 503 if the store
+    /// is unavailable.
+    pub async fn issue(&self, principal: &Principal) -> Result<Ticket, Rejection> {
+        let now = self.clock.now();
+        let ticket = Ticket::mint(now, self.lifetime)
+            .map_err(|error| reject(StoreError::unavailable(error)))?;
+        let stored = StoredTicket {
+            digest: ticket.digest(),
+            token_id: principal.id(),
+            token_digest: principal.presented_digest(),
+            rights: rights(principal),
+            expires_at: ticket.expires_at(),
+        };
+        match self.store.insert(&stored, now).await {
+            Ok(()) => Ok(ticket),
+            Err(InsertTicketError::TooMany) => Err(Rejection::rate_limited(self.lifetime)),
+            Err(InsertTicketError::Store(error)) => Err(reject(error)),
+        }
+    }
+
+    /// Takes the ticket, and looks the token behind it up again.
+    pub(super) async fn redeem(
+        self,
+        ticket: TokenDigest,
+        tokens: Arc<dyn TokenStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Principal, Refusal> {
+        let taken = self.store.take(&ticket).await.map_err(Refusal::Store)?;
+        let now = self.clock.now();
+        // In constant time, whatever the store compared.
+        let is_valid = |it: &StoredTicket| it.digest == ticket && now < it.expires_at;
+        let taken = taken.filter(is_valid).ok_or(Refusal::Invalid)?;
+        let found = tokens.find_again(taken.token_id, &taken.token_digest).await;
+        let found = found.map_err(Refusal::Store)?;
+        let principal =
+            verdict_again(found, &taken.token_digest, &clock).map_err(Refusal::Denied)?;
+        // Guards behind the layer that issued the ticket judged the rights at that time.
+        let is_unchanged = principal.id() == taken.token_id && rights(&principal) == taken.rights;
+        is_unchanged.then_some(principal).ok_or(Refusal::Invalid)
+    }
+}
+
+fn reject(error: StoreError) -> Rejection {
+    let reason = match error.kind() {
+        StoreErrorKind::Unavailable => RejectionReason::StoreUnavailable,
+        StoreErrorKind::RateLimited => RejectionReason::RateLimited,
+        StoreErrorKind::Corrupt => RejectionReason::CorruptRecord,
+    };
+    let retry_after = error.retry_after().unwrap_or_default();
+    Rejection::new(reason)
+        .with_retry_after(retry_after)
+        .with_source(error)
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets")
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! Tickets for streams in a database.
+
+use tower_service_token::digest::TokenDigest;
+use tower_service_token::store::StoreErrorKind;
+use tower_service_token::streams::{InsertTicketError, StoredTicket, TicketLimits, TicketStore};
+
+use crate::database::{TestDatabase, at, id};
+
+fn ticket(number: u32, token: i64, expires_at: u64) -> StoredTicket {
+    StoredTicket {
+        digest: TokenDigest::of(&format!("ticket {number}")),
+        token_id: id(token),
+        token_digest: TokenDigest::of("token"),
+        rights: [7; 32],
+        expires_at: at(expires_at),
+    }
+}
+
+pub(crate) async fn a_ticket_of_another_node_is_taken_once(database: TestDatabase) {
+    let one = database.open().await.ticket_store().await;
+    let other = database.open().await.ticket_store().await;
+    for number in 0..20 {
+        let ticket = ticket(number, 1, 60_000);
+        one.insert(&ticket, at(1)).await.unwrap();
+        let calls = (0..8).map(|place| {
+            let (store, digest) = ([&one, &other][place % 2].clone(), ticket.digest);
+            tokio::spawn(async move { store.take(&digest).await })
+        });
+        let mut taken = Vec::new();
+        for call in calls.collect::<Vec<_>>() {
+            taken.extend(call.await.unwrap().unwrap());
+        }
+        assert_eq!(taken.len(), 1);
+        let taken = &taken[0];
+        assert_eq!(taken.digest, ticket.digest);
+        assert_eq!(taken.token_id, ticket.token_id);
+        assert_eq!(taken.token_digest, ticket.token_digest);
+        assert_eq!(taken.rights, ticket.rights);
+        assert_eq!(taken.expires_at, ticket.expires_at);
+        assert!(one.take(&ticket.digest).await.unwrap().is_none());
+    }
+    let unknown = TokenDigest::of("another");
+    assert!(other.take(&unknown).await.unwrap().is_none());
+}
+
+pub(crate) async fn unused_tickets_are_limited_over_all_nodes(database: TestDatabase) {
+    let limits = TicketLimits {
+        per_token: 2,
+        total: 3,
+    };
+    let one = database.open().await.ticket_store_with(limits).await;
+    let other = database.open().await.ticket_store_with(limits).await;
+    one.insert(&ticket(1, 1, 60_000), at(1)).await.unwrap();
+    other.insert(&ticket(2, 1, 60_000), at(1)).await.unwrap();
+    for store in [&one, &other] {
+        let error = store
+            .insert(&ticket(3, 1, 60_000), at(1))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, InsertTicketError::TooMany), "{error}");
+    }
+    other.insert(&ticket(4, 2, 60_000), at(1)).await.unwrap();
+    one.insert(&ticket(5, 3, 60_000), at(1)).await.unwrap_err();
+    one.take(&ticket(2, 1, 60_000).digest)
+        .await
+        .unwrap()
+        .unwrap();
+    other.insert(&ticket(6, 1, 60_000), at(1)).await.unwrap();
+    // Expired tickets do not count.
+    one.insert(&ticket(7, 3, 120_000), at(59_999))
+        .await
+        .unwrap_err();
+    one.insert(&ticket(8, 3, 120_000), at(60_000))
+        .await
+        .unwrap();
+}
+
+pub(crate) async fn expired_tickets_are_deleted(database: TestDatabase) {
+    let store = database.open().await.ticket_store().await;
+    for number in 0..10 {
+        store
+            .insert(&ticket(number, 1, 30_000), at(1))
+            .await
+            .unwrap();
+    }
+    store
+        .insert(&ticket(10, 1, 60_000), at(30_000))
+        .await
+        .unwrap();
+    let pool = database.pool(1).await;
+    let rows = "SELECT COUNT(*) FROM service_token_tickets";
+    assert_eq!(pool.number(rows).await, 1);
+}
+
+pub(crate) async fn stores_the_digest_and_not_the_ticket(database: TestDatabase) {
+    let store = database.open().await.ticket_store().await;
+    let ticket = ticket(1, 1, 60_000);
+    store.insert(&ticket, at(1)).await.unwrap();
+    let pool = database.pool(1).await;
+    let matches = if database.is_postgres() {
+        "SELECT COUNT(*) FROM service_token_tickets WHERE digest = sha256('ticket 1') \
+         AND service_token_tickets::TEXT NOT LIKE '%' || encode('ticket 1', 'hex') || '%'"
+    } else {
+        "SELECT COUNT(*) FROM service_token_tickets \
+         WHERE length(digest) = 32 AND length(token_digest) = 32 AND length(rights) = 32"
+    };
+    assert_eq!(pool.number(matches).await, 1);
+}
+
+pub(crate) async fn concurrent_nodes_create_the_table_once(database: TestDatabase) {
+    let mut opened = Vec::new();
+    for _ in 0..4 {
+        opened.push(database.open().await);
+    }
+    let opened = opened.into_iter().map(|store| {
+        tokio::spawn(async move {
+            let tickets = store.ticket_store().await;
+            (store, tickets)
+        })
+    });
+    for (number, opened) in (0..).zip(opened.collect::<Vec<_>>()) {
+        let (_store, tickets) = opened.await.unwrap();
+        tickets
+            .insert(&ticket(number, 1, 60_000), at(1))
+            .await
+            .unwrap();
+    }
+}
+
+pub(crate) async fn closed_and_damaged_stores_return_errors(database: TestDatabase) {
+    let store = database.open().await;
+    let tickets = store.ticket_store().await;
+    tickets.insert(&ticket(1, 1, 60_000), at(1)).await.unwrap();
+    let damage = "UPDATE service_token_tickets SET token_id = -1";
+    database.pool(1).await.run(damage).await;
+    let error = tickets.take(&ticket(1, 1, 0).digest).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    store.close().await;
+    let inserted = tickets.insert(&ticket(2, 1, 60_000), at(1)).await;
+    assert!(
+        matches!(inserted, Err(InsertTicketError::Store(_))),
+        "{inserted:?}"
+    );
+    tickets.take(&ticket(2, 1, 0).digest).await.unwrap_err();
+}
