@@ -97,7 +97,7 @@ mod layer;
 mod redemption;
 mod service;
 
-#[cfg(any(feature = "api", feature = "tokio"))]
+#[cfg(feature = "api")]
 pub(crate) use self::check::Checker;
 pub use self::future::ServiceTokenFuture;
 pub use self::layer::ServiceTokenLayer;
