@@ -27,6 +27,13 @@ async fn check(database: TestDatabase) {
                 Arc::new(store.unwrap()) as Arc<dyn TokenRegistry>
             };
             conformance::token_registry(empty).await;
+            let next = AtomicU32::new(0);
+            let empty = async || {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let store = SqliteStore::open(folder.join(format!("tickets-{number}.db"))).await;
+                store.unwrap().ticket_store().await.unwrap()
+            };
+            conformance::ticket_store(empty).await;
         }
         TestDatabase::Postgres { server, .. } => {
             let urls = Mutex::new(Vec::new());
@@ -37,6 +44,13 @@ async fn check(database: TestDatabase) {
                 Arc::new(store.unwrap()) as Arc<dyn TokenRegistry>
             };
             conformance::token_registry(empty).await;
+            let empty = async || {
+                let url = server.0.create_database().await;
+                urls.lock().unwrap().push(url.clone());
+                let store = PostgresStore::connect(&url).await;
+                store.unwrap().ticket_store().await.unwrap()
+            };
+            conformance::ticket_store(empty).await;
             for url in urls.into_inner().unwrap() {
                 server.0.drop_database(&url).await;
             }

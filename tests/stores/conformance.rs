@@ -2,8 +2,8 @@
 //! detects each known kind of defect.
 
 use std::panic::catch_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -15,6 +15,9 @@ use tower_service_token::registry::{
 use tower_service_token::store::{
     CachedStore, ChainStore, ChangeFeed, ChangeListener, Credential, StoreError, TokenChange,
     TokenRecord, TokenState,
+};
+use tower_service_token::streams::{
+    InsertTicketError, MemoryTicketStore, StoredTicket, TicketStore,
 };
 use tower_service_token::testing::{FaultyStore, conformance};
 use tower_service_token::token::TokenId;
@@ -35,6 +38,79 @@ fn registry_wrappers_pass_registry_conformance() {
         shared
     };
     block_on(conformance::token_registry(shared));
+}
+
+#[test]
+fn memory_ticket_store_passes_ticket_conformance() {
+    block_on(conformance::ticket_store(async || MemoryTicketStore::new()));
+}
+
+/// Returns each ticket as often as it is asked, or none.
+struct WrongTicketStore {
+    is_empty: bool,
+    tickets: Mutex<Vec<StoredTicket>>,
+}
+
+#[async_trait]
+impl TicketStore for WrongTicketStore {
+    async fn insert(&self, ticket: &StoredTicket, _: SystemTime) -> Result<(), InsertTicketError> {
+        self.tickets.lock().unwrap().push(ticket.clone());
+        Ok(())
+    }
+
+    async fn take(&self, digest: &TokenDigest) -> Result<Option<StoredTicket>, StoreError> {
+        let tickets = self.tickets.lock().unwrap();
+        let found = tickets.iter().find(|ticket| ticket.digest == *digest);
+        Ok(found.filter(|_| !self.is_empty).cloned())
+    }
+}
+
+#[test]
+fn detects_wrong_ticket_stores() {
+    for is_empty in [false, true] {
+        let check = || {
+            block_on(conformance::ticket_store(async || WrongTicketStore {
+                is_empty,
+                tickets: Mutex::default(),
+            }));
+        };
+        catch_unwind(check).unwrap_err();
+    }
+}
+
+/// Finds no token again, or the wrong one.
+struct WrongAgain(MemoryStore, Option<TokenRecord>);
+
+#[async_trait]
+impl TokenStore for WrongAgain {
+    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
+        self.0.find(credential).await
+    }
+
+    async fn find_again(
+        &self,
+        _: TokenId,
+        _: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(self.1.clone())
+    }
+}
+
+#[test]
+fn detects_a_wrong_find_again() {
+    for finds_first in [false, true] {
+        let check = || {
+            block_on(conformance::token_store(async |records| {
+                let first = records[0].clone();
+                let store = MemoryStore::new();
+                for record in records {
+                    store.insert(record).unwrap();
+                }
+                WrongAgain(store, finds_first.then_some(first))
+            }));
+        };
+        catch_unwind(check).unwrap_err();
+    }
 }
 
 #[tokio::test]

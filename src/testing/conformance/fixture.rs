@@ -34,7 +34,22 @@ impl<S: TokenStore> Fixture<S> {
             found.as_ref().is_none_or(has_digest),
             "`find` returns a record with another digest"
         );
+        self.assert_found_again(number, found.as_ref()).await;
         found
+    }
+
+    /// Checks that `find_again`, if the store implements it, returns what `find` returned.
+    async fn assert_found_again(&self, number: i64, found: Option<&TokenRecord>) {
+        let token = found.map_or(id(number), TokenRecord::id);
+        let Ok(again) = self.0.find_again(token, &digest(number)).await else {
+            return;
+        };
+        let is_same = match (&again, found) {
+            (Some(again), Some(found)) => records_are_equal(again, found),
+            (Some(again), None) => again.digests().all(|it| *it != digest(number)),
+            (None, found) => found.is_none(),
+        };
+        assert!(is_same, "`find_again` and `find` return different records");
     }
 
     /// Checks that this secret finds this record.

@@ -1,7 +1,8 @@
 //! A conformance suite for stores, to call in a test.
 //!
 //! [`token_store`] checks a store that only looks tokens up. [`token_registry`] checks a registry,
-//! including the rules of a store. Each rule gets a new store.
+//! including the rules of a store. [`ticket_store`] checks a store of tickets. Each rule gets a new
+//! store.
 //!
 //! ```
 //! use tower_service_token::MemoryStore;
@@ -22,12 +23,14 @@ mod limits;
 mod listing;
 mod notifications;
 mod records;
+mod tickets;
 
 use self::fixture::Fixture;
 use self::records::{assert_principal, at, credential, full_record, plain_record};
 use crate::clock::SystemClock;
 use crate::registry::TokenRegistry;
 use crate::store::{DenialKind, TokenRecord, TokenState, TokenStore, verdict};
+use crate::ticket_store::TicketStore;
 
 /// Checks a store that only looks tokens up. `with_tokens` creates a store that contains exactly
 /// these tokens.
@@ -94,4 +97,16 @@ pub async fn token_registry<R: TokenRegistry>(empty: impl AsyncFn() -> R) {
         store.0
     })
     .await;
+}
+
+/// Checks a store of [tickets](crate::streams). `empty` creates an empty store that shares nothing with
+/// others. It accepts at least 16 tickets of one token.
+///
+/// # Panics
+///
+/// Panics if the store breaks a rule.
+pub async fn ticket_store<S: TicketStore>(empty: impl AsyncFn() -> S) {
+    tickets::a_ticket_is_taken_once(&empty().await).await;
+    tickets::one_of_concurrent_calls_takes_a_ticket(&empty().await).await;
+    tickets::other_tickets_stay(&empty().await).await;
 }
