@@ -1,7 +1,7 @@
 //! Stores that fail while streams are open.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +32,8 @@ struct Faulty {
     mode: Arc<AtomicU8>,
     release: Arc<Notify>,
     is_lost: Arc<AtomicU8>,
+    /// The token whose lookups do not hang.
+    prompt: Arc<AtomicI64>,
 }
 
 impl Faulty {
@@ -41,6 +43,7 @@ impl Faulty {
             mode: Arc::default(),
             release: Arc::default(),
             is_lost: Arc::default(),
+            prompt: Arc::default(),
         }
     }
 
@@ -63,7 +66,9 @@ impl TokenStore for Faulty {
         let found = self.store.find_again(id, digest).await;
         match self.mode.load(Ordering::SeqCst) {
             FAILS => return Err(StoreError::unavailable("down")),
-            HANGS => std::future::pending().await,
+            HANGS if id.as_i64() != self.prompt.load(Ordering::SeqCst) => {
+                std::future::pending().await
+            }
             PANICS => panic!("the store panics"),
             LATE => self.release.notified().await,
             _ => {}
@@ -302,4 +307,30 @@ async fn continuous_changes_of_a_name_end_no_stream() {
         sleep(Duration::from_millis(50)).await;
         assert!(!watch.has_ended(), "{number}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lookups_that_hang_take_turns_with_others() {
+    let (fixture, store, watcher) = watched().await;
+    let mut hanging = Vec::new();
+    for number in 0..8 {
+        let new = NewToken::new(format!("token {number}"));
+        let issued = fixture.tokens().create(new).await.unwrap();
+        let caller = principal_of(&store, issued.expose_secret(), &fixture.clock).await;
+        hanging.push((issued.record().id(), watcher.watch(&caller)));
+    }
+    let watch = watcher.watch(&fixture.principal().await);
+    sleep(SECOND).await;
+    let id = fixture.token.record().id();
+    store.prompt.store(id.as_i64(), Ordering::SeqCst);
+    store.set(HANGS);
+    for (id, _) in &hanging {
+        let update = TokenUpdate::new().with_description("changed");
+        fixture.tokens().update(*id, update).await.unwrap();
+    }
+    sleep(3 * SECOND).await;
+    fixture.tokens().revoke(id).await.unwrap();
+    let end = timeout(6 * SECOND, watch.ended()).await;
+    assert_eq!(end, Ok(PrincipalEnd::Revoked));
+    assert!(hanging.iter().all(|(_, watch)| !watch.has_ended()));
 }
