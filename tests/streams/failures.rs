@@ -67,7 +67,7 @@ impl TokenStore for Faulty {
         match self.mode.load(Ordering::SeqCst) {
             FAILS => return Err(StoreError::unavailable("down")),
             HANGS if id.as_i64() != self.prompt.load(Ordering::SeqCst) => {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             PANICS => panic!("the store panics"),
             LATE => self.release.notified().await,
