@@ -112,9 +112,7 @@ where
 /// [possession](Actor::possession) is no authority over other tokens.
 fn check_requirement(actor: &Actor, requirement: &Arc<Requirement>) -> Result<(), Rejection> {
     if actor.is_possession() {
-        return Err(Rejection::unmet_requirements(vec![Arc::clone(
-            requirement,
-        )]));
+        return Err(Rejection::unmet_requirements(vec![Arc::clone(requirement)]));
     }
     let Some(principal) = actor.principal() else {
         return Ok(());

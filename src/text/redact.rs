@@ -76,7 +76,11 @@ fn secrets(text: &str, include_bare: bool) -> impl Iterator<Item = Range<usize>>
             let end = start + word_length(&text[start..]);
             at = end;
             let (word, rest) = (&text[start..end], &text[end..]);
-            let bare = if include_bare { bare_secret(word) } else { None };
+            let bare = if include_bare {
+                bare_secret(word)
+            } else {
+                None
+            };
             let found = [own_secret(word), foreign_secret(word), bare];
             let found = found.into_iter().flatten().min();
             if let Some(secret) = found.or_else(|| split_secret(word, rest)) {
@@ -190,7 +194,8 @@ fn rest_of_secret(part: &str, rest: &str, is_own: bool) -> usize {
         let next = &rest[separators..];
         let next = &next[..word_length(next)];
         let run = alphanumerics(next.as_bytes());
-        let is_part = is_no_word(next.as_bytes()) && count_character_classes(next.as_bytes()) >= min_kinds;
+        let is_part =
+            is_no_word(next.as_bytes()) && count_character_classes(next.as_bytes()) >= min_kinds;
         if separators == 0 || run == 0 || !is_part {
             break;
         }

@@ -138,13 +138,6 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         concurrent_writers_cannot_share_a_digest,
         touches_and_updates_do_not_deadlock,
     ));
-    all.extend(tests!(opening:
-        reopening_finds_stored_tokens,
-        idempotency_keys_survive_a_restart,
-        concurrent_opens_create_the_tables_once,
-        rejects_tables_of_a_newer_release,
-        uses_the_pool_of_the_application,
-    ));
     all.extend(tests!(audit_trail:
         stores_events_with_their_changes,
         rejected_changes_leave_no_event,
@@ -153,18 +146,6 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         deletes_only_events_before_a_time,
         deletes_events_beyond_the_retention,
         pruning_does_not_block_changes,
-    ));
-    all.extend(tests!(migration:
-        migrates_version_1_and_keeps_its_tokens,
-        empty_version_1_is_not_initialized,
-        failed_migration_leaves_version_1,
-        concurrent_opens_migrate_once,
-        statements_of_earlier_versions_succeed,
-        migrates_version_2_and_keeps_ambiguous_numbers,
-    ));
-    all.extend(tests!(manual_schema:
-        scripts_create_all_tables_of_a_store,
-        scripts_migrate_version_1,
     ));
     all.extend(tests!(closing: closed_stores_are_unavailable));
     all.extend(tests!(health:
@@ -190,15 +171,6 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         bulk_revocation_releases_reserved_names,
         bulk_update_stores_the_same_rows_as_single_updates,
     ));
-    all.extend(tests!(earlier_release:
-        opens_databases_before_write_authority,
-        opens_databases_of_schema_version_2,
-        opens_databases_of_schema_version_3,
-        tokens_in_databases_before_write_authority_can_be_changed,
-        tokens_in_databases_of_schema_version_2_can_be_changed,
-        tokens_in_databases_of_schema_version_3_can_be_changed,
-        owners_manage_tokens_in_databases_of_schema_version_3,
-    ));
     all.extend(tests!(sessions: write_checks_change_no_token));
     all.extend(tests!(tickets:
         a_ticket_of_another_node_is_taken_once,
@@ -215,7 +187,42 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
     all.extend(tests!(bad_inputs: bad_inputs_get_the_same_response_as_in_memory));
     #[cfg(feature = "testing")]
     all.extend(tests!(conformance: passes_the_conformance_suite));
+    all.extend(schema());
     all.extend(lifecycle());
+    all
+}
+
+/// Returns the tests of the tables: new ones, and those of earlier releases.
+fn schema() -> Vec<(&'static str, Test)> {
+    let mut all = Vec::new();
+    all.extend(tests!(opening:
+        reopening_finds_stored_tokens,
+        idempotency_keys_survive_a_restart,
+        concurrent_opens_create_the_tables_once,
+        rejects_tables_of_a_newer_release,
+        uses_the_pool_of_the_application,
+    ));
+    all.extend(tests!(migration:
+        migrates_version_1_and_keeps_its_tokens,
+        empty_version_1_is_not_initialized,
+        failed_migration_leaves_version_1,
+        concurrent_opens_migrate_once,
+        statements_of_earlier_versions_succeed,
+        migrates_version_2_and_keeps_ambiguous_numbers,
+    ));
+    all.extend(tests!(manual_schema:
+        scripts_create_all_tables_of_a_store,
+        scripts_migrate_version_1,
+    ));
+    all.extend(tests!(earlier_release:
+        opens_databases_before_write_authority,
+        opens_databases_of_schema_version_2,
+        opens_databases_of_schema_version_3,
+        tokens_in_databases_before_write_authority_can_be_changed,
+        tokens_in_databases_of_schema_version_2_can_be_changed,
+        tokens_in_databases_of_schema_version_3_can_be_changed,
+        owners_manage_tokens_in_databases_of_schema_version_3,
+    ));
     all
 }
 
