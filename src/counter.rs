@@ -1,7 +1,7 @@
 /// Increments a counter with one label. Does nothing without the feature `metrics`.
 ///
 /// A key of literals costs no allocation.
-#[cfg(feature = "metrics")]
+#[cfg(all(feature = "metrics", feature = "tokio"))]
 macro_rules! count {
     ($name:literal, $label:literal => $value:literal) => {
         metrics::counter!($name, $label => $value).increment(1)
@@ -11,7 +11,7 @@ macro_rules! count {
     };
 }
 
-#[cfg(not(feature = "metrics"))]
+#[cfg(all(feature = "tokio", not(feature = "metrics")))]
 macro_rules! count {
     ($name:literal, $label:literal => $value:expr) => {
         let _ = ($name, $label, $value);
@@ -39,6 +39,6 @@ impl KeptCounter {
         self.handle
             .get_or_init(|| metrics::counter!(name, label => value))
             .increment(1);
-        let _ = (name, label, value);
+        let _ = (self, name, label, value);
     }
 }

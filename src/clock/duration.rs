@@ -1,8 +1,12 @@
+#[cfg(any(feature = "api", feature = "client"))]
 use std::time::Duration;
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::Span;
+#[cfg(any(feature = "api", feature = "client"))]
+use jiff::SpanRelativeTo;
 
 /// Longer than any [`Span`]: about 22,000 years.
+#[cfg(any(feature = "api", feature = "client"))]
 const BEYOND_SPANS: Duration = Duration::from_secs(700_000_000_000);
 
 /// Replaces a count that is out of range, so that jiff still checks the units and the sign.
@@ -12,6 +16,7 @@ const SMALL_COUNT: &str = "1";
 const MAX_DIGITS: usize = 4;
 
 /// A text is not a duration.
+#[cfg(any(feature = "api", feature = "client"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration of zero or more in weeks, days or shorter units, such as 1h or PT1H")]
 pub struct ParseDurationError;
@@ -41,6 +46,7 @@ impl ParsedSpan {
 /// # Errors
 ///
 /// Returns an error for a negative duration, and for one with years or months.
+#[cfg(any(feature = "api", feature = "client"))]
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let duration = |span: Span| {
         let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
@@ -78,7 +84,7 @@ fn with_small_counts(text: &str) -> Option<String> {
     is_changed.then_some(small)
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "api", feature = "client")))]
 mod tests {
     use super::*;
 

@@ -99,6 +99,7 @@ mod tests {
     use super::*;
 
     /// `Default_Ignorable_Code_Point` of Unicode 17, `DerivedCoreProperties.txt`.
+    #[cfg(any(feature = "client", feature = "tracing"))]
     const IGNORED_BY_DEFAULT: [RangeInclusive<u32>; 17] = [
         0xad..=0xad,
         0x34f..=0x34f,
