@@ -37,6 +37,9 @@
 //! assert_eq!(schemes["serviceTokenBearer"]["scheme"], "bearer");
 //! # Ok::<_, serde_json::Error>(())
 //! ```
+//!
+//! The page [`openapi`](crate::guide::openapi) of the guide has a service with utoipa-axum, Swagger UI and
+//! the management API in the same document.
 
 use http::header::AUTHORIZATION;
 use utoipa::Modify;

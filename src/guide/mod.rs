@@ -3,18 +3,20 @@
 //! | page | task |
 //! |---|---|
 //! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
-//! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
-//! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
 //! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful end |
+//! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
+//! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
+//! | [`users`] | let the users of an application manage their own tokens |
+//! | [`rate_limits`] | limit the requests of each token; last-used times and counts |
+//! | [`openapi`] | one OpenAPI document for a service and the management API; Swagger UI |
+//! | [`streams`] | WebSocket and Server-Sent Events: open them with a ticket, end them with the token |
+//! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`existing_table`] | authenticate against your own table of API keys; SHA-256 and bcrypt |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
-//! | [`streams`] | WebSocket and Server-Sent Events: open them with a ticket, end them with the token |
 //! | [`lifecycle`] | create, rotate and revoke tokens; policies; the audit trail |
 //! | [`endpoints`] | let services in other languages check tokens; serve the management API |
-//! | [`users`] | let the users of an application manage their own tokens |
-//! | [`clients`] | send a token; manage tokens over HTTP from Rust |
-//! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
+//! | [`clients`] | send a token with any HTTP client; manage tokens over HTTP from Rust |
 //! | [`svctok`] | run the token service; use the command line |
 //! | [`existing_clients`] | StackState's `sts` and the PipeOps Go SDK |
 //!
@@ -47,12 +49,18 @@
 #[cfg_attr(any(not(doctest), feature = "axum"), doc = include_str!("protect.md"))]
 pub mod protect {}
 
-// The code of these two pages runs in the package `tests`, which has axum-login, jsonwebtoken and tonic.
+// The code of these pages runs in the package `tests`, which has the crates that they use.
 #[cfg_attr(not(doctest), doc = include_str!("logins.md"))]
 pub mod logins {}
 
 #[cfg_attr(not(doctest), doc = include_str!("grpc.md"))]
 pub mod grpc {}
+
+#[cfg_attr(not(doctest), doc = include_str!("rate_limits.md"))]
+pub mod rate_limits {}
+
+#[cfg_attr(not(doctest), doc = include_str!("openapi.md"))]
+pub mod openapi {}
 
 #[cfg_attr(
     any(not(doctest), all(feature = "axum", feature = "tokio", feature = "tracing")),

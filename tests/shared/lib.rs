@@ -42,4 +42,12 @@ mod guide {
     #[cfg(feature = "api")]
     #[doc = include_str!("../../src/guide/users.md")]
     mod users {}
+
+    #[cfg(all(feature = "api", feature = "metrics"))]
+    #[doc = include_str!("../../src/guide/rate_limits.md")]
+    mod rate_limits {}
+
+    #[cfg(feature = "api")]
+    #[doc = include_str!("../../src/guide/openapi.md")]
+    mod openapi {}
 }

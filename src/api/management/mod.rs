@@ -55,10 +55,10 @@
 //! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is 409
 //!     `last_admin`. `?last_admin=true` allows it for an update, a disabling and a revocation of one
 //!     token. A bulk revocation never allows it.
-//! 11. `GET /openapi.json` returns the OpenAPI 3.1 document of the API, without a token. So does
-//!     [`ManagementApi::openapi`]. Its component names have the prefix `ServiceToken`, so it merges
-//!     into the document of your own API, together with the
-//!     [security schemes](crate::api::SecuritySchemes).
+//! 11. `GET /openapi.json` returns the OpenAPI 3.1 document of the API, without a token. So do
+//!     [`ManagementApi::openapi`] and [`ManagementApi::openapi_for_layer`]. Its component names have the
+//!     prefix `ServiceToken`, so it [merges](crate::guide::openapi) into the document of your own API,
+//!     together with the [security schemes](crate::api::SecuritySchemes).
 //!
 //! | request | response |
 //! |---|---|

@@ -190,10 +190,32 @@ impl ManagementApi {
         self
     }
 
-    /// Returns the OpenAPI 3.1 document of the API, to merge into the document of your service.
+    /// Returns the OpenAPI 3.1 document of an API behind `layer`, to merge into the document of your
+    /// service.
     ///
-    /// Its components have the prefix `ServiceToken`. It has no `servers`, and all
+    /// It declares and requires only the [security schemes](crate::openapi) of the layer. Its components
+    /// have the prefix `ServiceToken`, and it has no `servers`. Nest it where the router is nested: the
+    /// page [`openapi`](crate::guide::openapi) of the guide has a service that does so.
+    ///
+    /// ```
+    /// use tower_service_token::api::management::ManagementApi;
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    /// use utoipa::openapi::{Info, OpenApi, Paths};
+    ///
+    /// let layer = ServiceTokenLayer::new(MemoryStore::new());
+    /// let document = OpenApi::new(Info::new("Projects", "1.0.0"), Paths::new());
+    /// let document = document.nest("/admin", ManagementApi::openapi_for_layer(&layer));
+    /// assert!(document.paths.paths.contains_key("/admin/service-tokens/{id}/rotate"));
+    /// ```
+    pub fn openapi_for_layer<R>(layer: &ServiceTokenLayer<R>) -> OpenApi {
+        openapi::document(layer.sources())
+    }
+
+    /// Returns the OpenAPI 3.1 document of the API, with all
     /// [security schemes](crate::api::SecuritySchemes).
+    ///
+    /// See [`openapi_for_layer`](Self::openapi_for_layer) for one without the schemes that a layer does
+    /// not accept.
     ///
     /// ```
     /// use tower_service_token::api::management::ManagementApi;

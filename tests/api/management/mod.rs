@@ -11,6 +11,7 @@ mod failures;
 mod fields;
 mod idempotency;
 mod lists;
+mod merged_document;
 mod operations;
 mod own_handlers;
 mod rotations;
