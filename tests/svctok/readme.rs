@@ -4,7 +4,9 @@
 //!    of a page run in order, in one shell and one directory. Only the port differs from the page.
 //! 2. Tokens, IDs, times, dates, addresses and digests are compared by form, all other output literally.
 //! 3. The metrics and the `svctok serve` options that the guide lists are those of the source.
-//! 4. Links between documents, their anchors, and the paths in documents resolve.
+//! 4. Both tables of the guide list every page, in the same order. A page starts with one sentence, and
+//!    its code runs.
+//! 5. Links between documents, their anchors, and the paths in documents resolve.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Trial::test("readme_is_at_most_9_kb", readme_size),
         Trial::test("guide_lists_every_metric", metrics),
         Trial::test("guide_lists_every_option_of_serve", options),
+        Trial::test("every_page_of_the_guide_is_listed_and_runs", pages),
         Trial::test("links_between_documents_resolve", links),
         Trial::test("paths_in_documents_exist", paths),
     ];
@@ -181,6 +184,46 @@ fn options() -> Result<(), Failed> {
     let in_guide = captures(&row, &read(SVCTOK)?);
     assert!(in_help.len() > 10, "{in_help:?}");
     assert_eq!(in_guide, in_help);
+    Ok(())
+}
+
+fn pages() -> Result<(), Failed> {
+    let guide = read("src/guide/mod.rs")?;
+    let in_tests = read("tests/shared/lib.rs")?;
+    let mut pages = BTreeSet::new();
+    for file in files(&root().join("src/guide"), "md")? {
+        let page = file.file_stem().expect("a page has a name");
+        let page = page.to_str().expect("a page has an ASCII name").to_owned();
+        let text = fs::read_to_string(&file)?;
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let is_sentence = first.ends_with('.') && !first.contains(". ") && !first.starts_with('#');
+        assert!(is_sentence, "{page}: {first}");
+        let runs = format!("include_str!(\"../../src/guide/{page}.md\")");
+        let is_skipped = format!("#[cfg_attr(not(doctest), doc = include_str!(\"{page}.md\"))]");
+        assert!(
+            !guide.contains(&is_skipped) || in_tests.contains(&runs),
+            "the code of {page} does not run"
+        );
+        assert!(
+            guide.contains(&format!("include_str!(\"{page}.md\")")),
+            "{page}"
+        );
+        pages.insert(page);
+    }
+    let rows = |pattern: &str, text: &str| -> Result<Vec<String>, Failed> {
+        let row = Regex::new(pattern)?;
+        let rows = row.captures_iter(text).map(|row| row[1].to_owned());
+        Ok(rows.collect())
+    };
+    let in_readme = rows(
+        r"(?m)^\| \[`(\w+)`\]\(src/guide/\w+\.md\) \|",
+        &read(README)?,
+    )?;
+    let in_guide = rows(r"(?m)^//! \| \[`(\w+)`\] \|", &guide)?;
+    assert_eq!(in_readme, in_guide);
+    assert!(in_guide.len() > 10, "{in_guide:?}");
+    assert_eq!(in_guide.len(), pages.len());
+    assert_eq!(in_guide.into_iter().collect::<BTreeSet<_>>(), pages);
     Ok(())
 }
 
