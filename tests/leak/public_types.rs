@@ -318,6 +318,10 @@ const NOT_FORMATTED: &[(&str, &str)] = &[
         "ParseDurationError",
         "only `svctok` prints it; it holds no text",
     ),
+    (
+        "ParseDurationError",
+        "only `svctok` prints it; it holds no text",
+    ),
     ("Lease", "cannot be named: part of the bound of `SqlStore`"),
     (
         "Postgres",
