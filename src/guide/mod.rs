@@ -11,6 +11,7 @@
 //! | [`openapi`] | one OpenAPI document for a service and the management API; Swagger UI |
 //! | [`streams`] | WebSocket and Server-Sent Events: open them with a ticket, end them with the token |
 //! | [`grpc`] | protect a tonic server by method; send tokens with a tonic client |
+//! | [`mcp`] | protect an MCP server; roles and scopes in its tools |
 //! | [`stores`] | choose a store; write your own; use an authorization server |
 //! | [`existing_table`] | authenticate against your own table of API keys; SHA-256 and bcrypt |
 //! | [`caching`] | cache lookups; how soon a revocation takes effect |
@@ -36,6 +37,7 @@
 //! | `custom_rejection` | rejections in your own format |
 //! | `hyper_only` | a service without axum |
 //! | `tonic` | a gRPC service with a requirement for each method |
+//! | `mcp` | an MCP server whose tools require scopes |
 //! | `rotation` | the life of a token, with two valid secrets for an hour |
 //! | `file_store` | tokens from a file that is reloaded when it changes |
 //! | `sqlite` | tokens that survive a restart; last-used times |
@@ -61,6 +63,9 @@ pub mod rate_limits {}
 
 #[cfg_attr(not(doctest), doc = include_str!("openapi.md"))]
 pub mod openapi {}
+
+#[cfg_attr(not(doctest), doc = include_str!("mcp.md"))]
+pub mod mcp {}
 
 #[cfg_attr(
     any(not(doctest), all(feature = "axum", feature = "tokio", feature = "tracing")),

@@ -50,4 +50,8 @@ mod guide {
     #[cfg(feature = "api")]
     #[doc = include_str!("../../src/guide/openapi.md")]
     mod openapi {}
+
+    #[cfg(feature = "api")]
+    #[doc = include_str!("../../src/guide/mcp.md")]
+    mod mcp {}
 }

@@ -3,7 +3,7 @@
 use std::env;
 #[cfg(unix)]
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 #[cfg(unix)]
 use std::path::Path;
 use std::path::PathBuf;
@@ -25,8 +25,16 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(command: &mut Command) -> Self {
+        Self::start(command.stdin(Stdio::null()))
+    }
+
+    /// Spawns a process that [`write_line`](Self::write_line) can write to.
+    pub fn spawn_with_stdin(command: &mut Command) -> Self {
+        Self::start(command.stdin(Stdio::piped()))
+    }
+
+    fn start(command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -37,6 +45,12 @@ impl Process {
             child,
             deadline: Instant::now() + PROCESS_TIMEOUT,
         }
+    }
+
+    /// Writes a line to stdin, which must be a pipe.
+    pub fn write_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
     }
 
     pub fn line(&mut self) -> String {

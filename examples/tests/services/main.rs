@@ -1,5 +1,5 @@
 //! Tests of the examples that need other programs: `curl`, PostgreSQL, an authorization server, nginx,
-//! Apache.
+//! Apache, Node.js.
 //!
 //! Tests whose program is missing are reported as ignored. With `SERVICE_TOKEN_REQUIRE_SERVICES=1` they
 //! fail instead.
@@ -7,6 +7,8 @@
 mod curl;
 #[cfg(all(feature = "introspection", feature = "rustls"))]
 mod introspection;
+#[cfg(feature = "api")]
+mod mcp;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod postgres;
 #[cfg(feature = "api")]
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
     trials.extend(introspection::trials());
     #[cfg(all(feature = "postgres", feature = "sqlite"))]
     trials.extend(postgres::trials());
+    #[cfg(feature = "api")]
+    trials.extend(mcp::trials());
     #[cfg(feature = "api")]
     trials.extend(proxies::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -5,7 +5,7 @@ mod apache;
 mod app;
 mod commands;
 mod daemon;
-mod http;
+pub(crate) mod http;
 mod nginx;
 mod tokens;
 
