@@ -13,7 +13,7 @@ use std::fmt::{self, Write};
 #[cfg(any(feature = "client", feature = "tracing"))]
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-#[cfg(any(feature = "client", feature = "tracing", test))]
+#[cfg(any(feature = "client", feature = "tracing", all(test, feature = "api")))]
 pub(crate) use self::invisible::is_invisible;
 #[cfg(feature = "api")]
 pub(crate) use self::invisible::{INVISIBLE, JOINERS};

@@ -18,7 +18,7 @@
 )]
 pub(crate) mod date_time;
 #[cfg_attr(
-    not(feature = "cli"),
+    all(not(feature = "cli"), any(feature = "api", feature = "client")),
     expect(unreachable_pub, reason = "`internal` exports it for `svctok`")
 )]
 pub(crate) mod duration;

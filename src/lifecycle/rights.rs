@@ -9,6 +9,7 @@ use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Writ
 use crate::store::{
     ADMIN_SCOPE, DenialKind, READ_SCOPE, StoreError, TokenRecord, TokenState, verdict,
 };
+#[cfg(feature = "api")]
 use crate::token::TokenId;
 
 /// The rights of an actor just before a change. The registry checks them again in the transaction

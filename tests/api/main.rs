@@ -9,8 +9,8 @@
 //! 6. [Escalation](escalation): a holder cannot obtain more permissions than were granted.
 //! 7. [Owners](owners): a holder of an owned token sees and changes only tokens of its owner.
 
-#[cfg(feature = "testing")]
 mod dialect_conditions;
+#[cfg(feature = "testing")]
 mod dialect_lists;
 #[cfg(feature = "testing")]
 mod dialects;
