@@ -89,6 +89,9 @@ impl ClaimsParser {
     fn claims(&self, members: &Map<String, Value>) -> Result<Claims, ParseError> {
         let text = |name| read(members.get(name), name, "a string", to_text);
         let name = |name| Ok::<_, ParseError>(text(name)?.filter(|text| !text.is_empty()));
+        // A token without an owner is not confined, so what cannot be one is an error.
+        let owner = |value: &Value| to_text(value).filter(|owner| !owner.is_empty());
+        let owner = read(members.get("owner"), "owner", "a text", owner)?;
         // Fractions are rounded against the token's holder.
         let time = |name, round| {
             read(members.get(name), name, "a number", |value| {
@@ -110,7 +113,7 @@ impl ClaimsParser {
             client_id: name("client_id")?,
             username: name("username")?,
             name: members.get("name").and_then(to_text),
-            owner: members.get("owner").and_then(to_text),
+            owner,
             token_type: text("token_type")?,
             issuer: text("iss")?,
             jti: name("jti")?,
@@ -253,7 +256,7 @@ mod tests {
 
     #[test]
     fn rejects_members_of_the_wrong_type() {
-        for name in "sub client_id username token_type iss jti scope".split(' ') {
+        for name in "sub client_id username token_type iss jti scope owner".split(' ') {
             for odd in ["5", "[\"a\"]", "{}", "true"] {
                 assert!(
                     active(&format!("\"{name}\":{odd}")).is_err(),

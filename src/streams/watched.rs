@@ -132,7 +132,7 @@ impl Watched {
     /// [`looked_up`](Self::looked_up).
     pub(super) fn start_lookup(&self, now: Instant) -> u64 {
         let mut state = self.state();
-        // Unless it succeeds, others go first.
+        // If it fails, others go first.
         state.not_before = now + RETRY_DELAY;
         state.changes
     }
@@ -157,6 +157,7 @@ impl Watched {
         let mut state = self.state();
         state.principal = principal;
         state.looked_up_at = started;
+        state.not_before = started;
         // A change during the lookup requires another one.
         state.needs_lookup = state.changes != changes;
         let is_limited = reports_no_changes || state.needs_lookup;

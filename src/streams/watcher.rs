@@ -10,6 +10,10 @@ use crate::principal::Principal;
 use crate::store::TokenStore;
 
 /// The TTL of a [`CachedStore`](crate::store::CachedStore).
+const MIN_BOUND: Duration = Duration::from_secs(1);
+
+const MAX_BOUND: Duration = Duration::from_secs(86_400);
+
 const DEFAULT_BOUND: Duration = Duration::from_secs(10);
 
 /// Watches the principals of open streams. Clones share their principals.
@@ -53,10 +57,10 @@ impl PrincipalWatcher {
         Self(Arc::new(list))
     }
 
-    /// Sets how long a stream may stay open without a successful lookup of its token, at least 1 s. The
-    /// default is 10 s.
+    /// Sets how long a stream may stay open without a successful lookup of its token, clamped to one
+    /// second to one day. The default is 10 s.
     pub fn with_bound(self, bound: Duration) -> Self {
-        let bound = bound.max(Duration::from_secs(1));
+        let bound = bound.clamp(MIN_BOUND, MAX_BOUND);
         Self(Arc::new(self.0.with(None, Some(bound))))
     }
 
