@@ -3,7 +3,7 @@
 //! | page | task |
 //! |---|---|
 //! | [`protect`] | protect axum routes, hyper and gRPC services; require roles and scopes |
-//! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful end |
+//! | [`axum_routing`] | public routes, CORS, the caller in traces and access logs, a graceful shutdown |
 //! | [`testing`] | test handlers as any caller; expiry, outages, and a store of your own |
 //! | [`logins`] | let users with sessions or JWTs and service tokens call the same routes |
 //! | [`users`] | let the users of an application manage their own tokens |

@@ -45,7 +45,8 @@
 //! ```
 //!
 //! - `EventSource` connects again by itself, with the same ticket, which is used. Close it in `onerror`
-//!   and open another with a new ticket.
+//!   and open another with a new ticket. The code in the [guide](crate::guide::streams) does, until the
+//!   token is rejected.
 //! - A WebSocket client must offer a protocol of the application beside the ticket, and the application
 //!   must select it, because browsers fail a connection whose response selects none.
 //!
