@@ -51,6 +51,8 @@ impl Caller {
     }
 
     /// Returns the name of the token or of the identity.
+    ///
+    /// Do not use it as a key: tokens and users can have equal names.
     pub fn name(&self) -> &str {
         match self {
             Self::Token(principal) => principal.name(),

@@ -112,6 +112,13 @@ impl<R> ServiceTokenLayer<R> {
     ///
     /// # Caveats
     ///
+    /// `source` runs inside `Service::call` for each request without a credential, so it must not
+    /// block. Look users up in the middleware outside.
+    ///
+    /// The layer does not remove what that middleware inserted. If a request has both, `Caller` is the
+    /// token, while an extension such as `User` is still the user. Read the user only under
+    /// `Caller::Identity`.
+    ///
     /// Browsers send a session cookie also with requests that another site makes. Protect handlers
     /// that accept sessions against that, such as by `SameSite` cookies.
     pub fn with_identity<F>(mut self, source: F) -> Self
