@@ -38,6 +38,8 @@ pub fn principal(name: impl Into<Box<str>>) -> PrincipalBuilder {
 /// Inserts a principal into a request, as a [`ServiceTokenLayer`](crate::ServiceTokenLayer) does for a
 /// valid token. Extractors and guards accept it.
 ///
+/// A `ServiceTokenLayer` that the request passes removes it, so call routes without one.
+///
 /// ```
 /// use http::Request;
 /// use tower_service_token::{Principal, testing};

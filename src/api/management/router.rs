@@ -60,6 +60,10 @@ impl ManagementApi {
     /// [check](crate::lifecycle::Owner::with_check), so that a session that ends meanwhile changes nothing.
     /// See [the module](super#callers-that-the-application-authenticates) for the rules.
     ///
+    /// The future cannot borrow the parts: clone what it needs and return an `async move` block; an
+    /// `async` closure over `&Parts` does not compile. Write the error type, as in
+    /// `Ok::<_, StatusCode>(owner)`.
+    ///
     /// ```
     /// use axum::Router;
     /// use http::{StatusCode, request::Parts};
