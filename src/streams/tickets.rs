@@ -7,6 +7,7 @@ use super::ticket::Ticket;
 use crate::clock::{Clock, SystemClock};
 use crate::digest::TokenDigest;
 use crate::middleware::Refusal;
+use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{StoreError, StoreErrorKind, TokenStore, verdict_again};
@@ -54,9 +55,17 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// Returns a rejection: 429 if the token or the store has too many unused tickets, 503 if the store
-    /// is unavailable.
+    /// Returns a rejection, which is already logged and counted: 429 if the token or the store has too
+    /// many unused tickets, 503 if the store or the random number generator is unavailable, 500 if the
+    /// store is corrupt.
     pub async fn issue(&self, principal: &Principal) -> Result<Ticket, Rejection> {
+        self.try_issue(principal).await.map_err(|rejection| {
+            let rejection = rejection.with_principal(principal);
+            observe::guard_rejected(rejection, &RequestInfo::default())
+        })
+    }
+
+    async fn try_issue(&self, principal: &Principal) -> Result<Ticket, Rejection> {
         let now = self.clock.now();
         let ticket = Ticket::mint(now, self.lifetime)
             .map_err(|error| reject(StoreError::unavailable(error)))?;

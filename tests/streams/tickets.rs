@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures::executor::block_on;
 use http::{HeaderValue, Request, StatusCode};
 use tests::capture::captured;
+use tests::events::{Events, assert_fields};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
@@ -210,6 +212,51 @@ async fn unused_tickets_are_limited_for_each_token_and_in_all() {
         tickets.issue(caller).await.unwrap();
     }
     tickets.issue(&other).await.unwrap_err();
+}
+
+struct FailedTicketStore(fn() -> InsertTicketError);
+
+#[async_trait]
+impl TicketStore for FailedTicketStore {
+    async fn insert(&self, _: &StoredTicket, _: SystemTime) -> Result<(), InsertTicketError> {
+        Err((self.0)())
+    }
+
+    async fn take(&self, _: &TokenDigest) -> Result<Option<StoredTicket>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn rejections_of_the_issuer_are_logged_and_counted_once() {
+    let failures: [(fn() -> InsertTicketError, _, _); 3] = [
+        (|| InsertTicketError::TooMany, "rate_limited", "429"),
+        (
+            || StoreError::unavailable("down").into(),
+            "store_unavailable",
+            "503",
+        ),
+        (
+            || StoreError::corrupt("a row").into(),
+            "corrupt_record",
+            "500",
+        ),
+    ];
+    for (failure, reason, status) in failures {
+        let caller = block_on(async { Fixture::new().await.principal().await });
+        let tickets = Tickets::new(FailedTicketStore(failure));
+        let events = Events::default();
+        let (rejection, _, metrics) = captured(|| {
+            let _guard = events.start();
+            block_on(tickets.issue(&caller)).unwrap_err()
+        });
+        assert_eq!(rejection.reason().as_str(), reason);
+        let id = caller.id().to_string();
+        let expected = [("reason", reason), ("status", status), ("token_id", &id)];
+        assert_fields(&events.only(), &expected);
+        let counted = format!("service_token_guard_rejections_total{{reason={reason}}}");
+        assert_eq!(metrics.matches(&counted).count(), 1, "{metrics}");
+    }
 }
 
 #[tokio::test]
