@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::Extensions;
+use http::{Extensions, HeaderMap};
 
 use super::guard::{CallerRef, check_requirement, find_caller};
 use crate::observe::{self, RequestInfo};
@@ -46,8 +46,12 @@ impl Caller {
     /// (behind an optional layer), and 500 if there is no
     /// [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self, Rejection> {
-        let caller = find_caller(extensions).map(Self::from);
-        caller.map_err(|rejection| observe::guard_rejected(rejection, &RequestInfo::default()))
+        find_caller(extensions)
+            .map(Self::from)
+            .map_err(|rejection| {
+                let request = RequestInfo::from_parts(&HeaderMap::new(), extensions);
+                observe::guard_rejected(rejection, &request)
+            })
     }
 
     /// Returns the name of the token or of the identity.

@@ -18,8 +18,8 @@ pub enum PrincipalEnd {
     Unknown,
     /// The token is valid only later.
     NotYetValid,
-    /// The token has other roles, scopes, labels, or another subject. A client that connects again gets
-    /// the present ones.
+    /// The token has another role, scope, label, subject or owner. A client that connects again gets
+    /// the new ones.
     RightsChanged,
     /// The token could not be looked up for longer than the [bound](super::PrincipalWatcher::with_bound).
     Unavailable,

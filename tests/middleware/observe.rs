@@ -13,9 +13,10 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tests::events;
 use tests::global_subscriber::install_global_subscriber;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_service_token::authorize::RequireRolesLayer;
+use tower_service_token::authorize::{Caller, RequireRolesLayer};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
+use tower_service_token::limits::PeerAddress;
 use tower_service_token::principal::Identity;
 use tower_service_token::reject::FailureLogged;
 use tower_service_token::store::{Credential, StoreError, TokenRecord, TokenState};
@@ -240,6 +241,20 @@ fn identities_are_counted_and_not_named() {
         "service_token_requests_total{outcome=identity}",
     ];
     assert_eq!(counts, expected.map(|name| (name.to_owned(), 1)).into());
+}
+
+#[test]
+fn the_rejection_of_a_missing_caller_names_the_client() {
+    install_global_subscriber();
+    let mut extensions = http::Extensions::new();
+    extensions.insert(PeerAddress(([192, 0, 2, 1], 4000).into()));
+    let events = events::Events::default();
+    let _guard = events.start();
+    Caller::from_extensions(&extensions).unwrap_err();
+    events::assert_fields(
+        &events.only(),
+        &[("reason", "missing_layer"), ("client", "192.0.2.1")],
+    );
 }
 
 /// Sends a request with this request ID. Returns its only event and its response.
