@@ -108,14 +108,20 @@ where
     }))
 }
 
-/// Checks what the holder of a token needs, as for tokens that the API reads itself. A
+/// Checks what the holder of a token needs, as for tokens that the API reads itself. An owner needs
+/// only what its actor requires. A
 /// [possession](Actor::possession) is no authority over other tokens.
 fn check_requirement(actor: &Actor, requirement: &Arc<Requirement>) -> Result<(), Rejection> {
     if actor.is_possession() {
         return Err(Rejection::unmet_requirements(vec![Arc::clone(requirement)]));
     }
-    let Some(principal) = actor.principal() else {
-        return Ok(());
-    };
-    principal.require(Arc::clone(actor.requirement().unwrap_or(requirement)))
+    if let Some(principal) = actor.principal() {
+        return principal.require(Arc::clone(actor.requirement().unwrap_or(requirement)));
+    }
+    match (actor.acting_owner(), actor.requirement()) {
+        (Some(owner), Some(own)) if !own.is_met_by_rights(owner.roles(), owner.scopes()) => {
+            Err(Rejection::unmet_requirements(vec![Arc::clone(own)]))
+        }
+        _ => Ok(()),
+    }
 }

@@ -18,6 +18,8 @@ use crate::token::TokenId;
 #[derive(Clone, Debug)]
 pub struct Actor {
     pub(super) kind: Kind,
+    /// Of a holder or an owner.
+    pub(super) requirement: Option<Arc<Requirement>>,
     client_address: Option<IpAddr>,
 }
 
@@ -36,7 +38,6 @@ pub(super) enum Kind {
 pub(super) struct Holder {
     pub(super) principal: Principal,
     pub(super) credential: Option<Arc<Credential<'static>>>,
-    pub(super) requirement: Option<Arc<Requirement>>,
 }
 
 impl Holder {
@@ -64,7 +65,6 @@ impl Actor {
         Self::of(Kind::Holder(Box::new(Holder {
             principal,
             credential: None,
-            requirement: None,
         })))
     }
 
@@ -84,6 +84,7 @@ impl Actor {
     fn of(kind: Kind) -> Self {
         Self {
             kind,
+            requirement: None,
             client_address: None,
         }
     }
@@ -110,31 +111,40 @@ impl Actor {
         self
     }
 
-    /// Requires that a holder has these roles or scopes at the moment of each change. Has an effect
-    /// on holders only: operators may change everything, the rights of an owner are checked by its
-    /// [check](Owner::with_check), and a [possession](Self::possession) only revokes.
+    /// Requires that a holder or an owner has these roles or scopes at the moment of each change. Those
+    /// of an owner are the ones that its [check](Owner::with_check) returned just before, or that it was
+    /// created with.
+    ///
+    /// Has no effect on operators, who may change everything, and on a
+    /// [possession](Self::possession), which only revokes.
     pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
-        if let Kind::Holder(holder) = &mut self.kind {
-            holder.requirement = Some(requirement.into());
+        if matches!(self.kind, Kind::Holder(_) | Kind::Owner(_)) {
+            self.requirement = Some(requirement.into());
         }
         self
     }
 
-    /// As [`with_requirement`](Self::with_requirement), unless the actor has a requirement.
+    /// Sets the requirement of a holder that has none. An owner needs none.
     #[cfg(feature = "api")]
     pub(crate) fn with_default_requirement(mut self, requirement: Arc<Requirement>) -> Self {
-        if let Kind::Holder(holder) = &mut self.kind {
-            holder.requirement.get_or_insert(requirement);
+        if let Kind::Holder(_) = &self.kind {
+            self.requirement.get_or_insert(requirement);
         }
         self
     }
 
-    /// Returns the requirement of a holder, if it has one.
+    /// Returns the requirement of a holder or an owner, if it has one.
     #[cfg(feature = "api")]
     pub(crate) fn requirement(&self) -> Option<&Arc<Requirement>> {
+        self.requirement.as_ref()
+    }
+
+    /// Returns the owner that the actor acts for.
+    #[cfg(feature = "api")]
+    pub(crate) fn acting_owner(&self) -> Option<&Owner> {
         match &self.kind {
-            Kind::Holder(holder) => holder.requirement.as_ref(),
-            Kind::Operator(_) | Kind::Owner(_) | Kind::Possession(..) => None,
+            Kind::Owner(owner) => Some(owner),
+            Kind::Operator(_) | Kind::Holder(_) | Kind::Possession(..) => None,
         }
     }
 

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::actor::{Holder, Kind};
@@ -89,13 +90,18 @@ impl ServiceTokens {
             }
             Kind::Owner(owner) => {
                 let rights = owner.rights().await?;
+                if let Some(requirement) = &self.actor.requirement
+                    && !requirement.is_met_by_rights(&rights.roles, &rights.scopes)
+                {
+                    return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)).into());
+                }
                 let id = rights.id.clone();
                 let authority = Authority::new(ActorToken::Owner(rights), self.clock.clone());
                 (authority, None, Some(id))
             }
             Kind::Holder(holder) => {
                 let (authority, record) = self.find_actor(holder).await?;
-                let authority = authority.with_requirement(holder.requirement.clone());
+                let authority = authority.with_requirement(self.actor.requirement.clone());
                 let owner = record.owner().map(Box::from);
                 let authority = authority.with_condition(is_conditional);
                 (authority, Some(record), owner)

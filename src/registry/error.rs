@@ -52,8 +52,9 @@ pub enum AuthorityError {
     /// [check](crate::lifecycle::OwnerCheck) rejected it.
     #[error("the session or token of the caller is no longer accepted")]
     OwnerRejected,
-    /// The actor's token no longer has the roles or scopes that the call requires.
-    #[error("caller's token lacks {}", join_names(.0))]
+    /// The actor's token, or its [owner](crate::lifecycle::Owner), lacks the roles or scopes that the
+    /// call requires.
+    #[error("caller lacks {}", join_names(.0))]
     RequirementNotMet(Arc<Requirement>),
     /// The actor lacks roles or scopes that the token has, or would have.
     #[error("caller is missing roles or scopes of the token: {}", .missing.join(", "))]

@@ -11,6 +11,7 @@ use tower_service_token::lifecycle::{
     Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Owner, OwnerCheckError, Page,
     TokenPolicy, TokenUpdate,
 };
+use tower_service_token::principal::Requirement;
 use tower_service_token::registry::{AuthorityError, TokenFilter};
 use tower_service_token::store::{Credential, TokenState, verdict};
 use tower_service_token::token::{PresentedToken, TokenId};
@@ -394,6 +395,35 @@ pub async fn owner_is_checked_before_each_change(store: Store) {
     assert_eq!(operator.count(TokenFilter::new()).await.unwrap(), 2);
 }
 
+pub async fn the_requirement_of_an_owner_is_checked_before_each_change(store: Store) {
+    let operator = manage(&store);
+    let id = create(&operator, NewToken::new("a").with_owner("user:1")).await;
+    let owner = |scopes: &[&str]| Owner::new("user:1").with_scopes(scopes);
+    let acting = |owner: Owner| {
+        let requirement = Requirement::all_scopes(["tokens:manage"]);
+        let actor = Actor::owner(owner).with_requirement(requirement);
+        operator.clone().acting_for(actor)
+    };
+    let covered = || owner(&["tokens:*"]);
+    let lost = owner(&["projects:*"]);
+    let lost = covered().with_check(move || std::future::ready(Ok(lost.clone())));
+    for owner in [owner(&[]), owner(&["projects:*"]), lost] {
+        for outcome in all_changes(&acting(owner), id).await {
+            let Err(LifecycleError::Unauthorized(AuthorityError::RequirementNotMet(unmet))) =
+                outcome
+            else {
+                panic!("{outcome:?}");
+            };
+            assert_eq!(unmet.names().collect::<Vec<_>>(), ["tokens:manage"]);
+        }
+    }
+    assert_eq!(operator.get(id).await.unwrap().revision(), 1);
+    acting(covered()).disable(id).await.unwrap();
+    let gained = covered();
+    let gained = owner(&[]).with_check(move || std::future::ready(Ok(gained.clone())));
+    acting(gained).revoke(id).await.unwrap();
+}
+
 async fn all_changes(tokens: &ServiceTokens, id: TokenId) -> Vec<Result<(), LifecycleError>> {
     let digest = TokenDigest::of("elsewhere");
     let keyed = NewToken::new("k").with_idempotency_key("k");
@@ -663,6 +693,7 @@ macro_rules! every_owner_test {
             registry_judges_a_holder_by_the_stored_owner,
             owned_tokens_never_count_as_administrators,
             owner_is_checked_before_each_change,
+            the_requirement_of_an_owner_is_checked_before_each_change,
             limits_of_an_owner_count_only_its_tokens,
             concurrent_creations_stay_within_the_limit_of_an_owner,
             names_are_unique_per_owner,

@@ -82,9 +82,9 @@
 //! differences:
 //!
 //! 1. The actor decides what the caller may do. An [`Owner`](crate::lifecycle::Owner) reads and changes
-//!    only its tokens, and needs no scope for it. An operator reads and changes all tokens. The holder of
-//!    a token needs the scopes of rule 1, or the
-//!    [requirement](crate::lifecycle::Actor::with_requirement) of its actor instead. An
+//!    only its tokens, and needs no scope for it, unless its actor has a
+//!    [requirement](crate::lifecycle::Actor::with_requirement). An operator reads and changes all
+//!    tokens. The holder of a token needs the scopes of rule 1, or the requirement of its actor instead. An
 //!    [`Actor::possession`](crate::lifecycle::Actor::possession) is 403.
 //! 2. The actor is determined before the body is read. The [check](crate::lifecycle::Owner::with_check)
 //!    of an owner runs again immediately before each change. If it rejects the owner, the response is 401

@@ -397,6 +397,31 @@ async fn the_possession_of_a_secret_is_no_actor_of_the_api() {
     server.assert_unchanged("all").await;
 }
 
+#[tokio::test]
+async fn the_requirement_of_an_owner_holds_for_every_call() {
+    let manager = || Requirement::all_scopes(["tokens:manage"]);
+    let with = |scopes: &[&str]| {
+        let owner = Owner::new("user:1").with_scopes(scopes);
+        Server::with_actor(Actor::owner(owner).with_requirement(manager()))
+    };
+    let server = with(&["projects:*"]).await;
+    for call in CHANGES.map(|it| it.0).iter().chain(&READS) {
+        let body = CHANGES.iter().find(|it| it.0 == *call);
+        let response = server.call("", call, body.map_or("", |it| it.1)).await;
+        response.assert_error(403, "insufficient_scope");
+    }
+    server.assert_unchanged("all").await;
+    let server = with(&["projects:*", "tokens:manage"]).await;
+    for call in READS {
+        let response = server.call("", call, "").await;
+        assert_eq!(response.status, 200, "{call}: {response:?}");
+    }
+    for (call, body) in CHANGES {
+        let response = server.call("", call, body).await;
+        assert!(response.status < 300, "{call}: {response:?}");
+    }
+}
+
 /// A layer of the host authenticates an administrator's token, which is not the actor.
 #[tokio::test]
 async fn the_principal_of_the_request_is_not_the_actor() {
