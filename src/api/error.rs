@@ -112,7 +112,7 @@ impl<F: ErrorFormat> ApiError<F> {
         if let Some(rejection) = actor_rejection(&error, checker) {
             return Self::Rejected(rejection);
         }
-        match status_and_code(&error) {
+        match error.problem() {
             Some((status, code)) => Self::change_failed(status, code, error),
             None => Self::Rejected(unavailable_rejection(error, checker)),
         }
@@ -143,8 +143,8 @@ impl<F: ErrorFormat> From<BodyError> for ApiError<F> {
 
 impl<F: ErrorFormat> From<Vec<FieldProblem>> for ApiError<F> {
     fn from(problems: Vec<FieldProblem>) -> Self {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Self::change_failed(status, INVALID_FIELDS, LifecycleError::Invalid(problems))
+        let error = LifecycleError::Invalid(problems);
+        Self::change_failed(error.status(), error.code(), error)
     }
 }
 
@@ -197,36 +197,6 @@ pub(super) fn missing_names(error: LifecycleError) -> Vec<String> {
         LifecycleError::Unauthorized(AuthorityError::EscalationDenied { missing }) => missing,
         _ => Vec::new(),
     }
-}
-
-pub(super) const INVALID_FIELDS: &str = "invalid_fields";
-
-/// Returns the status and the `code` of a failed change, or `None` if the caller is not at fault.
-fn status_and_code(error: &LifecycleError) -> Option<(StatusCode, &'static str)> {
-    let (status, code) = match error {
-        LifecycleError::Invalid(_) => (422, INVALID_FIELDS),
-        LifecycleError::IdempotencyKeyReused => (422, "idempotency_key_reused"),
-        LifecycleError::Unauthorized(AuthorityError::PreviousSecret) => {
-            (428, "precondition_required")
-        }
-        LifecycleError::Unauthorized(AuthorityError::OwnerRejected) => (401, "actor_rejected"),
-        LifecycleError::RevisionMismatch => (412, "precondition_failed"),
-        LifecycleError::UnknownActor => (403, "unknown_actor"),
-        LifecycleError::NotFound => (404, "not_found"),
-        LifecycleError::LastAdmin => (409, "last_admin"),
-        LifecycleError::ConcurrentRotation => (409, "rotated_meanwhile"),
-        LifecycleError::AmbiguousNumber => (409, "ambiguous_number"),
-        LifecycleError::NameTaken => (409, "name_taken"),
-        LifecycleError::DigestTaken => (409, "digest_taken"),
-        LifecycleError::TooManyTokens => (409, "too_many_tokens"),
-        LifecycleError::Revoked => (409, "token_revoked"),
-        LifecycleError::Expired => (409, "token_expired"),
-        LifecycleError::UnexpectedCount { .. } => (409, "unexpected_count"),
-        error if EscalationDenial::from_error(error).is_some() => (403, "escalation_denied"),
-        _ => return None,
-    };
-    let status = StatusCode::from_u16(status).expect("the table has valid statuses");
-    Some((status, code))
 }
 
 /// Returns the rejection of a caller that was authenticated and lost its authority since. It equals

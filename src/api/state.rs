@@ -38,3 +38,117 @@ impl<X> ApiState<X> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use axum::body::to_bytes;
+    use axum::response::{IntoResponse, Response};
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::lifecycle::{ChangedToken, FieldProblem};
+    use crate::principal::Requirement;
+    use crate::registry::AuthorityError;
+    use crate::store::{DenialKind, StoreError, TokenRecord};
+    use crate::token::TokenFormat;
+    use crate::{MemoryStore, ServiceTokenLayer, wire};
+
+    fn record() -> Box<TokenRecord> {
+        let token = TokenFormat::default().mint().expect("random bytes");
+        Box::new(TokenRecord::from(&token))
+    }
+
+    /// Returns an error of each kind, for each reason of a denial.
+    fn authority_errors() -> impl Iterator<Item = AuthorityError> {
+        let denials = [
+            DenialKind::Unknown,
+            DenialKind::Revoked,
+            DenialKind::Disabled,
+            DenialKind::Expired,
+            DenialKind::WrongDigest,
+            DenialKind::Superseded,
+            DenialKind::NotYetValid,
+        ];
+        let authority = [
+            AuthorityError::OwnerRejected,
+            AuthorityError::RequirementNotMet(Arc::new(Requirement::all_roles(["a"]))),
+            AuthorityError::EscalationDenied {
+                missing: vec!["a".into()],
+            },
+            AuthorityError::OutlivesActor {
+                latest: SystemTime::UNIX_EPOCH,
+            },
+            AuthorityError::PreviousSecret,
+        ];
+        let denials = denials.map(AuthorityError::ActorTokenRejected);
+        denials.into_iter().chain(authority)
+    }
+
+    /// Returns an error of each variant, except `Mint`, which only the operating system causes.
+    fn errors() -> Vec<LifecycleError> {
+        use LifecycleError::*;
+        let changed = ChangedToken {
+            record: *record(),
+            effective_within: Duration::ZERO,
+        };
+        let others = [
+            Invalid(vec![FieldProblem::new("/name", "too long")]),
+            NotFound,
+            AmbiguousNumber,
+            NameTaken,
+            DigestTaken,
+            TooManyTokens,
+            Revoked,
+            Expired,
+            RevisionMismatch,
+            ConcurrentRotation,
+            UnknownActor,
+            LastAdmin,
+            AlreadyCreated(record()),
+            AlreadyRotated(Box::new(changed)),
+            IdempotencyKeyReused,
+            UnexpectedCount {
+                expected: Some(1),
+                found: 2,
+            },
+            TokensNotCovered {
+                forbidden: 1,
+                found: 2,
+            },
+            Store(StoreError::unavailable("down")),
+            Store(StoreError::rate_limited(Duration::from_secs(7))),
+            Store(StoreError::corrupt("a row")),
+        ];
+        authority_errors().map(Unauthorized).chain(others).collect()
+    }
+
+    fn status_and_code(response: Response) -> (u16, String) {
+        let status = response.status().as_u16();
+        let body = block_on(to_bytes(response.into_body(), 4096)).expect("a short body");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        (status, body["code"].as_str().expect("a code").to_owned())
+    }
+
+    #[test]
+    fn own_handlers_and_the_api_respond_to_an_error_alike() {
+        let store = MemoryStore::new();
+        let state = ApiState {
+            tokens: ServiceTokens::new(store.clone()),
+            checker: ServiceTokenLayer::new(store).checker(),
+            extra: (),
+        };
+        for error in errors() {
+            let what = format!("{error:?}");
+            let expected = (error.status().as_u16(), error.code().to_owned());
+            let api: ApiError<Box<wire::Problem>> = state.change_error(error);
+            assert_eq!(status_and_code(api.into_response()), expected, "{what}");
+        }
+        for error in errors() {
+            let what = format!("{error:?}");
+            let expected = (error.status().as_u16(), error.code().to_owned());
+            assert_eq!(status_and_code(error.into_response()), expected, "{what}");
+        }
+    }
+}

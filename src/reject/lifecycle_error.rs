@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::RejectionReason;
 use crate::lifecycle::LifecycleError;
 use crate::registry::AuthorityError;
-use crate::store::{DenialKind, StoreErrorKind};
+use crate::store::StoreErrorKind;
 
 impl LifecycleError {
     /// Returns the status of the response to a request that failed with this error, as in the
@@ -23,6 +23,15 @@ impl LifecycleError {
         match self.kind() {
             Kind::Problem(_, code) => code,
             Kind::Rejection(reason) => reason.code(),
+        }
+    }
+
+    /// Returns the status and the `code`, or `None` if the response is that of a rejection.
+    #[cfg(feature = "api")]
+    pub(crate) fn problem(&self) -> Option<(StatusCode, &'static str)> {
+        match self.kind() {
+            Kind::Problem(status, code) => Some((status, code)),
+            Kind::Rejection(_) => None,
         }
     }
 
@@ -73,9 +82,7 @@ fn authority_kind(error: &AuthorityError) -> Kind {
         AuthorityError::ActorTokenRejected(kind) => {
             Kind::Rejection(RejectionReason::of_denial(*kind))
         }
-        AuthorityError::OwnerRejected => {
-            Kind::Rejection(RejectionReason::of_denial(DenialKind::Unknown))
-        }
+        AuthorityError::OwnerRejected => Kind::Problem(StatusCode::UNAUTHORIZED, "actor_rejected"),
         AuthorityError::RequirementNotMet(_) => Kind::Rejection(RejectionReason::InsufficientScope),
         AuthorityError::EscalationDenied { .. } | AuthorityError::OutlivesActor { .. } => {
             Kind::Problem(StatusCode::FORBIDDEN, "escalation_denied")

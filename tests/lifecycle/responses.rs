@@ -148,6 +148,12 @@ async fn each_error_has_its_status_code_and_headers() {
             None,
         ),
         (
+            AuthorityError::OwnerRejected.into(),
+            401,
+            "actor_rejected",
+            None,
+        ),
+        (
             denied(DenialKind::Revoked),
             401,
             "token_revoked",
