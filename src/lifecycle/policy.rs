@@ -122,11 +122,20 @@ impl TokenPolicy {
         if expires_at.is_some_and(|expiry| expiry <= latest) {
             return Ok(());
         }
-        let days = self.max_lifetime.unwrap_or_default().as_secs() / 86_400;
+        let lifetime = in_largest_unit(self.max_lifetime.unwrap_or_default());
         let detail =
-            format!("a token must expire within {days} days of its creation or last rotation");
+            format!("a token must expire within {lifetime} of its creation or last rotation");
         Err(FieldProblem::new("/expires_at", detail))
     }
+}
+
+/// Writes whole seconds in the largest unit that divides them: `90d`, `36h`, `90m`, `30s`.
+fn in_largest_unit(lifetime: Duration) -> String {
+    let seconds = lifetime.as_secs();
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let divides = |(unit, _): &(u64, char)| seconds > 0 && seconds.is_multiple_of(*unit);
+    let (unit, letter) = units.into_iter().find(divides).unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
 }
 
 impl fmt::Debug for TokenPolicy {
@@ -138,5 +147,37 @@ impl fmt::Debug for TokenPolicy {
             .field("max_tokens", &self.max_tokens)
             .field("max_tokens_per_owner", &self.max_tokens_per_owner)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_expiry_is_rejected_with_the_maximum_in_its_unit() {
+        const HOUR: u64 = 3600;
+        for (seconds, expected) in [
+            (12 * HOUR, "12h"),
+            (36 * HOUR, "36h"),
+            (90 * 24 * HOUR, "90d"),
+            (24 * HOUR, "1d"),
+            (90 * 60, "90m"),
+            (HOUR + 1, "3601s"),
+            (0, "0s"),
+        ] {
+            let policy = TokenPolicy::new().with_max_lifetime(Duration::from_secs(seconds));
+            let issued_at = SystemTime::UNIX_EPOCH;
+            let latest = policy.latest_expiry(issued_at);
+            assert_eq!(policy.check_expiry(latest, issued_at), Ok(()));
+            let problem = policy.check_expiry(None, issued_at).expect_err(expected);
+            assert_eq!(
+                problem.to_string(),
+                format!(
+                    "/expires_at: a token must expire within {expected} of its creation or last \
+                     rotation"
+                )
+            );
+        }
     }
 }
