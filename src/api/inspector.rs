@@ -88,6 +88,5 @@ impl Inspector {
 }
 
 fn is_id_of(id: &DisplayId, caller: &Principal) -> bool {
-    let id = id.to_string();
-    id == caller.id().to_string() || id == caller.display_id().to_string()
+    *id == DisplayId::from(caller.id()) || *id == caller.display_id()
 }

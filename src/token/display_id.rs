@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -36,7 +37,9 @@ impl DisplayId {
 
     /// Creates an id from a text of 1 to 128 visible ASCII characters without `"` and `\`.
     ///
-    /// So the text is one word of a log line, and needs no escape in JSON and in a header value.
+    /// So the text is one word of a log line, and needs no escape in JSON and in a header value. The
+    /// text of a [`TokenId`] gives the id that [`From<TokenId>`](Self#impl-From<TokenId>-for-DisplayId)
+    /// returns.
     ///
     /// # Errors
     ///
@@ -52,7 +55,20 @@ impl DisplayId {
         if redact_tokens(text) != text {
             return Err(DisplayIdError("a displayed id must not be a service token"));
         }
-        Ok(Self(Text::Own(text.into())))
+        // One text is one id, so that ids are equal if they are shown alike.
+        Ok(match text.parse() {
+            Ok(id) => Self(Text::Derived(id)),
+            Err(_) => Self(Text::Own(text.into())),
+        })
+    }
+}
+
+impl FromStr for DisplayId {
+    type Err = DisplayIdError;
+
+    /// As [`new`](Self::new).
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text)
     }
 }
 
@@ -137,6 +153,24 @@ mod tests {
             let error = DisplayId::new(text).expect_err(text);
             assert!(!error.to_string().contains("7Hq2mX9bTe"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_text_of_an_id_is_parsed_to_the_same_id() {
+        for text in ["7Hq2mX9bTe", "0000000000", "0000000007"] {
+            let id: TokenId = text.parse().expect("ten digits");
+            let parsed: DisplayId = text.parse().expect("visible");
+            assert_eq!(parsed, DisplayId::from(id));
+            assert_eq!(parsed, DisplayId::new(&id.to_string()).expect("visible"));
+            assert_eq!(parsed.to_string(), text);
+        }
+        for text in ["7", "7Hq2mX9bT", "7Hq2mX9bTe0", "7Hq2mX9b-e", "zzzzzzzzzz"] {
+            let parsed: DisplayId = text.parse().expect("visible");
+            assert_eq!(parsed, DisplayId::new(text).expect("visible"));
+            assert_eq!(parsed.to_string(), text);
+        }
+        assert_eq!("a b".parse::<DisplayId>(), DisplayId::new("a b"));
+        assert!("a b".parse::<DisplayId>().is_err());
     }
 
     #[test]
