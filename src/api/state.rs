@@ -55,9 +55,9 @@ mod tests {
     use crate::token::TokenFormat;
     use crate::{MemoryStore, ServiceTokenLayer, wire};
 
-    fn record() -> Box<TokenRecord> {
+    fn record() -> TokenRecord {
         let token = TokenFormat::default().mint().expect("random bytes");
-        Box::new(TokenRecord::from(&token))
+        TokenRecord::from(&token)
     }
 
     /// Returns an error of each kind, for each reason of a denial.
@@ -90,7 +90,7 @@ mod tests {
     fn errors() -> Vec<LifecycleError> {
         use LifecycleError::*;
         let changed = ChangedToken {
-            record: *record(),
+            record: record(),
             effective_within: Duration::ZERO,
         };
         let others = [
@@ -106,7 +106,7 @@ mod tests {
             ConcurrentRotation,
             UnknownActor,
             LastAdmin,
-            AlreadyCreated(record()),
+            AlreadyCreated(Box::new(record())),
             AlreadyRotated(Box::new(changed)),
             IdempotencyKeyReused,
             UnexpectedCount {

@@ -38,8 +38,7 @@ impl DisplayId {
     /// Creates an id from a text of 1 to 128 visible ASCII characters without `"` and `\`.
     ///
     /// So the text is one word of a log line, and needs no escape in JSON and in a header value. The
-    /// text of a [`TokenId`] gives the id that [`From<TokenId>`](Self#impl-From<TokenId>-for-DisplayId)
-    /// returns.
+    /// text of a [`TokenId`] gives the same id as the `TokenId`.
     ///
     /// # Errors
     ///
