@@ -89,10 +89,7 @@ pub mod existing_table {}
 #[cfg_attr(any(not(doctest), feature = "tokio"), doc = include_str!("caching.md"))]
 pub mod caching {}
 
-#[cfg_attr(
-    any(not(doctest), all(feature = "axum", feature = "tokio")),
-    doc = include_str!("streams.md")
-)]
+#[cfg_attr(not(doctest), doc = include_str!("streams.md"))]
 pub mod streams {}
 
 #[doc = include_str!("lifecycle.md")]

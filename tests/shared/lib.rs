@@ -51,6 +51,10 @@ mod guide {
     #[doc = include_str!("../../src/guide/openapi.md")]
     mod openapi {}
 
+    #[cfg(all(feature = "axum", feature = "tokio"))]
+    #[doc = include_str!("../../src/guide/streams.md")]
+    mod streams {}
+
     #[cfg(feature = "api")]
     #[doc = include_str!("../../src/guide/mcp.md")]
     mod mcp {}
