@@ -160,7 +160,7 @@ fn readme_size() -> Result<(), Failed> {
 
 fn metrics() -> Result<(), Failed> {
     let used = Regex::new(
-        r#"(?:(?:\b(?:count|counter|gauge|histogram)!|\b\w+::new|=> )\(\s*|const [A-Z]+: &str = )"((?:svctok|service_token)_[a-z_]+)""#,
+        r#"(?:(?:\b(?:count|counter|gauge|histogram)!|\b\w+::new|=> )\(\s*|const (?:NAME|REQUESTS): &str = )"((?:svctok|service_token)_[a-z_]+)""#,
     )?;
     let mut in_source = BTreeSet::new();
     for file in files(&root().join("src"), "rs")? {

@@ -123,11 +123,10 @@ fn builds_the_record_from_the_claims() {
 }
 
 #[test]
-fn reads_the_owner_and_ignores_other_types() {
+fn reads_the_owner() {
     let rules = Rules::default();
     for (member, owner) in [
         (r#","owner":"user:1""#, Some("user:1")),
-        (r#","owner":{"id":"user:1"}"#, None),
         (r#","owner":null"#, None),
         ("", None),
     ] {

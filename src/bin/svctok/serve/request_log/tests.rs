@@ -116,7 +116,7 @@ async fn panic_responds_500_and_logs_one_line() {
     assert_eq!(response.headers()[REQUEST_ID], "b");
     let errors: Vec<_> = log.lines().filter(|it| it.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{log}");
-    for part in ["panicked", "request_log.rs:", "request_id=\"b\""] {
+    for part in ["panicked", "request_log/tests.rs:", "request_id=\"b\""] {
         assert!(errors[0].contains(part), "{log}");
     }
     assert!(!log.contains("hush"), "{log}");
