@@ -39,7 +39,7 @@ impl Ticket {
         })
     }
 
-    /// Returns whether a text is meant to be a ticket.
+    /// Returns whether a text has the prefix of a ticket.
     pub(super) fn is_marked(text: &str) -> bool {
         text.starts_with(PREFIX)
     }

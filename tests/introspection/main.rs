@@ -1,6 +1,6 @@
 //! `IntrospectionStore` against hostile authorization servers, with a test for each rule.
 //!
-//! Two test servers stand in for a real one: [`upstream`] runs in this process with a manual clock,
+//! Two test servers replace a real one: [`upstream`] runs in this process with a manual clock,
 //! and [`raw_server`] writes scripted bytes to real sockets.
 //!
 //! 1. [Outcomes](outcomes): the status of the request for each response of the server.
