@@ -71,12 +71,6 @@ use crate::middleware::ServiceTokenLayer;
 pub struct SecuritySchemes;
 
 impl SecuritySchemes {
-    /// Returns the credential sources of all schemes with a name of their own.
-    #[cfg(feature = "api")]
-    pub(crate) fn sources() -> CredentialSources {
-        CredentialSources::default().accept_bearer()
-    }
-
     /// Returns the scheme of each source, with its name.
     pub(crate) fn for_sources(sources: &CredentialSources) -> Vec<(String, SecurityScheme)> {
         let header = |name: &str, description: &str| {

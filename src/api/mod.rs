@@ -55,4 +55,3 @@ pub mod stackstate;
 mod state;
 
 pub use crate::observe::request_id;
-pub use crate::openapi::SecuritySchemes;

@@ -74,7 +74,7 @@ impl Server {
         let tokens = ServiceTokens::new(MemoryStore::new());
         let foreign = NewToken::new("foreign").with_owner(OTHER_USER);
         drop(runtime.block_on(tokens.create(foreign)).unwrap());
-        let api = ManagementApi::with_actor(tokens.clone(), |parts| ready(user(parts)))
+        let api = ManagementApi::for_actor(tokens.clone(), |parts| ready(user(parts)))
             .with_openapi_modifier(SessionCookie);
         let app = Router::new().nest("/api", api.into_router());
         (Self::serve(runtime, app, SESSION.to_owned()), tokens)

@@ -211,7 +211,7 @@ impl Application {
         let tokens = ServiceTokens::new(store.clone());
         let meanwhile = Meanwhile::default();
         let next = Arc::clone(&meanwhile);
-        let api = ManagementApi::with_actor(tokens.clone(), move |parts: &Parts| {
+        let api = ManagementApi::for_actor(tokens.clone(), move |parts: &Parts| {
             let session = parts.extensions.get::<Session>().cloned();
             let meanwhile = next.lock().unwrap().take();
             async move {

@@ -7,41 +7,31 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::Value;
-use utoipa::Modify;
-use utoipa::openapi::{OpenApi, Server};
+use utoipa::openapi::Server;
 
+use super::openapi::Description;
 use crate::media_type;
 
 pub(super) const PATH: &str = "/openapi.json";
 
 /// The OpenAPI document as JSON. The first request renders it.
 pub(super) struct Document {
-    build: Box<dyn Fn() -> OpenApi + Send + Sync>,
+    description: Description,
     /// What precedes and follows the URL of the server.
     parts: OnceLock<[Bytes; 2]>,
 }
 
 impl Document {
-    pub(super) fn new(
-        build: impl Fn() -> OpenApi + Send + Sync + 'static,
-        modifier: Option<Arc<dyn Modify + Send + Sync>>,
-    ) -> Self {
-        let build = move || {
-            let mut document = build();
-            if let Some(modifier) = &modifier {
-                modifier.modify(&mut document);
-            }
-            document
-        };
+    pub(super) fn new(description: Description) -> Self {
         Self {
-            build: Box::new(build),
+            description,
             parts: OnceLock::new(),
         }
     }
 
     fn render(&self) -> [Bytes; 2] {
         const URL: &str = r#""{prefix}""#;
-        let mut document = (self.build)();
+        let mut document = self.description.document();
         document.servers = Some(vec![Server::new(URL.trim_matches('"'))]);
         let json = document.to_json();
         let json = Bytes::from(json.expect("the document is plain data"));

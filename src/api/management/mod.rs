@@ -55,10 +55,9 @@
 //! 10. A change after which no valid token may administer tokens (`service-tokens:admin`) is 409
 //!     `last_admin`. `?last_admin=true` allows it for an update, a disabling and a revocation of one
 //!     token. A bulk revocation never allows it.
-//! 11. `GET /openapi.json` returns the OpenAPI 3.1 document of the API, without a token. So do
-//!     [`ManagementApi::openapi`] and [`ManagementApi::openapi_for_layer`]. Its component names have the
-//!     prefix `ServiceToken`, so it [merges](crate::guide::openapi) into the document of your own API,
-//!     together with the [security schemes](crate::api::SecuritySchemes).
+//! 11. `GET /openapi.json` returns the OpenAPI 3.1 document of the API, without a token.
+//!     [`ManagementApi::openapi`] returns the same document, which [merges](crate::guide::openapi) into
+//!     that of your own API.
 //!
 //! | request | response |
 //! |---|---|
@@ -76,7 +75,7 @@
 //!
 //! # Callers that the application authenticates
 //!
-//! [`ManagementApi::with_actor`] and [`ManagementApi::with_actor_extractor`] take the
+//! [`ManagementApi::for_actor`] and [`ManagementApi::for_actor_extractor`] take the
 //! [`Actor`](crate::lifecycle::Actor) of a request from your application, which authenticates its users
 //! by sessions or JWTs. The API reads no service token then. The rules above apply, with these
 //! differences:
@@ -88,11 +87,19 @@
 //!    [`Actor::possession`](crate::lifecycle::Actor::possession) is 403.
 //! 2. The actor is determined before the body is read. The [check](crate::lifecycle::Owner::with_check)
 //!    of an owner runs again immediately before each change. If it rejects the owner, the response is 401
-//!    `actor_rejected`; if it cannot tell, 503. Nothing is changed in either case.
-//! 3. Browsers send cookies also with requests that pages of other sites make. A change is 403
-//!    `cross_site_request` if its `Sec-Fetch-Site` is neither `same-origin` nor `none`, or if it lacks
-//!    that header and its `Origin` differs from `Host`. Clients that are not browsers send neither
-//!    header. See [`allow_cross_site_requests`](ManagementApi::allow_cross_site_requests).
+//!    `actor_rejected`; if the check fails, 503. Nothing is changed in either case.
+//! 3. Browsers send cookies also with requests that pages of other sites make. A change is accepted if
+//!    one of these holds, and otherwise 403 `cross_site_request`:
+//!
+//!    - `Sec-Fetch-Site` is `same-origin` or `none`.
+//!    - `Origin` is [trusted](ManagementApi::with_trusted_origin).
+//!    - There is no `Sec-Fetch-Site`, and the host and port of `Origin` are those of the request.
+//!    - There is neither `Sec-Fetch-Site` nor `Origin`, and the origin of `Referer` is trusted or has the
+//!      host and port of the request. Browsers from before 2020 may send only `Referer`.
+//!    - There is none of the three headers: the client is not a browser.
+//!
+//!    A change that repeats one of these headers or `Host` is 400 `invalid_request`. See
+//!    [`allow_cross_site_requests`](ManagementApi::allow_cross_site_requests).
 //! 4. There is no `/service-tokens/self` (404).
 //! 5. The document at `/openapi.json` has no security schemes. Add those of your application with
 //!    [`with_openapi_modifier`](ManagementApi::with_openapi_modifier).
@@ -141,6 +148,7 @@
 mod bulk;
 mod conditions;
 mod create;
+mod cross_site;
 mod document;
 mod idempotency_key;
 mod list;
@@ -149,5 +157,7 @@ mod problem;
 mod router;
 mod state;
 mod token;
+mod trusted_origin;
 
 pub use self::router::ManagementApi;
+pub use self::trusted_origin::{TrustedOrigin, TrustedOriginError};

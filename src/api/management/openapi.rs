@@ -1,6 +1,8 @@
 //! The OpenAPI document: the operations of the handlers and the schemas of [`wire`](crate::wire),
 //! with what all operations share.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::SecurityScheme;
@@ -8,7 +10,7 @@ use utoipa::openapi::{
     Components, Content, Header, HttpMethod, ObjectBuilder, OpenApi, Ref, RefOr, Required,
     Response, ResponseBuilder, SecurityRequirement, Type,
 };
-use utoipa::{OpenApi as _, ToSchema};
+use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use super::{bulk, create, document, list, token};
 use crate::header::CredentialSources;
@@ -106,45 +108,99 @@ const ACTOR_ERRORS: [(u16, &str); 2] = [
     ),
 ];
 
-/// Creates the document for requests with a token in one of these sources.
-pub(super) fn document(sources: &CredentialSources) -> OpenApi {
+/// What the document describes.
+#[derive(Clone)]
+pub(super) struct Description {
+    /// The headers with service tokens, or none if the application authenticates the callers.
+    sources: Option<CredentialSources>,
+    pub(super) operation_id_prefix: String,
+    pub(super) modifier: Option<Arc<dyn Modify + Send + Sync>>,
+}
+
+impl Description {
+    /// Describes an API for requests with a token in one of these sources.
+    pub(super) fn for_tokens(sources: &CredentialSources) -> Self {
+        Self {
+            sources: Some(sources.clone()),
+            ..Self::for_actors()
+        }
+    }
+
+    /// Describes an API for callers that the application authenticates, and describes itself.
+    pub(super) fn for_actors() -> Self {
+        Self {
+            sources: None,
+            operation_id_prefix: String::new(),
+            modifier: None,
+        }
+    }
+
+    pub(super) fn document(&self) -> OpenApi {
+        let mut document = match &self.sources {
+            Some(sources) => document_for_tokens(sources),
+            None => document_for_actors(),
+        };
+        for (_, _, operation) in operations(&mut document) {
+            if let Some(id) = &mut operation.operation_id {
+                id.insert_str(0, &self.operation_id_prefix);
+            }
+        }
+        if let Some(modifier) = &self.modifier {
+            modifier.modify(&mut document);
+        }
+        // Merging would apply it to the operations of the other document.
+        if let Some(security) = document.security.take() {
+            for (_, _, operation) in operations(&mut document) {
+                operation.security.get_or_insert_with(|| security.clone());
+            }
+        }
+        document
+    }
+}
+
+fn document_for_tokens(sources: &CredentialSources) -> OpenApi {
     let schemes = SecuritySchemes::for_sources(sources);
     let mut document = Operations::openapi();
     complete_all(&mut document, Some(&schemes));
     let components = document.components.get_or_insert_with(Components::new);
-    components.responses.extend(errors(|_| None));
+    components.responses.extend(ERRORS.map(error));
     components.add_security_schemes_from_iter(schemes);
     document
 }
 
-/// Creates the document for callers that the application authenticates, and describes itself.
-pub(super) fn document_for_actors() -> OpenApi {
+fn document_for_actors() -> OpenApi {
     let mut document = Operations::openapi();
     let paths = &mut document.paths.paths;
     paths.retain(|path, _| !path.contains("/self"));
     complete_all(&mut document, None);
+    let shared = ERRORS.into_iter();
+    let shared = shared.filter(|(status, _)| !differs_for_actors(*status));
+    let own = ACTOR_ERRORS.map(|(status, codes)| (actor_name(status), error((status, codes)).1));
     let components = document.components.get_or_insert_with(Components::new);
-    let codes_of = |status| {
-        let mut errors = ACTOR_ERRORS.into_iter();
-        errors.find_map(|(known, codes)| (known == status).then_some(codes))
-    };
-    components.responses.extend(errors(codes_of));
+    components.responses.extend(shared.map(error).chain(own));
     document
 }
 
 fn complete_all(document: &mut OpenApi, schemes: Option<&[(String, SecurityScheme)]>) {
-    for (path, item) in &mut document.paths.paths {
-        for (method, operation) in [
+    for (path, method, operation) in operations(document) {
+        complete(path, &method, operation, schemes);
+    }
+}
+
+/// Returns the operations, each with its path.
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
+    let items = document.paths.paths.iter_mut();
+    items.flat_map(|(path, item)| {
+        let operations = [
             (HttpMethod::Get, &mut item.get),
             (HttpMethod::Post, &mut item.post),
             (HttpMethod::Patch, &mut item.patch),
             (HttpMethod::Delete, &mut item.delete),
-        ] {
-            if let Some(operation) = operation {
-                complete(path, &method, operation, schemes);
-            }
-        }
-    }
+        ];
+        let operations = operations.into_iter();
+        operations
+            .filter_map(|(method, operation)| Some((path.as_str(), method, operation.as_mut()?)))
+    })
 }
 
 /// Adds the security requirements, the error responses and the headers of changes.
@@ -191,7 +247,11 @@ fn complete(
         }
     }
     for status in errors {
-        let error = Ref::from_response_name(name(status));
+        let name = match schemes {
+            None if differs_for_actors(status) => actor_name(status),
+            _ => name(status),
+        };
+        let error = Ref::from_response_name(name);
         responses.insert(status.to_string(), RefOr::Ref(error));
     }
 }
@@ -218,28 +278,22 @@ fn errors_of(
     })
 }
 
-/// Returns the error responses with their component names. `codes_of` may replace the codes of a
-/// status.
-fn errors(
-    codes_of: impl Fn(u16) -> Option<&'static str>,
-) -> impl Iterator<Item = (String, RefOr<Response>)> {
-    ERRORS.into_iter().map(move |(status, codes)| {
-        let codes = codes_of(status).unwrap_or(codes);
-        let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
-        let error = ResponseBuilder::new()
-            .description(codes)
-            .content(Problem::MEDIA_TYPE, content);
-        let error = match status {
-            400 | 401 | 403 => {
-                let description = "One challenge per scheme, if the credential is at fault.";
-                let text = ObjectBuilder::new().schema_type(Type::String);
-                error.header("WWW-Authenticate", header(text, description))
-            }
-            429 | 503 => error.header("Retry-After", header(count(), "In seconds.")),
-            _ => error,
-        };
-        (name(status), error.build().into())
-    })
+/// Returns an error response with the name of its component.
+fn error((status, codes): (u16, &str)) -> (String, RefOr<Response>) {
+    let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+    let error = ResponseBuilder::new()
+        .description(codes)
+        .content(Problem::MEDIA_TYPE, content);
+    let error = match status {
+        400 | 401 | 403 => {
+            let description = "One challenge per scheme, if the credential is at fault.";
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            error.header("WWW-Authenticate", header(text, description))
+        }
+        429 | 503 => error.header("Retry-After", header(count(), "In seconds.")),
+        _ => error,
+    };
+    (name(status), error.build().into())
 }
 
 fn count() -> ObjectBuilder {
@@ -255,10 +309,22 @@ fn header(schema: ObjectBuilder, description: &str) -> Header {
 }
 
 fn name(status: u16) -> String {
+    format!("ServiceToken{}", reason(status))
+}
+
+/// Returns the name of an error response that differs for callers that the application authenticates,
+/// so that both documents nest into one.
+fn actor_name(status: u16) -> String {
+    format!("ServiceTokenActor{}", reason(status))
+}
+
+fn differs_for_actors(status: u16) -> bool {
+    ACTOR_ERRORS.iter().any(|(other, _)| *other == status)
+}
+
+/// Returns the reason phrase of a status, as one word.
+fn reason(status: u16) -> String {
     let status = StatusCode::from_u16(status).ok();
     let reason = status.and_then(|status| status.canonical_reason());
-    format!(
-        "ServiceToken{}",
-        reason.unwrap_or_default().replace(' ', "")
-    )
+    reason.unwrap_or_default().replace(' ', "")
 }

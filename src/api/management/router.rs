@@ -3,27 +3,25 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
-use http::StatusCode;
 use http::request::Parts;
-use tower_http::csrf::{CsrfLayer, ProtectionError};
 use utoipa::Modify;
 use utoipa::openapi::OpenApi;
 
+use super::cross_site::reject_cross_site;
 use super::document::Document;
+use super::openapi::Description;
 use super::problem::Problem;
 use super::state::{HandlerState, SharedHandlerState};
-use super::{bulk, create, document, list, openapi, token};
+use super::trusted_origin::TrustedOrigin;
+use super::{bulk, create, document, list, token};
 use crate::api::actor::ActorSource;
-use crate::api::body;
 use crate::api::guard::{Routes, guarded, guarded_by_application};
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::middleware::ServiceTokenLayer;
-use crate::openapi::SecuritySchemes;
 use crate::wire;
-
-type Modifier = Arc<dyn Modify + Send + Sync>;
 
 /// Builds the router of the management API.
 ///
@@ -34,7 +32,8 @@ pub struct ManagementApi {
     tokens: ServiceTokens,
     callers: Callers,
     allows_cross_site: bool,
-    modifier: Option<Modifier>,
+    trusted_origins: Vec<TrustedOrigin>,
+    description: Description,
 }
 
 /// How the API authenticates its callers.
@@ -50,7 +49,8 @@ impl ManagementApi {
     /// If the tokens of callers are in another store than the managed tokens, declare it with
     /// [`with_actor_store`](ServiceTokens::with_actor_store). Otherwise their changes are rejected.
     pub fn new(tokens: ServiceTokens, layer: ServiceTokenLayer) -> Self {
-        Self::with_callers(tokens, Callers::Tokens(layer))
+        let description = Description::for_tokens(layer.sources());
+        Self::with_callers(tokens, Callers::Tokens(layer), description)
     }
 
     /// Creates an API that manages `tokens` for the users of your application.
@@ -78,7 +78,7 @@ impl ManagementApi {
     /// }
     ///
     /// let tokens = ServiceTokens::new(MemoryStore::new());
-    /// let api = ManagementApi::with_actor(tokens, |parts: &Parts| {
+    /// let api = ManagementApi::for_actor(tokens, |parts: &Parts| {
     ///     let user = parts.extensions.get::<User>().cloned();
     ///     async move {
     ///         let user = user.ok_or(StatusCode::UNAUTHORIZED)?;
@@ -87,17 +87,17 @@ impl ManagementApi {
     /// });
     /// let app: Router = Router::new().nest("/account", api.into_router());
     /// ```
-    pub fn with_actor<F, R, A, E>(tokens: ServiceTokens, actor: F) -> Self
+    pub fn for_actor<F, R, A, E>(tokens: ServiceTokens, actor: F) -> Self
     where
         F: Fn(&Parts) -> R + Send + Sync + 'static,
         R: Future<Output = Result<A, E>> + Send + 'static,
         A: Into<Actor>,
         E: IntoResponse,
     {
-        Self::with_callers(tokens, Callers::Application(ActorSource::function(actor)))
+        Self::with_actors(tokens, ActorSource::function(actor))
     }
 
-    /// As [`with_actor`](Self::with_actor), with an extractor of your application, which runs with
+    /// As [`for_actor`](Self::for_actor), with an extractor of your application, which runs with
     /// `state`. Its rejection is the response to a request without an actor.
     ///
     /// ```
@@ -132,39 +132,74 @@ impl ManagementApi {
     /// }
     ///
     /// let tokens = ServiceTokens::new(MemoryStore::new());
-    /// let api = ManagementApi::with_actor_extractor::<User, _>(tokens, AppState);
+    /// let api = ManagementApi::for_actor_extractor::<User, _>(tokens, AppState);
     /// let app: Router<AppState> = Router::new().nest("/account", api.into_router());
     /// ```
-    pub fn with_actor_extractor<E, S>(tokens: ServiceTokens, state: S) -> Self
+    pub fn for_actor_extractor<E, S>(tokens: ServiceTokens, state: S) -> Self
     where
         E: FromRequestParts<S> + Into<Actor>,
         S: Send + Sync + 'static,
     {
-        let actors = ActorSource::extractor::<E, S>(state);
-        Self::with_callers(tokens, Callers::Application(actors))
+        Self::with_actors(tokens, ActorSource::extractor::<E, S>(state))
     }
 
-    fn with_callers(tokens: ServiceTokens, callers: Callers) -> Self {
+    fn with_actors(tokens: ServiceTokens, actors: ActorSource) -> Self {
+        let callers = Callers::Application(actors);
+        Self::with_callers(tokens, callers, Description::for_actors())
+    }
+
+    fn with_callers(tokens: ServiceTokens, callers: Callers, description: Description) -> Self {
         Self {
             tokens,
             callers,
             allows_cross_site: false,
-            modifier: None,
+            trusted_origins: Vec::new(),
+            description,
         }
     }
 
-    /// Accepts changes that pages of other sites request with the credentials of a user. By default,
+    /// Accepts changes that pages of this origin request with the credentials of a user, beside those
+    /// of the API's own origin. Repeated calls add origins.
+    ///
+    /// Use it for a single-page application on another origin, or behind a proxy that changes `Host`.
+    /// A page of another origin also needs a CORS layer around the router. Has no effect on an API whose
+    /// callers present service tokens.
+    ///
+    /// ```
+    /// use http::{StatusCode, request::Parts};
+    /// use tower_service_token::api::management::{ManagementApi, TrustedOrigin};
+    /// use tower_service_token::lifecycle::Owner;
+    /// use tower_service_token::{MemoryStore, ServiceTokens};
+    ///
+    /// # let actor = |_: &Parts| async { Err::<Owner, _>(StatusCode::UNAUTHORIZED) };
+    /// let tokens = ServiceTokens::new(MemoryStore::new());
+    /// let api = ManagementApi::for_actor(tokens, actor)
+    ///     .with_trusted_origin(TrustedOrigin::new("https://app.example")?)
+    ///     .with_trusted_origin(TrustedOrigin::new("http://localhost:5173")?);
+    /// # Ok::<_, tower_service_token::api::management::TrustedOriginError>(())
+    /// ```
+    pub fn with_trusted_origin(mut self, origin: TrustedOrigin) -> Self {
+        self.trusted_origins.push(origin);
+        self
+    }
+
+    /// Accepts changes that pages of all other sites request with the credentials of a user. By default,
     /// the response is 403 `cross_site_request`.
     ///
     /// Use it only if the application reads no cookies to determine the actor, or checks the origin of
-    /// requests itself. Has no effect on an API whose callers present service tokens.
+    /// requests itself. To accept some origins, use
+    /// [`with_trusted_origin`](Self::with_trusted_origin). Has no effect on an API whose callers present
+    /// service tokens.
     pub fn allow_cross_site_requests(mut self) -> Self {
         self.allows_cross_site = true;
         self
     }
 
-    /// Sets a modifier of the document at `/openapi.json`, for example one that adds the security
-    /// schemes of the application.
+    /// Sets a modifier of the [document](Self::openapi), for example one that adds the security schemes
+    /// of the application.
+    ///
+    /// A security requirement that it sets for the whole document becomes that of each operation without
+    /// one, because merging documents would apply it to the operations of the other one.
     ///
     /// ```
     /// use http::{StatusCode, request::Parts};
@@ -187,72 +222,64 @@ impl ManagementApi {
     ///
     /// # let actor = |_: &Parts| async { Err::<Owner, _>(StatusCode::UNAUTHORIZED) };
     /// let tokens = ServiceTokens::new(MemoryStore::new());
-    /// let api = ManagementApi::with_actor(tokens, actor).with_openapi_modifier(SessionCookie);
+    /// let api = ManagementApi::for_actor(tokens, actor).with_openapi_modifier(SessionCookie);
     /// ```
     pub fn with_openapi_modifier(mut self, modifier: impl Modify + Send + Sync + 'static) -> Self {
-        self.modifier = Some(Arc::new(modifier));
+        self.description.modifier = Some(Arc::new(modifier));
         self
     }
 
-    /// Returns the OpenAPI 3.1 document of an API behind `layer`, to merge into the document of your
-    /// service.
+    /// Sets what precedes each operation id of the [document](Self::openapi), such as `account_`. The
+    /// default is nothing.
     ///
-    /// It declares and requires only the [security schemes](crate::openapi) of the layer. Its components
-    /// have the prefix `ServiceToken`, and it has no `servers`. Nest it where the router is nested: the
-    /// page [`openapi`](crate::guide::openapi) of the guide has a service that does so.
+    /// Operation ids are unique within a document, so a host that nests two management APIs sets a
+    /// prefix for at least one of them. The prefix is part of the name of each function that a generator
+    /// of clients creates.
+    pub fn with_operation_id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.description.operation_id_prefix = prefix.into();
+        self
+    }
+
+    /// Returns the OpenAPI 3.1 document of this API, to merge into the document of your service.
+    ///
+    /// 1. It is the document that the router serves at `/openapi.json`, without `servers`.
+    /// 2. It declares and requires only the [security schemes](crate::openapi) that the layer accepts.
+    ///    For an API [with actors](Self::for_actor), only a [modifier](Self::with_openapi_modifier)
+    ///    declares schemes. Without one, the operations have no `security`, so that of your document
+    ///    applies.
+    /// 3. The names of its components have the prefix `ServiceToken`. Two APIs that differ, nested into
+    ///    one document, share only equal components.
+    ///
+    /// Nest it where the router is nested: the page [`openapi`](crate::guide::openapi) of the guide has a
+    /// service that does so.
     ///
     /// ```
+    /// use axum::Router;
     /// use tower_service_token::api::management::ManagementApi;
-    /// use tower_service_token::{MemoryStore, ServiceTokenLayer};
+    /// use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
     /// use utoipa::openapi::{Info, OpenApi, Paths};
     ///
-    /// let layer = ServiceTokenLayer::new(MemoryStore::new());
+    /// let store = MemoryStore::new();
+    /// let layer = ServiceTokenLayer::new(store.clone());
+    /// let api = ManagementApi::new(ServiceTokens::new(store), layer);
     /// let document = OpenApi::new(Info::new("Projects", "1.0.0"), Paths::new());
-    /// let document = document.nest("/admin", ManagementApi::openapi_for_layer(&layer));
+    /// let document = document.nest("/admin", api.openapi());
     /// assert!(document.paths.paths.contains_key("/admin/service-tokens/{id}/rotate"));
+    /// let app: Router = Router::new().nest("/admin", api.into_router());
     /// ```
-    pub fn openapi_for_layer<R>(layer: &ServiceTokenLayer<R>) -> OpenApi {
-        openapi::document(layer.sources())
-    }
-
-    /// Returns the OpenAPI 3.1 document of the API, with all
-    /// [security schemes](crate::api::SecuritySchemes).
-    ///
-    /// See [`openapi_for_layer`](Self::openapi_for_layer) for one without the schemes that a layer does
-    /// not accept.
-    ///
-    /// ```
-    /// use tower_service_token::api::management::ManagementApi;
-    ///
-    /// let document = ManagementApi::openapi();
-    /// assert!(document.paths.paths.contains_key("/service-tokens/{id}/rotate"));
-    /// ```
-    pub fn openapi() -> OpenApi {
-        openapi::document(&SecuritySchemes::sources())
-    }
-
-    /// As [`openapi`](Self::openapi), for an API [with actors](Self::with_actor) that your application
-    /// authenticates.
-    ///
-    /// It has no security schemes, and its operations have no `security`, so that of your document
-    /// applies.
-    pub fn openapi_for_actors() -> OpenApi {
-        openapi::document_for_actors()
+    pub fn openapi(&self) -> OpenApi {
+        self.description.document()
     }
 
     /// Builds the router, for an app with any state. Do not put a `ServiceTokenLayer` in front of it,
-    /// except for an API [with actors](Self::with_actor).
+    /// except for an API [with actors](Self::for_actor).
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let (document, routes) = match self.callers {
+        let routes = match self.callers {
             Callers::Tokens(layer) => {
                 let layer = layer.for_api();
-                let checker = layer.checker();
-                let sources = checker.sources.clone();
-                let state = HandlerState::shared(self.tokens, checker);
+                let state = HandlerState::shared(self.tokens, layer.checker());
                 let routes = guarded::<Box<wire::Problem>, _>(layer, routes().with_own());
-                let routes = routes.with_state(state);
-                let build = move || openapi::document(&sources);
-                (Document::new(build, self.modifier), routes)
+                routes.with_state(state)
             }
             Callers::Application(actors) => {
                 let layer = ServiceTokenLayer::without_credentials(self.tokens.clock());
@@ -261,18 +288,15 @@ impl ManagementApi {
                 let routes = if self.allows_cross_site {
                     routes
                 } else {
-                    routes.route_layer(same_origin_layer())
+                    let trusted = Arc::from(self.trusted_origins);
+                    routes.route_layer(from_fn_with_state(trusted, reject_cross_site))
                 };
-                let build = openapi::document_for_actors;
-                (
-                    Document::new(build, self.modifier),
-                    routes.with_state(state),
-                )
+                routes.with_state(state)
             }
         };
         let document = Router::new()
             .route(document::PATH, get(document::handle))
-            .with_state(Arc::new(document));
+            .with_state(Arc::new(Document::new(self.description)));
         routes
             .merge(document)
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -285,6 +309,7 @@ impl fmt::Debug for ManagementApi {
             .field("tokens", &self.tokens)
             .field("callers", &self.callers)
             .field("allows_cross_site", &self.allows_cross_site)
+            .field("trusted_origins", &self.trusted_origins)
             .finish_non_exhaustive()
     }
 }
@@ -322,14 +347,4 @@ impl Routes<SharedHandlerState> {
             .route("/service-tokens/self/rotate", post(token::rotate_own));
         self
     }
-}
-
-type CrossSiteResponse = fn(ProtectionError) -> Response;
-
-/// Rejects changes that a page of another site requests in a browser.
-fn same_origin_layer() -> CsrfLayer<CrossSiteResponse> {
-    CsrfLayer::new().with_rejection_response(|_| {
-        let detail = "changes from pages of other sites are not accepted";
-        body::problem_response(StatusCode::FORBIDDEN, "cross_site_request", detail)
-    })
 }

@@ -98,7 +98,7 @@ impl Server {
 
     async fn with_session(session: Session) -> Self {
         Self::with(|tokens| {
-            ManagementApi::with_actor(tokens, move |parts| ready(owner(parts, session)))
+            ManagementApi::for_actor(tokens, move |parts| ready(owner(parts, session)))
         })
         .await
     }
@@ -106,7 +106,7 @@ impl Server {
     async fn with_actor(actor: impl Into<Actor>) -> Self {
         let actor = actor.into();
         Self::with(|tokens| {
-            ManagementApi::with_actor(tokens, move |_| ready(Ok::<_, StatusCode>(actor.clone())))
+            ManagementApi::for_actor(tokens, move |_| ready(Ok::<_, StatusCode>(actor.clone())))
         })
         .await
     }
@@ -279,7 +279,7 @@ async fn a_session_that_ended_replays_nothing() {
     let ended = Arc::new(AtomicBool::new(false));
     let is_ended = Arc::clone(&ended);
     let server = Server::with(|tokens| {
-        ManagementApi::with_actor(tokens, move |parts: &Parts| {
+        ManagementApi::for_actor(tokens, move |parts: &Parts| {
             let is_ended = is_ended.load(Ordering::Relaxed);
             let session = [Session::Open, Session::Ends][usize::from(is_ended)];
             ready(owner(parts, session))
@@ -328,10 +328,10 @@ async fn holders_need_the_scopes_of_the_api_or_their_own_requirement() {
         let managed = ApiFixture::new(store.clone(), store.clone()).await;
         let layer = managed.layer.clone();
         let api = match requirement {
-            None => ManagementApi::with_actor_extractor::<Principal, _>(managed.tokens.clone(), ()),
+            None => ManagementApi::for_actor_extractor::<Principal, _>(managed.tokens.clone(), ()),
             Some(own) => {
                 let own = own.clone();
-                ManagementApi::with_actor(managed.tokens.clone(), move |parts: &Parts| {
+                ManagementApi::for_actor(managed.tokens.clone(), move |parts: &Parts| {
                     let principal = parts.extensions.get::<Principal>().unwrap().clone();
                     let actor = Actor::holder(principal).with_requirement(own.clone());
                     ready(Ok::<_, StatusCode>(actor))
@@ -363,7 +363,7 @@ async fn the_requirement_of_a_holder_is_checked_in_the_transaction() {
         .holder(&["projects:read", "service-tokens:write"])
         .await;
     let token = managed.holder(&["projects:read"]).await;
-    let api = ManagementApi::with_actor_extractor::<Principal, _>(managed.tokens.clone(), ());
+    let api = ManagementApi::for_actor_extractor::<Principal, _>(managed.tokens.clone(), ());
     let app: Router = api.into_router().layer(managed.layer.clone());
     let (tokens, id) = (managed.tokens.clone(), holder.record().id());
     let body = stream::once(async move {
@@ -461,10 +461,9 @@ impl From<User> for Actor {
 
 #[tokio::test]
 async fn extractors_determine_the_actor() {
-    let server = Server::with(|tokens| {
-        ManagementApi::with_actor_extractor::<User, _>(tokens, Users("user"))
-    })
-    .await;
+    let server =
+        Server::with(|tokens| ManagementApi::for_actor_extractor::<User, _>(tokens, Users("user")))
+            .await;
     let refused = server.send("GET /service-tokens", |it| it, "").await;
     assert_eq!((refused.status, &*refused.body), (401, "log in"));
     let listed = server.call("1", "GET /service-tokens", "").await;
@@ -493,7 +492,12 @@ async fn the_audit_trail_has_the_address_of_the_client() {
 
 #[tokio::test]
 async fn the_document_leaves_security_to_the_application() {
-    let document = serde_json::to_value(ManagementApi::openapi_for_actors()).unwrap();
+    let tokens = || ServiceTokens::new(MemoryStore::new());
+    let api = |tokens| {
+        let actor = |parts: &Parts| ready(owner(parts, Session::Open));
+        ManagementApi::for_actor(tokens, actor)
+    };
+    let document = serde_json::to_value(api(tokens()).openapi()).unwrap();
     assert_eq!(document["components"].get("securitySchemes"), None);
     let paths = document["paths"].as_object().unwrap();
     assert!(!paths.keys().any(|path| path.contains("self")));
@@ -512,16 +516,31 @@ async fn the_document_leaves_security_to_the_application() {
     for code in ["actor_rejected", "cross_site_request"] {
         assert!(text.contains(code), "{code}");
     }
+}
 
-    let server = Server::with(|tokens| {
+#[tokio::test]
+async fn serves_the_document_that_openapi_returns() {
+    let api = |tokens| {
         let actor = |parts: &Parts| ready(owner(parts, Session::Open));
-        ManagementApi::with_actor(tokens, actor).with_openapi_modifier(SecuritySchemes)
+        ManagementApi::for_actor(tokens, actor)
+            .with_openapi_modifier(SecuritySchemes)
+            .with_operation_id_prefix("account_")
+    };
+    let mut returned = None;
+    let server = Server::with(|tokens| {
+        let api = api(tokens);
+        returned = Some(serde_json::to_value(api.openapi()).unwrap());
+        api
     })
     .await;
-    let json = server.send("GET /openapi.json", |it| it, "").await.json();
-    let schemes = json["components"]["securitySchemes"].as_object();
+    let mut served = server.send("GET /openapi.json", |it| it, "").await.json();
+    assert!(served.as_object_mut().unwrap().remove("servers").is_some());
+    let returned = returned.unwrap();
+    assert_eq!(served, returned);
+    let schemes = returned["components"]["securitySchemes"].as_object();
     assert_eq!(schemes.unwrap().len(), 2);
-    assert_eq!(json["paths"], document["paths"]);
+    let list = &returned["paths"]["/service-tokens"]["get"];
+    assert_eq!(list["operationId"], "account_listServiceTokens");
 }
 
 /// Also if a layer of the host inserts the principal of another caller.

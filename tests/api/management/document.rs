@@ -17,8 +17,12 @@ use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 use crate::management::access::TABLE;
 use crate::management::{ApiResponse, ManagementResponse, Server};
 
-static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(ManagementApi::openapi()).unwrap());
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let store = MemoryStore::new();
+    let layer = ServiceTokenLayer::new(store.clone()).accept_bearer();
+    let api = ManagementApi::new(ServiceTokens::new(store), layer);
+    serde_json::to_value(api.openapi()).unwrap()
+});
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 

@@ -1,0 +1,203 @@
+//! Changes that pages of other sites request in the browser of a user.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{HOST, ORIGIN, REFERER};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
+
+use super::trusted_origin::TrustedOrigin;
+use crate::api::body;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Why a request is rejected.
+#[derive(Debug, PartialEq, Eq)]
+enum CrossSiteError {
+    /// A page of another site may have requested the change.
+    CrossSite,
+    /// A header has more than one line, so that a proxy and the API may read different ones.
+    Repeated,
+}
+
+/// Rejects changes that a page of another site requests in a browser, before the actor is determined.
+pub(super) async fn reject_cross_site(
+    State(trusted): State<Arc<[TrustedOrigin]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = check(request.method(), request.uri(), request.headers(), &trusted);
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(CrossSiteError::CrossSite) => {
+            let detail = "changes from pages of other sites are not accepted";
+            body::problem_response(StatusCode::FORBIDDEN, "cross_site_request", detail)
+        }
+        Err(CrossSiteError::Repeated) => {
+            let detail = "one of the headers Host, Origin, Referer and Sec-Fetch-Site is repeated";
+            body::problem_response(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        }
+    }
+}
+
+/// Decides as `http.CrossOriginProtection` of Go does, except for requests with a `Referer` alone: their
+/// browser is too old for the other headers, and its origin is checked instead.
+fn check(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    trusted: &[TrustedOrigin],
+) -> Result<(), CrossSiteError> {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let host = only_value(headers, &HOST)?;
+    let origin = only_value(headers, &ORIGIN)?;
+    let referrer = only_value(headers, &REFERER)?;
+    let site = only_value(headers, &SEC_FETCH_SITE)?;
+    let source =
+        origin.map(|origin| parse_url(origin).filter(|url| url.origin.len() == origin.len()));
+    let is_trusted = |source: &Option<Url<'_>>| {
+        let mut trusted = trusted.iter();
+        let source = source.as_ref();
+        source.is_some_and(|source| trusted.any(|it| it.as_str().as_bytes() == source.origin))
+    };
+    // As with HTTP/2, which has no `Host`.
+    let authority = uri.authority().map(|it| it.as_str().as_bytes()).or(host);
+    let is_same = |source: &Option<Url<'_>>| {
+        let source = source.as_ref().map(|source| source.authority);
+        source.is_some() && source == authority
+    };
+    let is_accepted = match (site, source) {
+        (Some(b"same-origin" | b"none"), _) => true,
+        (Some(_), source) => source.is_some_and(|source| is_trusted(&source)),
+        (None, Some(source)) => is_same(&source) || is_trusted(&source),
+        (None, None) => referrer.is_none_or(|referrer| {
+            let source = parse_url(referrer);
+            is_same(&source) || is_trusted(&source)
+        }),
+    };
+    if is_accepted {
+        Ok(())
+    } else {
+        Err(CrossSiteError::CrossSite)
+    }
+}
+
+/// Returns the value of a header that must not be repeated.
+fn only_value<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a [u8]>, CrossSiteError> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(|value| value.as_bytes());
+    match values.next() {
+        Some(_) => Err(CrossSiteError::Repeated),
+        None => Ok(value),
+    }
+}
+
+/// The parts of a URL that identify a site.
+struct Url<'a> {
+    /// The scheme, the host and the port.
+    origin: &'a [u8],
+    /// The host and the port.
+    authority: &'a [u8],
+}
+
+/// Parses a URL with the scheme `http` or `https`.
+fn parse_url(url: &[u8]) -> Option<Url<'_>> {
+    let schemes: [&[u8]; 2] = [b"https://", b"http://"];
+    let scheme = schemes.into_iter().find(|it| url.starts_with(it))?.len();
+    let length = url[scheme..].iter().position(|byte| b"/?#".contains(byte));
+    let end = length.map_or(url.len(), |length| scheme + length);
+    Some(Url {
+        origin: &url[..end],
+        authority: &url[scheme..end],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const HEADERS: [HeaderName; 4] = [HOST, ORIGIN, REFERER, SEC_FETCH_SITE];
+
+    fn decide(
+        method: &Method,
+        lines: &[(HeaderName, &'static [u8])],
+    ) -> Result<(), CrossSiteError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let value = HeaderValue::from_bytes(value).expect("a header value");
+            headers.append(name, value);
+        }
+        let trusted = ["https://other.example", "http://localhost:3000"];
+        let trusted = trusted.map(|it| TrustedOrigin::new(it).expect(it));
+        check(method, &Uri::from_static("/tokens"), &headers, &trusted)
+    }
+
+    #[test]
+    fn repeated_headers_are_ambiguous() {
+        let value = |name: &HeaderName| -> &'static [u8] {
+            match *name {
+                HOST => b"app.example",
+                SEC_FETCH_SITE => b"same-origin",
+                _ => b"https://app.example",
+            }
+        };
+        let lines = HEADERS.map(|name| (name.clone(), value(&name)));
+        assert_eq!(decide(&Method::POST, &lines), Ok(()));
+        for name in HEADERS {
+            let mut lines = lines.to_vec();
+            lines.push((name.clone(), value(&name)));
+            let decided = decide(&Method::POST, &lines);
+            assert_eq!(decided, Err(CrossSiteError::Repeated), "{name}");
+            assert_eq!(decide(&Method::GET, &lines), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_that_no_browser_sends_are_rejected() {
+        let host = (HOST, b"app.example".as_slice());
+        for line in [
+            (SEC_FETCH_SITE, b"".as_slice()),
+            (SEC_FETCH_SITE, b"same-origin, cross-site"),
+            (ORIGIN, b""),
+            (ORIGIN, b"\xff"),
+            (ORIGIN, b"app.example"),
+            (ORIGIN, b"//app.example"),
+            (ORIGIN, b"ftp://app.example"),
+            (ORIGIN, b"https://app.example/"),
+            (ORIGIN, b"https://other.example/"),
+            (ORIGIN, b"https://app.example https://evil.example"),
+            (REFERER, b""),
+            (REFERER, b"/tokens"),
+            (REFERER, b"about:blank"),
+            (REFERER, b"https://"),
+            (REFERER, b"https:///app.example"),
+        ] {
+            let decided = decide(&Method::POST, &[host.clone(), line.clone()]);
+            assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
+            let decided = decide(&Method::POST, std::slice::from_ref(&line));
+            assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_reads_are_exempt() {
+        let line = [(SEC_FETCH_SITE, b"cross-site".as_slice())];
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert_eq!(decide(&method, &line), Ok(()), "{method}");
+        }
+        for method in ["POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE", "get"] {
+            let method = Method::from_bytes(method.as_bytes()).expect(method);
+            let decided = decide(&method, &line);
+            assert_eq!(decided, Err(CrossSiteError::CrossSite), "{method}");
+        }
+    }
+}
