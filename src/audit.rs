@@ -89,9 +89,12 @@ impl AuditEvent {
         }
     }
 
-    /// Sets the id of the token that is [shown](Self::display_id). The default is the `TokenId`.
+    /// Sets the id of the token that is [shown](Self::display_id). The default is the `TokenId`, which is
+    /// also shown instead of the text of another one.
     pub fn with_display_id(mut self, id: DisplayId) -> Self {
-        self.display_id = id;
+        if id.may_show(self.token_id) {
+            self.display_id = id;
+        }
         self
     }
 

@@ -141,7 +141,6 @@ pub mod principal;
 pub mod header;
 #[cfg(any(feature = "api", feature = "client", feature = "introspection"))]
 mod media_type;
-#[cfg(any(feature = "api", feature = "introspection"))]
 mod unique_json;
 #[cfg(any(feature = "introspection", feature = "client"))]
 mod transport;

@@ -24,6 +24,11 @@ pub use self::redact::redact_tokens;
 pub(crate) use self::redact::{ID_DIGITS, SECRET_AND_CHECKSUM_DIGITS};
 pub(crate) use self::serde_text::deserialize_text;
 
+/// Escapes a name for a JSON pointer (RFC 6901).
+pub(crate) fn escape_pointer(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// Escapes the characters that are not visible: control and format characters (Unicode categories Cc
 /// and Cf) and line and paragraph separators, as `\u{202e}`.
 ///

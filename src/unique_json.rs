@@ -1,11 +1,18 @@
 //! JSON in which no object has two members of the same name, at any depth: otherwise the sender could
 //! choose which of two values a reader uses (RFC 8259 §4).
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+use crate::text::escape_pointer;
+
+/// What is wrong with a repeated member.
+pub(crate) const REPEATED: &str = "the member is given twice";
 
 /// Parses a JSON object.
 #[cfg(any(feature = "introspection", test))]
@@ -16,18 +23,45 @@ pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Erro
     }
 }
 
-/// A JSON value without repeated members.
+/// A JSON value without repeated members. The error names a repeated member by its JSON pointer
+/// (RFC 6901).
 pub(crate) struct UniqueValue(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for UniqueValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor).map(Self)
+        Location::Root.deserialize(deserializer).map(Self)
     }
 }
 
-struct ValueVisitor;
+/// Where a value is in the document. Displays the JSON pointer.
+#[derive(Clone, Copy)]
+enum Location<'a> {
+    Root,
+    Member(&'a Location<'a>, &'a str),
+    Item(&'a Location<'a>, usize),
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl fmt::Display for Location<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Member(parent, name) => write!(f, "{parent}/{}", escape_pointer(name)),
+            Self::Item(parent, index) => write!(f, "{parent}/{index}"),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Location<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(ValueVisitor(self))
+    }
+}
+
+struct ValueVisitor<'a>(Location<'a>);
+
+impl<'de> Visitor<'de> for ValueVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,9 +92,17 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::Null)
     }
 
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.deserialize(deserializer)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(UniqueValue(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Location::Item(&self.0, array.len()))? {
             array.push(item);
         }
         Ok(Value::Array(array))
@@ -68,8 +110,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some(name) = entries.next_key_seed(UniqueName(&members))? {
-            let UniqueValue(value) = entries.next_value()?;
+        while let Some(name) = entries.next_key_seed(UniqueName(&self.0, &members))? {
+            let value = entries.next_value_seed(Location::Member(&self.0, &name))?;
             members.insert(name, value);
         }
         Ok(Value::Object(members))
@@ -78,7 +120,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 /// The name of a member that the object does not have yet. The check is part of reading the name, so
 /// that an error has the path of the member.
-struct UniqueName<'a>(&'a Map<String, Value>);
+struct UniqueName<'a>(&'a Location<'a>, &'a Map<String, Value>);
 
 impl<'de> DeserializeSeed<'de> for UniqueName<'_> {
     type Value = String;
@@ -96,10 +138,40 @@ impl Visitor<'_> for UniqueName<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
-        if self.0.contains_key(name) {
-            return Err(E::custom("a repeated member"));
+        if self.1.contains_key(name) {
+            let member = Location::Member(self.0, name);
+            return Err(E::custom(format_args!("{member}: {REPEATED}")));
         }
         Ok(name.to_owned())
+    }
+}
+
+/// Reads an object without repeated members, as [`UniqueValue`] does.
+pub(crate) fn deserialize_map<'de, T, D>(from: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    from.deserialize_map(MapVisitor(PhantomData))
+}
+
+struct MapVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MapVisitor<T> {
+    type Value = BTreeMap<String, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some((name, value)) = entries.next_entry()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom(REPEATED));
+            }
+        }
+        Ok(members)
     }
 }
 
@@ -123,6 +195,36 @@ mod tests {
             r#"{"a":[{"b":1,"b":1}]}"#,
         ] {
             assert!(object(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn error_points_to_the_repeated_member() {
+        for (text, expected) in [
+            (r#"{"a":1,"a":1}"#, "/a: "),
+            (r#"{"a":[{},{"b~":1,"b~":1}]}"#, "/a/1/b~0: "),
+            (r#"[{"a/b":{"":1,"":1}}]"#, "/0/a~1b/: "),
+        ] {
+            let error = serde_json::from_str::<UniqueValue>(text).err().expect(text);
+            assert!(error.is_data(), "{error}");
+            let expected = format!("{expected}{REPEATED} at line 1 column");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn maps_have_no_repeated_members() {
+        let read =
+            |json: &str| deserialize_map::<u8, _>(&mut serde_json::Deserializer::from_str(json));
+        let map = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1)]);
+        assert_eq!(read(r#"{"a":1,"b":1}"#).unwrap(), map);
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"b":1,"\u0061":1}"#,
+            "[1]",
+            "[]",
+        ] {
+            assert!(read(json).is_err(), "{json}");
         }
     }
 

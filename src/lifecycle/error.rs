@@ -96,11 +96,6 @@ pub enum LifecycleError {
     Store(#[from] StoreError),
 }
 
-/// Escapes a name for a JSON pointer (RFC 6901).
-pub(crate) fn escape_pointer(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
 /// A field that violates a rule. `Display` writes the pointer and the description: `/name: …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenFieldProblem))]

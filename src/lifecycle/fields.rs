@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::error::escape_pointer;
 use super::field_rules::{
     MAX_TEXT_CHARS, check_count, check_description, check_line, check_names, is_role, trimmed,
 };
@@ -9,7 +8,7 @@ use super::{Expiry, FieldProblem, LifecycleError, NewToken, TokenPolicy, TokenUp
 use crate::clock::earliest;
 use crate::principal::Scopes;
 use crate::store::TokenRecord;
-use crate::text::{has_invisible, is_blank};
+use crate::text::{escape_pointer, has_invisible, is_blank};
 
 const MAX_NAMES_PER_LIST: usize = 100;
 const MAX_LABELS: usize = 50;

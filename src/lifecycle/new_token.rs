@@ -36,8 +36,9 @@ pub(crate) fn is_idempotency_key(text: &str) -> bool {
 ///
 /// serde reads and writes the body of a creation in the management API: `name`, `description`,
 /// `subject`, `roles`, `scopes`, `labels`, `not_before`, and `expires_at` or `expires_in`, of which
-/// `null` means never. An unknown member is an error. The idempotency key is not part of it. The rules
-/// are applied when the token is created.
+/// `null` means never. What the management API rejects as malformed is an error with the same text: an
+/// unknown or repeated member, a wrong type, an array instead of an object, and a malformed time or
+/// expiry. The rules above are applied when the token is created. The idempotency key is not part of it.
 ///
 /// ```
 /// use tower_service_token::lifecycle::NewToken;

@@ -11,8 +11,8 @@ use crate::text::redact_tokens;
 /// token has in a table of your own, such as a UUID.
 ///
 /// A store sets it by [`TokenRecord::with_display_id`](crate::store::TokenRecord::with_display_id).
-/// Without one, the `TokenId` is shown. The crate shows it, and looks nothing up by it. A clone
-/// allocates nothing.
+/// Without one, the `TokenId` is shown. The crate shows it, and looks nothing up by it. The text of
+/// another token's `TokenId` is never shown, because it names that token. A clone allocates nothing.
 ///
 /// ```
 /// use tower_service_token::token::DisplayId;
@@ -59,6 +59,14 @@ impl DisplayId {
             Ok(id) => Self(Text::Derived(id)),
             Err(_) => Self(Text::Own(text.into())),
         })
+    }
+
+    /// Returns whether the token with this id may be shown by this text.
+    pub(crate) fn may_show(&self, id: TokenId) -> bool {
+        match self.0 {
+            Text::Derived(own) => own == id,
+            Text::Own(_) => true,
+        }
     }
 }
 

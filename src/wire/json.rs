@@ -8,14 +8,18 @@ use std::fmt::Display;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Error, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
+#[cfg(feature = "api")]
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-use crate::lifecycle::{FieldProblem, escape_pointer};
-use crate::unique_json::UniqueValue;
+use crate::lifecycle::FieldProblem;
+use crate::text::escape_pointer;
+#[cfg(feature = "api")]
+use crate::unique_json::{REPEATED, UniqueValue};
 
 /// A body is not the JSON that a request takes.
+#[cfg(feature = "api")]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
     #[error("the body is not a JSON object (line {line}, column {column})")]
@@ -29,6 +33,7 @@ pub(crate) enum JsonError {
 }
 
 /// Decodes a JSON object.
+#[cfg(feature = "api")]
 pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
     let syntax = |error: &serde_json::Error| JsonError::Syntax {
         line: error.line(),
@@ -39,10 +44,7 @@ pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonErro
         .inner()
         .classify()
     {
-        Category::Data => JsonError::Duplicate(FieldProblem::new(
-            pointer(error.path()),
-            "the member is given twice",
-        )),
+        Category::Data => JsonError::Duplicate(FieldProblem::new(pointer(error.path()), REPEATED)),
         _ => syntax(error.inner()),
     })?;
     deserializer.end().map_err(|error| syntax(&error))?;
@@ -105,9 +107,22 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
+    /// Otherwise serde reads an array as the members of a struct, in their order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Violation> {
+        match self.0 {
+            Value::Array(_) => Err(Violation::invalid_type(Unexpected::Seq, &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -154,9 +169,10 @@ impl Error for Violation {
 }
 
 #[cfg(test)]
+#[cfg(feature = "api")]
 mod tests {
     use super::*;
-    use crate::wire::CreateRequest;
+    use crate::wire::{BulkRequest, CreateRequest};
 
     fn error(body: &str) -> JsonError {
         let Err(error) = from_slice::<CreateRequest>(body.as_bytes()) else {
@@ -204,6 +220,21 @@ mod tests {
                 panic!("{body}");
             };
             assert_eq!((&*problem.pointer, &*problem.detail), (pointer, detail));
+        }
+    }
+
+    #[test]
+    fn rejects_arrays_as_objects() {
+        for body in [
+            r#"{"filter":["hush"]}"#,
+            r#"{"filter":[]}"#,
+            r#"{"filter":"hush"}"#,
+        ] {
+            let Err(JsonError::Invalid(problem)) = from_slice::<BulkRequest>(body.as_bytes())
+            else {
+                panic!("{body}");
+            };
+            assert_eq!(problem.to_string(), "/filter: not an object", "{body}");
         }
     }
 

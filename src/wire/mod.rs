@@ -16,7 +16,6 @@ mod field;
 mod filter;
 #[cfg(any(feature = "api", feature = "client"))]
 mod integer;
-#[cfg(feature = "api")]
 mod json;
 mod new_token;
 mod problem;

@@ -1,9 +1,13 @@
 //! A [`NewToken`] as the body of a creation.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use serde_json::Value;
 
+use super::json::from_members;
 use super::token_request::CreateRequest;
 use crate::lifecycle::{LifecycleError, NewToken};
+use crate::unique_json::UniqueValue;
 
 impl Serialize for NewToken {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -14,8 +18,11 @@ impl Serialize for NewToken {
 
 impl<'de> Deserialize<'de> for NewToken {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let request = CreateRequest::deserialize(from)?;
-        let problems = |problems| de::Error::custom(LifecycleError::Invalid(problems));
+        let UniqueValue(Value::Object(members)) = UniqueValue::deserialize(from)? else {
+            return Err(D::Error::custom("a new token is an object"));
+        };
+        let request: CreateRequest = from_members(members).map_err(D::Error::custom)?;
+        let problems = |problems| D::Error::custom(LifecycleError::Invalid(problems));
         request.try_into().map_err(problems)
     }
 }
@@ -66,12 +73,28 @@ mod tests {
         assert_eq!(json!(NewToken::new("ci")).get("expires_at"), None);
     }
 
+    fn error(json: &str) -> String {
+        let error = serde_json::from_str::<NewToken>(json).expect_err(json);
+        assert!(error.is_data(), "{json}: {error}");
+        let error = error.to_string();
+        assert!(!error.contains("hush"), "{error}");
+        error
+    }
+
     #[test]
     fn errors_name_the_member() {
         for (json, expected) in [
             (
                 r#"{"name":"ci","expires_at":"soon"}"#,
                 "/expires_at: an expiry is",
+            ),
+            (
+                r#"{"name":"ci","expires_in":""}"#,
+                "/expires_in: an expiry is",
+            ),
+            (
+                r#"{"name":"ci","expires_in":" "}"#,
+                "/expires_in: an expiry is",
             ),
             (
                 r#"{"name":"ci","not_before":"soon"}"#,
@@ -81,11 +104,59 @@ mod tests {
                 r#"{"name":"ci","expires_at":"30d","expires_in":"30d"}"#,
                 "/expires_in: either",
             ),
-            (r#"{"name":"ci","color":"red"}"#, "unknown field `color`"),
-            ("[]", "an object"),
+            (r#"{"name":"ci","color":"red"}"#, "/color: unknown member"),
+            (r#"{"name":["hush"]}"#, "/name: not a string"),
+            (r#"{"name":"ci","scopes":"hush"}"#, "/scopes: not an array"),
+            (r#"{"name":"ci","roles":["a",5]}"#, "/roles/1: not a string"),
+            (
+                r#"{"name":"ci","labels":["hush"]}"#,
+                "/labels: not an object",
+            ),
         ] {
+            let error = error(json);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    /// Otherwise the sender chooses which of two values a reader of the same text uses.
+    #[test]
+    fn rejects_repeated_members() {
+        for (json, pointer) in [
+            (r#"{"name":"hush","name":"ci"}"#, "/name"),
+            (
+                r#"{"name":"ci","labels":{"a/b":"hush","a/b":"2"}}"#,
+                "/labels/a~1b",
+            ),
+            (
+                r#"{"name":"ci","scopes":[],"scop\u0065s":["hush"]}"#,
+                "/scopes",
+            ),
+        ] {
+            let expected = format!("{pointer}: the member is given twice");
+            let error = error(json);
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    /// Also in formats that are not JSON: an array of members has no names.
+    #[test]
+    fn rejects_what_is_no_object() {
+        for json in ["[]", r#"["hush"]"#, r#""hush""#, "5", "true", "null"] {
+            let error = error(json);
+            assert!(error.starts_with("a new token is an object"), "{error}");
+        }
+        let members = serde::de::value::SeqDeserializer::<_, serde_json::Error>::new(
+            ["ci", "description"].into_iter(),
+        );
+        assert!(NewToken::deserialize(members).is_err());
+    }
+
+    /// So that axum's `Json` responds with 400 instead of 422.
+    #[test]
+    fn broken_syntax_is_a_syntax_error() {
+        for json in [r#"{"name":"ci""#, r#"{"name":}"#, "{]"] {
             let error = serde_json::from_str::<NewToken>(json).expect_err(json);
-            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!error.is_data(), "{json}: {error}");
         }
     }
 }

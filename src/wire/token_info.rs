@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{TokenRecord, TokenStatus};
 use crate::token::TokenId;
+use crate::unique_json::deserialize_map;
 
 /// The public fields of a token.
 ///
@@ -53,7 +54,7 @@ pub struct TokenInfo {
     /// The scopes.
     pub scopes: Vec<String>,
     /// The labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "deserialize_map")]
     #[cfg_attr(feature = "api", schema(required))]
     pub labels: BTreeMap<String, String>,
     /// Whether the token is accepted, at the time of the response.
@@ -176,6 +177,7 @@ mod tests {
             ("\"revoked\"", "\"gone\""),
             ("2027-01-15T08:00:00Z", "tomorrow"),
             ("\"name\"", "\"label\""),
+            ("\"color\":\"red\"", "\"labels\":{\"a\":\"1\",\"a\":\"2\"}"),
         ] {
             let json = json.replace(good, bad);
             assert!(serde_json::from_str::<TokenInfo>(&json).is_err(), "{json}");

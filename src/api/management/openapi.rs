@@ -7,8 +7,8 @@ use http::StatusCode;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::SecurityScheme;
 use utoipa::openapi::{
-    Components, Content, Header, HttpMethod, ObjectBuilder, OpenApi, Ref, RefOr, Required,
-    Response, ResponseBuilder, SecurityRequirement, Type,
+    Components, Content, Header, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
+    ResponseBuilder, SecurityRequirement, Type,
 };
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
@@ -182,31 +182,40 @@ fn document_for_actors() -> OpenApi {
 }
 
 fn complete_all(document: &mut OpenApi, schemes: Option<&[(String, SecurityScheme)]>) {
-    for (path, method, operation) in operations(document) {
-        complete(path, &method, operation, schemes);
+    for (path, is_change, operation) in operations(document) {
+        complete(path, is_change, operation, schemes);
     }
 }
 
-/// Returns the operations, each with its path.
-fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
+/// Returns the operations, each with its path and whether it is a change.
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, bool, &mut Operation)> {
     let items = document.paths.paths.iter_mut();
     items.flat_map(|(path, item)| {
         let operations = [
-            (HttpMethod::Get, &mut item.get),
-            (HttpMethod::Post, &mut item.post),
-            (HttpMethod::Patch, &mut item.patch),
-            (HttpMethod::Delete, &mut item.delete),
+            (false, &mut item.get),
+            (true, &mut item.put),
+            (true, &mut item.post),
+            (true, &mut item.delete),
+            (false, &mut item.options),
+            (false, &mut item.head),
+            (true, &mut item.patch),
+            (false, &mut item.trace),
+            (false, &mut item.query),
         ];
         let operations = operations.into_iter();
-        operations
-            .filter_map(|(method, operation)| Some((path.as_str(), method, operation.as_mut()?)))
+        let operations =
+            operations.filter_map(|(is_change, operation)| Some((is_change, operation.as_mut()?)));
+        let others = item.additional_operations.values_mut();
+        let others = others.map(|operation| (true, operation));
+        let all = operations.chain(others);
+        all.map(|(is_change, operation)| (path.as_str(), is_change, operation))
     })
 }
 
 /// Adds the security requirements, the error responses and the headers of changes.
 fn complete(
     path: &str,
-    method: &HttpMethod,
+    is_change: bool,
     operation: &mut Operation,
     schemes: Option<&[(String, SecurityScheme)]>,
 ) {
@@ -215,7 +224,6 @@ fn complete(
         operation.security = Some(vec![SecurityRequirement::default()]);
         return;
     }
-    let is_change = *method != HttpMethod::Get;
     let scope = match (path.contains("/self"), is_change) {
         (true, _) => None,
         (false, true) => Some("service-tokens:write"),

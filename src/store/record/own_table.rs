@@ -8,9 +8,14 @@ impl TokenRecord {
     /// Sets the id that responses, logs and audit events show, such as the UUID of a row in a table of
     /// your own. The default is the [id](Self::id).
     ///
+    /// Ten characters of `0-9`, `A-Z` and `a-z` are the text of a
+    /// [`TokenId`](crate::token::TokenId). If it is not that of this record, it names another token, and
+    /// the id of the record is shown instead. A table with such ids uses them as `TokenId`s.
+    ///
     /// For stores of your own. The SQL stores and the token file do not keep it.
     pub fn with_display_id(mut self, id: impl Into<Option<DisplayId>>) -> Self {
-        self.attributes_mut().display_id = id.into();
+        let own = self.id();
+        self.attributes_mut().display_id = id.into().filter(|id| id.may_show(own));
         self
     }
 

@@ -28,3 +28,21 @@ fn changes_of_a_clone_keep_the_displayed_id_and_the_data() {
     let cleared = changed.with_display_id(None);
     assert_eq!(cleared.display_id(), cleared.id().into());
 }
+
+#[test]
+fn the_text_of_another_token_id_is_not_displayed() {
+    let other: TokenId = "7Hq2mX9bTe".parse().expect("ten digits");
+    let displayed = DisplayId::new("7Hq2mX9bTe").expect("visible");
+    let record = |id| TokenRecord::new(id, TokenDigest::of("token"));
+    let own = record(other).with_display_id(displayed.clone());
+    assert_eq!(own.display_id(), displayed);
+    let derived = TokenId::derive("7Hq2mX9bTe");
+    let foreign = record(derived).with_display_id(displayed.clone());
+    assert_eq!(foreign.display_id(), derived.into());
+    // It does not keep an earlier one either: the store asked to replace it.
+    let key = DisplayId::new("key-1").expect("visible");
+    let replaced = record(derived)
+        .with_display_id(key)
+        .with_display_id(displayed);
+    assert_eq!(replaced.display_id(), derived.into());
+}

@@ -68,6 +68,58 @@ async fn basic_accepts_the_displayed_id_and_the_token_id() {
     }
 }
 
+/// Whoever reads it in a response or a log would revoke the other token.
+#[tokio::test]
+async fn the_id_of_another_token_is_not_displayed() {
+    let store = MemoryStore::new();
+    let id_of = |token: &str| token["svctok-".len()..][..10].to_owned();
+    let other = id_of(&insert(&store, |record| record));
+    let token = insert(&store, |record| {
+        displayed(record, &other).with_scopes(["introspect"])
+    });
+    let own = id_of(&token);
+    let server = Server::with_store(store).await;
+    let answer = server.verify("", &token).await;
+    assert_eq!(answer.header("x-service-token-id"), own);
+    let answer = server.verify("?role=admin", &token).await;
+    assert_eq!(answer.json()["token_id"], own);
+    let answer = server.introspect(&token).await.json();
+    assert_eq!(answer["jti"], own);
+    for (user, status) in [(&own, 200), (&other, 401)] {
+        let basic = STANDARD.encode(format!("{user}:{token}"));
+        let request = Request::post("/introspect")
+            .header("authorization", format!("Basic {basic}"))
+            .header("content-type", FORM);
+        let request = request.body(form(&[("token", &token)])).unwrap();
+        assert_eq!(server.send(request).await.status, status, "{user}");
+    }
+    assert_eq!(server.revoke(&token).await.status, 200);
+    let [event] = &server.events.of(AuditAction::Revoked)[..] else {
+        panic!("one event");
+    };
+    assert_eq!(event.actor(), format!("token:{own}"));
+    assert_eq!(event.display_id().to_string(), own);
+}
+
+#[test]
+fn an_audit_event_does_not_display_the_id_of_another_token() {
+    use std::time::SystemTime;
+    use tower_service_token::audit::AuditEvent;
+    use tower_service_token::token::TokenId;
+
+    let id = TokenId::derive("key-1");
+    let event = AuditEvent::new(SystemTime::now(), "operator:ci", AuditAction::Revoked, id);
+    let key = DisplayId::new("key-1").unwrap();
+    for (displayed, expected) in [
+        (DisplayId::from(TokenId::derive("key-2")), id.into()),
+        (DisplayId::from(id), id.into()),
+        (key.clone(), key),
+    ] {
+        let event = event.clone().with_display_id(displayed);
+        assert_eq!(*event.display_id(), expected);
+    }
+}
+
 #[tokio::test]
 async fn revocation_by_the_holder_is_audited_with_the_displayed_id() {
     let store = MemoryStore::new();
