@@ -16,6 +16,7 @@ use crate::token::TokenId;
 /// a token's [displayed id](Principal::display_id): `operator:alice`, `token:6GcLxtJEDQ`, `owner:user:42`. It is stored as
 /// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Actor {
     pub(super) kind: Kind,
     /// Of a holder or an owner.

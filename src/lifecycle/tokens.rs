@@ -12,6 +12,7 @@ use crate::token::TokenFormat;
 ///
 /// Cheap to clone. See the [module](super) for the rules and an example.
 #[derive(Clone)]
+#[must_use]
 pub struct ServiceTokens {
     pub(super) registry: Arc<dyn TokenRegistry>,
     pub(super) clock: Arc<dyn Clock>,

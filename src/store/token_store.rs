@@ -106,8 +106,8 @@ pub trait TokenStore: Send + Sync + 'static {
         FeedStatus::NotUsed
     }
 
-    /// Returns whether [listeners](Self::subscribe) are notified of every change at present. If not,
-    /// who depends on changes must look the tokens up again.
+    /// Returns whether [listeners](Self::subscribe) receive every change at present. If not, code that
+    /// depends on changes looks up its tokens again.
     ///
     /// The default is true while the feed is [connected](FeedStatus::Connected), or if there is a
     /// [`feed_delay`](Self::feed_delay).

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{HOST, ORIGIN, REFERER};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::trusted_origin::TrustedOrigin;
 use crate::api::body;
@@ -54,30 +54,22 @@ fn check(
         return Ok(());
     }
     let host = only_value(headers, &HOST)?;
+    let site = only_value(headers, &SEC_FETCH_SITE)?;
     let origin = only_value(headers, &ORIGIN)?;
     let referrer = only_value(headers, &REFERER)?;
-    let site = only_value(headers, &SEC_FETCH_SITE)?;
-    let source =
-        origin.map(|origin| parse_url(origin).filter(|url| url.origin.len() == origin.len()));
-    let is_trusted = |source: &Option<Url<'_>>| {
-        let mut trusted = trusted.iter();
-        let source = source.as_ref();
-        source.is_some_and(|source| trusted.any(|it| it.as_str().as_bytes() == source.origin))
-    };
-    // As with HTTP/2, which has no `Host`.
+    // HTTP/2 has no `Host`.
     let authority = uri.authority().map(|it| it.as_str().as_bytes()).or(host);
-    let is_same = |source: &Option<Url<'_>>| {
-        let source = source.as_ref().map(|source| source.authority);
-        source.is_some() && source == authority
+    let is_trusted = |url: &Url<'_>| {
+        let mut trusted = trusted.iter();
+        trusted.any(|it| it.as_str().as_bytes() == url.origin)
     };
-    let is_accepted = match (site, source) {
-        (Some(b"same-origin" | b"none"), _) => true,
-        (Some(_), source) => source.is_some_and(|source| is_trusted(&source)),
-        (None, Some(source)) => is_same(&source) || is_trusted(&source),
-        (None, None) => referrer.is_none_or(|referrer| {
-            let source = parse_url(referrer);
-            is_same(&source) || is_trusted(&source)
-        }),
+    let is_own_or_trusted = |url: &Url<'_>| Some(url.authority) == authority || is_trusted(url);
+    let is_accepted = match (site, origin, referrer) {
+        (Some(b"same-origin" | b"none"), ..) | (None, None, None) => true,
+        (Some(_), Some(origin), _) => parse_origin(origin).is_some_and(|it| is_trusted(&it)),
+        (Some(_), None, _) => false,
+        (None, Some(origin), _) => parse_origin(origin).is_some_and(|it| is_own_or_trusted(&it)),
+        (None, None, Some(url)) => parse_url(url).is_some_and(|it| is_own_or_trusted(&it)),
     };
     if is_accepted {
         Ok(())
@@ -92,7 +84,7 @@ fn only_value<'a>(
     name: &HeaderName,
 ) -> Result<Option<&'a [u8]>, CrossSiteError> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next().map(|value| value.as_bytes());
+    let value = values.next().map(HeaderValue::as_bytes);
     match values.next() {
         Some(_) => Err(CrossSiteError::Repeated),
         None => Ok(value),
@@ -113,16 +105,19 @@ fn parse_url(url: &[u8]) -> Option<Url<'_>> {
     let scheme = schemes.into_iter().find(|it| url.starts_with(it))?.len();
     let length = url[scheme..].iter().position(|byte| b"/?#".contains(byte));
     let end = length.map_or(url.len(), |length| scheme + length);
-    Some(Url {
+    (end > scheme).then(|| Url {
         origin: &url[..end],
         authority: &url[scheme..end],
     })
 }
 
+/// Parses a URL that is only an origin.
+fn parse_origin(origin: &[u8]) -> Option<Url<'_>> {
+    parse_url(origin).filter(|url| url.origin.len() == origin.len())
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn decide(
@@ -167,6 +162,7 @@ mod tests {
             (ORIGIN, b"\xff"),
             (ORIGIN, b"app.example"),
             (ORIGIN, b"//app.example"),
+            (ORIGIN, b"https://"),
             (ORIGIN, b"ftp://app.example"),
             (ORIGIN, b"https://app.example/"),
             (ORIGIN, b"https://other.example/"),
@@ -178,6 +174,8 @@ mod tests {
             (REFERER, b"https:///app.example"),
         ] {
             let decided = decide(&Method::POST, &[host.clone(), line.clone()]);
+            assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
+            let decided = decide(&Method::POST, &[(HOST, b""), line.clone()]);
             assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
             let decided = decide(&Method::POST, std::slice::from_ref(&line));
             assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
