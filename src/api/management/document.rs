@@ -7,31 +7,30 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::Value;
-use utoipa::openapi::Server;
+use utoipa::openapi::{OpenApi, Server};
 
-use super::openapi::Description;
 use crate::media_type;
 
 pub(super) const PATH: &str = "/openapi.json";
 
 /// The OpenAPI document as JSON. The first request renders it.
 pub(super) struct Document {
-    description: Description,
+    build: Box<dyn Fn() -> OpenApi + Send + Sync>,
     /// What precedes and follows the URL of the server.
     parts: OnceLock<[Bytes; 2]>,
 }
 
 impl Document {
-    pub(super) fn new(description: Description) -> Self {
+    pub(super) fn new(build: impl Fn() -> OpenApi + Send + Sync + 'static) -> Self {
         Self {
-            description,
+            build: Box::new(build),
             parts: OnceLock::new(),
         }
     }
 
     fn render(&self) -> [Bytes; 2] {
         const URL: &str = r#""{prefix}""#;
-        let mut document = self.description.document();
+        let mut document = (self.build)();
         document.servers = Some(vec![Server::new(URL.trim_matches('"'))]);
         let json = document.to_json();
         let json = Bytes::from(json.expect("the document is plain data"));

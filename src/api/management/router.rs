@@ -294,9 +294,10 @@ impl ManagementApi {
                 routes.with_state(state)
             }
         };
+        let document = Document::new(move || self.description.document());
         let document = Router::new()
             .route(document::PATH, get(document::handle))
-            .with_state(Arc::new(Document::new(self.description)));
+            .with_state(Arc::new(document));
         routes
             .merge(document)
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
