@@ -21,17 +21,17 @@ macro_rules! count {
 #[cfg(feature = "tokio")]
 pub(crate) use count;
 
-/// A counter with one label that is registered at its first use and kept: a lookup by name costs more
+/// A counter with one label. Its handle is cached at the first use, because a lookup by name costs more
 /// than the check of a token in memory. Empty without the feature `metrics`.
 ///
 /// If it is first used before the recorder is installed, it has no effect.
 #[derive(Clone, Default)]
-pub(crate) struct KeptCounter {
+pub(crate) struct CachedCounter {
     #[cfg(feature = "metrics")]
     handle: std::sync::OnceLock<metrics::Counter>,
 }
 
-impl KeptCounter {
+impl CachedCounter {
     /// Increments the counter. Each call must have the same arguments.
     #[inline]
     pub(crate) fn increment(&self, name: &'static str, label: &'static str, value: &'static str) {

@@ -1,7 +1,7 @@
 #[cfg(feature = "metrics")]
 use std::time::Instant;
 
-use crate::counter::KeptCounter;
+use crate::counter::CachedCounter;
 use crate::principal::Principal;
 use crate::reject::{NoToken, Rejection, RejectionReason};
 
@@ -12,10 +12,10 @@ const LABEL: &str = "outcome";
 /// Counts the requests that one layer checks, by outcome.
 #[derive(Clone, Default)]
 pub(crate) struct Outcomes {
-    accepted: KeptCounter,
-    identity: KeptCounter,
-    anonymous: KeptCounter,
-    rejected: [KeptCounter; RejectionReason::COUNT],
+    accepted: CachedCounter,
+    identity: CachedCounter,
+    anonymous: CachedCounter,
+    rejected: [CachedCounter; RejectionReason::COUNT],
 }
 
 impl Outcomes {

@@ -1,11 +1,11 @@
 use super::EntryKind;
-use crate::counter::KeptCounter;
+use crate::counter::CachedCounter;
 
 /// Counts the requests that a cache serves.
 #[derive(Default)]
 pub(crate) struct HitCounters {
-    positive: KeptCounter,
-    negative: KeptCounter,
+    positive: CachedCounter,
+    negative: CachedCounter,
 }
 
 impl HitCounters {
