@@ -4,17 +4,18 @@ use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{Extensions, HeaderMap, HeaderValue, Response};
 
-use crate::audit::{AuditAction, AuditEvent, AuditSink};
-use crate::clock::Clock;
+use crate::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
+use crate::clock::{Clock, SystemClock};
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe::{self, LookupTimer, Outcomes};
 use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
+#[cfg(feature = "api")]
+use crate::store::MemoryStore;
 use crate::store::{
-    Cached, Credential, Denial, DenialKind, StoreError, StoreErrorKind, TokenRecord, TokenStore,
-    verdict,
+    Cached, Credential, Denial, DenialKind, StoreError, TokenRecord, TokenStore, verdict,
 };
 use crate::token::TokenFormat;
 
@@ -37,6 +38,40 @@ pub(crate) struct Checker {
     /// What to add to the response of every accepted request.
     pub(super) additions: Option<ResponseAdditions>,
     pub(crate) outcomes: Outcomes,
+}
+
+impl Checker {
+    /// Creates the default configuration of a service that looks tokens up in `store`.
+    pub(super) fn new(store: impl TokenStore) -> Self {
+        Self {
+            store: Arc::new(store),
+            clock: Arc::new(SystemClock),
+            sources: CredentialSources::default(),
+            format: TokenFormat::default(),
+            challenges: Challenges::DEFAULT,
+            optional: false,
+            identity: None,
+            strip_credential: false,
+            last_used: None,
+            // Without the feature, nothing receives the events, so none are created.
+            audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
+            failures: OptionalFailureLimit::default(),
+            propagates_principal: false,
+            additions: None,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Creates the configuration of an API whose application authenticates the callers: it reads no
+    /// credential and knows no token.
+    #[cfg(feature = "api")]
+    pub(crate) fn without_credentials(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            sources: CredentialSources::none(),
+            ..Self::new(MemoryStore::new())
+        }
+    }
 }
 
 /// Returns the identity in the extensions of a request without a token.
@@ -272,13 +307,13 @@ impl Checker {
     /// Creates the rejection of a change whose actor's token is no longer accepted.
     #[cfg(feature = "api")]
     pub(crate) fn reject_actor(&self, kind: DenialKind) -> Rejection {
-        self.reject(RejectionReason::of_denial(kind))
+        self.reject(kind.into())
     }
 
     fn deny(&self, denial: &Denial, credential: &Credential<'_>) -> Rejection {
         let reason = match denial.kind() {
             DenialKind::Unknown if self.is_damaged(credential) => RejectionReason::DamagedToken,
-            kind => RejectionReason::of_denial(kind),
+            kind => kind.into(),
         };
         self.reject(reason).with_denial(denial)
     }
@@ -297,15 +332,7 @@ impl Checker {
     }
 
     pub(crate) fn reject_store_error(&self, error: StoreError) -> Rejection {
-        let reason = match error.kind() {
-            StoreErrorKind::Unavailable => RejectionReason::StoreUnavailable,
-            StoreErrorKind::RateLimited => RejectionReason::RateLimited,
-            StoreErrorKind::Corrupt => RejectionReason::CorruptRecord,
-        };
-        let retry_after = error.retry_after().unwrap_or_default();
-        self.reject(reason)
-            .with_retry_after(retry_after)
-            .with_source(error)
+        Rejection::from(error).with_challenges(&self.challenges)
     }
 
     pub(crate) fn reject(&self, reason: RejectionReason) -> Rejection {
@@ -333,7 +360,7 @@ fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
         DenialKind::NotYetValid,
     ]
     .into_iter()
-    .find(|kind| RejectionReason::of_denial(*kind) == of)
+    .find(|kind| RejectionReason::from(*kind) == of)
 }
 
 /// Returns whether a rejection for this reason counts as a failure of its client.

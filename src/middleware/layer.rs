@@ -6,18 +6,15 @@ use tower_layer::Layer;
 
 use super::check::{Checker, ResponseAdditions};
 use super::service::ServiceToken;
-use crate::audit::{AuditSink, TracingAuditSink};
-use crate::clock::{Clock, SystemClock};
+use crate::audit::AuditSink;
+use crate::clock::Clock;
 use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
 use crate::limits::FailureLimit;
 use crate::limits::OptionalFailureLimit;
-use crate::observe::Outcomes;
 use crate::principal::Identity;
 use crate::registry::LastUsed;
-use crate::reject::{Challenges, ProblemJson, Realm};
-#[cfg(feature = "api")]
-use crate::store::MemoryStore;
+use crate::reject::{ProblemJson, Realm};
 use crate::store::TokenStore;
 use crate::token::TokenFormat;
 
@@ -38,36 +35,11 @@ impl ServiceTokenLayer {
     /// Pass a clone to keep a handle: every store of this crate shares its tokens with its clones.
     pub fn new(store: impl TokenStore) -> Self {
         let layer = Self {
-            checker: Arc::new(Checker {
-                store: Arc::new(store),
-                clock: Arc::new(SystemClock),
-                sources: CredentialSources::default(),
-                format: TokenFormat::default(),
-                challenges: Challenges::DEFAULT,
-                optional: false,
-                identity: None,
-                strip_credential: false,
-                last_used: None,
-                // Without the feature, nothing receives the events, so none are created.
-                audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
-                failures: OptionalFailureLimit::default(),
-                propagates_principal: false,
-                additions: None,
-                outcomes: Outcomes::default(),
-            }),
+            checker: Arc::new(Checker::new(store)),
             cache_headers: true,
             rejection_response: ProblemJson,
         };
         layer.rebuild_additions()
-    }
-
-    /// The layer of a router that reads no credentials, because the application authenticates callers.
-    #[cfg(feature = "api")]
-    pub(crate) fn without_credentials(clock: Arc<dyn Clock>) -> Self {
-        let layer = Self::new(MemoryStore::new());
-        let mut layer = layer.with_sources(CredentialSources::none());
-        layer.checker_mut().clock = clock;
-        layer
     }
 }
 
@@ -201,7 +173,8 @@ impl<R> ServiceTokenLayer<R> {
         self
     }
 
-    /// Sets the clock that expiry is evaluated with. The default is [`SystemClock`].
+    /// Sets the clock that expiry is evaluated with. The default is
+    /// [`SystemClock`](crate::clock::SystemClock).
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.checker_mut().clock = Arc::new(clock);
         self

@@ -47,7 +47,7 @@ impl Checker {
         match refusal {
             Refusal::Store(error) => self.reject_store_error(error),
             Refusal::Denied(denial) => {
-                let rejection = self.reject(RejectionReason::of_denial(denial.kind()));
+                let rejection = self.reject(denial.kind().into());
                 let rejection = rejection.with_denial(&denial);
                 self.audit_rejection(&rejection, origin);
                 rejection

@@ -5,7 +5,6 @@ use http::StatusCode;
 use super::RejectionReason;
 use crate::lifecycle::LifecycleError;
 use crate::registry::AuthorityError;
-use crate::store::StoreErrorKind;
 
 impl LifecycleError {
     /// Returns the status of the response to a request that failed with this error, as in the
@@ -59,11 +58,7 @@ impl LifecycleError {
             Self::Unauthorized(error) => return authority_kind(error),
             Self::Mint(_) => return Kind::Rejection(RejectionReason::ChangeFailed),
             Self::Store(error) => {
-                return Kind::Rejection(match error.kind() {
-                    StoreErrorKind::Unavailable => RejectionReason::ChangeFailed,
-                    StoreErrorKind::RateLimited => RejectionReason::RateLimited,
-                    StoreErrorKind::Corrupt => RejectionReason::CorruptRecord,
-                });
+                return Kind::Rejection(RejectionReason::from(error.kind()).of_change());
             }
         };
         Kind::Problem(status, code)
@@ -79,9 +74,7 @@ enum Kind {
 
 fn authority_kind(error: &AuthorityError) -> Kind {
     match error {
-        AuthorityError::ActorTokenRejected(kind) => {
-            Kind::Rejection(RejectionReason::of_denial(*kind))
-        }
+        AuthorityError::ActorTokenRejected(kind) => Kind::Rejection(RejectionReason::from(*kind)),
         AuthorityError::OwnerRejected => Kind::Problem(StatusCode::UNAUTHORIZED, "actor_rejected"),
         AuthorityError::RequirementNotMet(_) => Kind::Rejection(RejectionReason::InsufficientScope),
         AuthorityError::EscalationDenied { .. } | AuthorityError::OutlivesActor { .. } => {
@@ -142,9 +135,7 @@ mod response {
                 Rejection::unmet_requirements(vec![requirement])
             }
             LifecycleError::Unauthorized(_) => Rejection::new(reason),
-            LifecycleError::Store(error) => Rejection::new(reason)
-                .with_retry_after(error.retry_after().unwrap_or_default())
-                .with_source(error),
+            LifecycleError::Store(error) => Rejection::from(error).of_change(),
             error => Rejection::new(reason).with_source(error),
         }
     }

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use crate::store::DenialKind;
+use crate::store::{DenialKind, StoreErrorKind};
 
 /// Why a request was rejected, in more detail than the response says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,16 +57,12 @@ impl RejectionReason {
     /// The number of reasons.
     pub(crate) const COUNT: usize = Self::MissingLayer as usize + 1;
 
-    /// Returns the reason of a rejection by the [verdict](crate::store::verdict()).
-    pub(crate) fn of_denial(kind: DenialKind) -> Self {
-        match kind {
-            DenialKind::Unknown => Self::UnknownToken,
-            DenialKind::WrongDigest => Self::WrongDigest,
-            DenialKind::Revoked => Self::RevokedToken,
-            DenialKind::Disabled => Self::DisabledToken,
-            DenialKind::Expired => Self::ExpiredToken,
-            DenialKind::Superseded => Self::SupersededToken,
-            DenialKind::NotYetValid => Self::TokenNotYetValid,
+    /// Returns the reason if the failed lookup was part of a change. If the store is unavailable, the
+    /// change failed, or its outcome is unknown.
+    pub(super) fn of_change(self) -> Self {
+        match self {
+            Self::StoreUnavailable => Self::ChangeFailed,
+            reason => reason,
         }
     }
 
@@ -157,6 +153,32 @@ impl RejectionReason {
             StatusCode::INTERNAL_SERVER_ERROR => 13,
             StatusCode::SERVICE_UNAVAILABLE => 14,
             _ => 16,
+        }
+    }
+}
+
+/// Converts the denial of a [verdict](crate::store::verdict()).
+impl From<DenialKind> for RejectionReason {
+    fn from(kind: DenialKind) -> Self {
+        match kind {
+            DenialKind::Unknown => Self::UnknownToken,
+            DenialKind::WrongDigest => Self::WrongDigest,
+            DenialKind::Revoked => Self::RevokedToken,
+            DenialKind::Disabled => Self::DisabledToken,
+            DenialKind::Expired => Self::ExpiredToken,
+            DenialKind::Superseded => Self::SupersededToken,
+            DenialKind::NotYetValid => Self::TokenNotYetValid,
+        }
+    }
+}
+
+/// Converts the kind of a [`StoreError`](crate::store::StoreError).
+impl From<StoreErrorKind> for RejectionReason {
+    fn from(kind: StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::Unavailable => Self::StoreUnavailable,
+            StoreErrorKind::RateLimited => Self::RateLimited,
+            StoreErrorKind::Corrupt => Self::CorruptRecord,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::FailureLogged;
 use super::challenge::{Challenges, Prepared, scope_list};
 use super::reason::RejectionReason;
 use crate::principal::{Principal, Requirement};
-use crate::store::Denial;
+use crate::store::{Denial, StoreError};
 use crate::token::{DisplayId, TokenId};
 
 /// A rejected request. The extensions of its response contain it, for outer layers.
@@ -170,11 +170,9 @@ impl Rejection {
 
     /// Returns the rejection of a change. If the store is unavailable, the change failed, or its
     /// outcome is unknown.
-    #[cfg(feature = "api")]
+    #[cfg(any(feature = "api", feature = "axum"))]
     pub(crate) fn of_change(mut self) -> Self {
-        if self.reason == RejectionReason::StoreUnavailable {
-            self.reason = RejectionReason::ChangeFailed;
-        }
+        self.reason = self.reason.of_change();
         self
     }
 
@@ -365,6 +363,28 @@ impl Rejection {
             params.push(format!("scope=\"{scopes}\""));
         }
         params.join(", ")
+    }
+}
+
+/// Converts the error of a failed lookup: 503, 429 or 500 by its
+/// [kind](crate::store::StoreErrorKind), with its time to retry.
+///
+/// The error is the [source](Error::source) of the rejection, for logs. The response does not contain
+/// it.
+///
+/// ```
+/// use tower_service_token::reject::{Rejection, RejectionReason};
+/// use tower_service_token::store::StoreError;
+///
+/// let rejection = Rejection::from(StoreError::unavailable("connection refused"));
+/// assert_eq!(rejection.reason(), RejectionReason::StoreUnavailable);
+/// assert_eq!(rejection.status(), 503);
+/// ```
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        let rejection = Self::new(error.kind().into());
+        let retry_after = error.retry_after().unwrap_or_default();
+        rejection.with_retry_after(retry_after).with_source(error)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::digest::TokenDigest;
 use crate::middleware::Refusal;
 use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
-use crate::reject::{Rejection, RejectionReason};
-use crate::store::{StoreError, StoreErrorKind, TokenStore, verdict_again};
+use crate::reject::Rejection;
+use crate::store::{StoreError, TokenStore, verdict_again};
 use crate::ticket_store::{InsertTicketError, StoredTicket, TicketStore};
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ impl Tickets {
     async fn try_issue(&self, principal: &Principal) -> Result<Ticket, Rejection> {
         let now = self.clock.now();
         let ticket = Ticket::mint(now, self.lifetime)
-            .map_err(|error| reject(StoreError::unavailable(error)))?;
+            .map_err(|error| Rejection::from(StoreError::unavailable(error)))?;
         let stored = StoredTicket {
             digest: ticket.digest(),
             token_id: principal.id(),
@@ -79,7 +79,7 @@ impl Tickets {
         match self.store.insert(&stored, now).await {
             Ok(()) => Ok(ticket),
             Err(InsertTicketError::TooMany) => Err(Rejection::rate_limited(self.lifetime)),
-            Err(InsertTicketError::Store(error)) => Err(reject(error)),
+            Err(InsertTicketError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -103,18 +103,6 @@ impl Tickets {
         let is_unchanged = principal.id() == taken.token_id && rights(&principal) == taken.rights;
         is_unchanged.then_some(principal).ok_or(Refusal::Invalid)
     }
-}
-
-fn reject(error: StoreError) -> Rejection {
-    let reason = match error.kind() {
-        StoreErrorKind::Unavailable => RejectionReason::StoreUnavailable,
-        StoreErrorKind::RateLimited => RejectionReason::RateLimited,
-        StoreErrorKind::Corrupt => RejectionReason::CorruptRecord,
-    };
-    let retry_after = error.retry_after().unwrap_or_default();
-    Rejection::new(reason)
-        .with_retry_after(retry_after)
-        .with_source(error)
 }
 
 impl fmt::Debug for Tickets {

@@ -20,7 +20,7 @@ use super::{bulk, create, document, list, token};
 use crate::api::actor::ActorSource;
 use crate::api::guard::{Routes, guarded, guarded_by_application};
 use crate::lifecycle::{Actor, ServiceTokens};
-use crate::middleware::ServiceTokenLayer;
+use crate::middleware::{Checker, ServiceTokenLayer};
 use crate::wire;
 
 /// Builds the router of the management API.
@@ -282,8 +282,8 @@ impl ManagementApi {
                 routes.with_state(state)
             }
             Callers::Application(actors) => {
-                let layer = ServiceTokenLayer::without_credentials(self.tokens.clock());
-                let state = HandlerState::shared(self.tokens, layer.checker());
+                let checker = Checker::without_credentials(self.tokens.clock());
+                let state = HandlerState::shared(self.tokens, Arc::new(checker));
                 let routes = guarded_by_application::<Box<wire::Problem>, _>(actors, routes());
                 let routes = if self.allows_cross_site {
                     routes

@@ -35,3 +35,34 @@ fn prepared_challenges_equal_those_of_another_realm() {
         }
     }
 }
+
+#[test]
+fn store_errors_convert_with_their_time_to_retry_and_source() {
+    let seconds = Duration::from_secs;
+    let unavailable = StoreError::unavailable("refused").with_retry_after(seconds(3));
+    for (error, reason, retry_after, source) in [
+        (
+            unavailable,
+            RejectionReason::StoreUnavailable,
+            seconds(3),
+            "the token store is unavailable",
+        ),
+        (
+            StoreError::rate_limited(seconds(7)),
+            RejectionReason::RateLimited,
+            seconds(7),
+            "the token store rejects further requests",
+        ),
+        (
+            StoreError::corrupt("a row"),
+            RejectionReason::CorruptRecord,
+            Duration::ZERO,
+            "the token store has a corrupt record",
+        ),
+    ] {
+        let rejection = Rejection::from(error);
+        assert_eq!(rejection.reason(), reason);
+        assert_eq!(rejection.retry_after(), Some(retry_after), "{reason:?}");
+        assert_eq!(rejection.source().expect("a cause").to_string(), source);
+    }
+}
