@@ -41,6 +41,7 @@ const MAX_TOKEN_LENGTH: usize = 512;
 /// The headers that a service reads tokens from. The default is `Authorization: ApiKey` and
 /// `X-API-Key`.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct CredentialSources {
     api_key: bool,
     bearer: bool,
@@ -63,7 +64,7 @@ impl Default for CredentialSources {
 }
 
 impl CredentialSources {
-    /// Creates an empty set of sources, to add to.
+    /// Creates an empty set of sources, to add to. It reads no header.
     pub fn none() -> Self {
         Self {
             api_key: false,
@@ -85,20 +86,26 @@ impl CredentialSources {
     }
 
     /// Also reads `Authorization: Bearer <token>`, whatever the token. By default it is not read.
+    ///
+    /// Of several calls of this method and [`accept_bearer_of`](Self::accept_bearer_of), the last one
+    /// applies.
     pub fn accept_bearer(mut self) -> Self {
         (self.bearer, self.bearer_format) = (true, None);
         self
     }
 
     /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
-    /// absent, so that another middleware can authenticate them, such as JWTs (RFC 7519).
+    /// absent, so that another middleware can authenticate them, such as JWTs (RFC 7519). By default
+    /// no bearer token is read.
     ///
-    /// 1. A token is of the format if it [begins with a prefix](TokenFormat::has_prefix) of it. If the
-    ///    rest is damaged or unknown, the token is invalid, not absent.
+    /// 1. A token is of the format if it [resembles](TokenFormat::resembles) one: if it has a prefix
+    ///    anywhere, and is not a JWT. Such a token that is damaged or unknown is invalid, not absent.
     /// 2. A token of another format may have any length. It still must be visible ASCII without spaces;
     ///    any other value is [malformed](CredentialError::Malformed).
     /// 3. Only bearer tokens are distinguished. `Authorization: ApiKey` and `X-API-Key` always present
     ///    a service token.
+    /// 4. Of several calls of this method and [`accept_bearer`](Self::accept_bearer), the last one
+    ///    applies. For several formats, use [`TokenFormat::with_accepted_format`].
     ///
     /// Not for a store that accepts tokens of another format, such as imported tokens or those of an
     /// authorization server: as bearer tokens they count as absent.
@@ -108,7 +115,7 @@ impl CredentialSources {
     /// use tower_service_token::header::CredentialSources;
     /// use tower_service_token::token::TokenFormat;
     ///
-    /// let sources = CredentialSources::default().accept_bearer_of(&TokenFormat::default());
+    /// let sources = CredentialSources::default().accept_bearer_of(TokenFormat::default());
     /// let mut headers = HeaderMap::new();
     /// headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln"));
     /// assert!(sources.read(&headers)?.is_none());
@@ -116,8 +123,8 @@ impl CredentialSources {
     /// assert!(sources.read(&headers)?.is_some());
     /// # Ok::<_, tower_service_token::header::CredentialError>(())
     /// ```
-    pub fn accept_bearer_of(mut self, format: &TokenFormat) -> Self {
-        (self.bearer, self.bearer_format) = (true, Some(format.clone()));
+    pub fn accept_bearer_of(mut self, format: TokenFormat) -> Self {
+        (self.bearer, self.bearer_format) = (true, Some(format));
         self
     }
 
@@ -378,7 +385,7 @@ fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option
 
 /// Returns whether this is a token of another format. A value that is no token at all is an error.
 fn is_foreign(token: &[u8], format: &TokenFormat) -> bool {
-    PresentedToken::is_visible(token) && !format.bytes_have_prefix(token)
+    PresentedToken::is_visible(token) && !format.resembles_bytes(token)
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {

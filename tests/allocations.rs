@@ -65,7 +65,7 @@ fn accepted_request_allocates_only_for_the_principal() {
 fn token_beside_other_logins_allocates_only_for_the_principal() {
     let format = TokenFormat::default();
     let token = format.mint().expect("random bytes");
-    let layer = layer(&token).accept_bearer_of(&format);
+    let layer = layer(&token).accept_bearer_of(format);
     let layer = layer.with_identity(|_| Some(Identity::new("alice")));
     let mut service = service(&layer.without_cache_headers());
     let headers = [(AUTHORIZATION, format!("Bearer {}", token.expose_secret()))];

@@ -4,16 +4,14 @@ use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{Extensions, HeaderMap, HeaderValue, Response};
 
-use crate::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
-use crate::clock::{Clock, SystemClock};
+use crate::audit::{AuditAction, AuditEvent, AuditSink};
+use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
 use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
 use crate::observe::{self, LookupTimer, Outcomes};
 use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
-#[cfg(feature = "api")]
-use crate::store::MemoryStore;
 use crate::store::{
     Cached, Credential, Denial, DenialKind, StoreError, TokenRecord, TokenStore, verdict,
 };
@@ -38,40 +36,6 @@ pub(crate) struct Checker {
     /// What to add to the response of every accepted request.
     pub(super) additions: Option<ResponseAdditions>,
     pub(crate) outcomes: Outcomes,
-}
-
-impl Checker {
-    /// Creates the default configuration of a service that looks tokens up in `store`.
-    pub(super) fn new(store: impl TokenStore) -> Self {
-        Self {
-            store: Arc::new(store),
-            clock: Arc::new(SystemClock),
-            sources: CredentialSources::default(),
-            format: TokenFormat::default(),
-            challenges: Challenges::DEFAULT,
-            optional: false,
-            identity: None,
-            strip_credential: false,
-            last_used: None,
-            // Without the feature, nothing receives the events, so none are created.
-            audit: cfg!(feature = "tracing").then(|| Arc::new(TracingAuditSink) as _),
-            failures: OptionalFailureLimit::default(),
-            propagates_principal: false,
-            additions: None,
-            outcomes: Outcomes::default(),
-        }
-    }
-
-    /// Creates the configuration of an API whose application authenticates the callers: it reads no
-    /// credential and knows no token.
-    #[cfg(feature = "api")]
-    pub(crate) fn without_credentials(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            sources: CredentialSources::none(),
-            ..Self::new(MemoryStore::new())
-        }
-    }
 }
 
 /// Returns the identity in the extensions of a request without a token.

@@ -102,17 +102,25 @@ impl<R> ServiceTokenLayer<R> {
     }
 
     /// Also reads `Authorization: Bearer <token>`, whatever the token. By default it is not read.
+    ///
+    /// Of several calls of this method and [`accept_bearer_of`](Self::accept_bearer_of), the last one
+    /// applies.
     pub fn accept_bearer(self) -> Self {
         let sources = self.checker.sources.clone().accept_bearer();
         self.with_sources(sources)
     }
 
     /// Also reads `Authorization: Bearer <token>`, but only tokens of this format. Others count as
-    /// absent, so that another middleware can authenticate them, such as JWTs.
+    /// absent, so that another middleware can authenticate them, such as JWTs. By default no bearer
+    /// token is read.
     ///
     /// A damaged or unknown token of the format is rejected. See
-    /// [`CredentialSources::accept_bearer_of`] for the rules.
-    pub fn accept_bearer_of(self, format: &TokenFormat) -> Self {
+    /// [`CredentialSources::accept_bearer_of`] for the rules. Of several calls of this method and
+    /// [`accept_bearer`](Self::accept_bearer), the last one applies.
+    ///
+    /// The endpoints `/verify`, `/introspect` and `/revoke` and the PipeOps API, which the feature `api`
+    /// builds from a layer, read all bearer tokens: nothing else authenticates their callers.
+    pub fn accept_bearer_of(self, format: TokenFormat) -> Self {
         let sources = self.checker.sources.clone().accept_bearer_of(format);
         self.with_sources(sources)
     }

@@ -91,6 +91,7 @@
 //! layer keeps working.
 
 mod check;
+mod defaults;
 mod future;
 mod layer;
 #[cfg(feature = "tokio")]

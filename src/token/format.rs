@@ -8,6 +8,9 @@ use crate::text::SECRET_AND_CHECKSUM_DIGITS;
 
 const MAX_PREFIX_LENGTH: usize = 14;
 
+/// The length of a token without its prefix.
+const BODY_LENGTH: usize = TokenId::DIGITS + 1 + SECRET_AND_CHECKSUM_DIGITS;
+
 /// The text format of tokens: one prefix to mint with, any number to recognize.
 ///
 /// The default prefix is `svctok-`.
@@ -15,11 +18,12 @@ const MAX_PREFIX_LENGTH: usize = 14;
 /// ```
 /// use tower_service_token::token::TokenFormat;
 ///
-/// let format = TokenFormat::new("acme_")?.with_accepted_format(&TokenFormat::default());
+/// let format = TokenFormat::new("acme_")?.with_accepted_format(TokenFormat::default());
 /// assert_eq!(format.prefix(), "acme_");
 /// # Ok::<_, tower_service_token::token::PrefixError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct TokenFormat {
     prefixes: Arc<[Box<str>]>,
 }
@@ -59,8 +63,9 @@ impl TokenFormat {
         })
     }
 
-    /// Also recognizes the tokens of another format, such as one with an earlier prefix.
-    pub fn with_accepted_format(self, other: &Self) -> Self {
+    /// Also recognizes the tokens of another format, such as one with an earlier prefix. The default is
+    /// the prefix of [`new`](Self::new) alone.
+    pub fn with_accepted_format(self, other: Self) -> Self {
         let prefixes = self.prefixes.iter().chain(&*other.prefixes);
         Self {
             prefixes: prefixes.cloned().collect(),
@@ -111,37 +116,39 @@ impl TokenFormat {
         self.inspect_bytes(token.as_bytes())
     }
 
-    /// Returns whether the text begins with a prefix of this format: it is a token of the format, or was
-    /// one before it was damaged.
+    /// Returns whether the text is a token of this format, or was one before it was damaged.
     ///
-    /// Upper and lower case, and characters before the prefix that are not letters or digits, such as
-    /// quotes, make no difference.
+    /// 1. A text with a prefix of the format anywhere is one, whatever is before and after the prefix:
+    ///    `%22svctok-…%22`, `token=svctok-…`, a cut token. Upper and lower case make no difference.
+    /// 2. So is a text without a whole prefix if the rest of a token is in it, with the checksum:
+    ///    `vctok-…`, `svctok%2D…`.
+    /// 3. A JWT (RFC 7519) is not, also if the random part of it contains a prefix: three parts of
+    ///    Base64url, or five if it is encrypted, of which the first begins a JSON object. A text that
+    ///    begins with a prefix is no JWT.
+    ///
     /// [`CredentialSources::accept_bearer_of`](crate::header::CredentialSources::accept_bearer_of)
-    /// distinguishes bearer tokens by it, and so should the middleware that gets the others.
+    /// distinguishes bearer tokens by it, and so should the middleware that gets the others. A prefix of
+    /// two or three characters occurs in random tokens of other systems by chance.
     ///
     /// ```
     /// use tower_service_token::token::TokenFormat;
     ///
     /// let format = TokenFormat::default();
-    /// assert!(format.has_prefix("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"));
-    /// assert!(format.has_prefix("\"SVCTOK-damaged\""));
-    /// assert!(!format.has_prefix("eyJhbGciOiJFUzI1NiJ9.e30.c2ln"));
+    /// assert!(format.resembles("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n"));
+    /// assert!(format.resembles("token=\"SVCTOK-damaged\""));
+    /// assert!(!format.resembles("eyJhbGciOiJFUzI1NiJ9.e30.c2ln"));
+    /// assert!(!format.resembles("ghp_16C7e42F292c6912E7710c838347Ae178B4a"));
     /// ```
-    pub fn has_prefix(&self, token: &str) -> bool {
-        self.bytes_have_prefix(token.as_bytes())
+    pub fn resembles(&self, token: &str) -> bool {
+        self.resembles_bytes(token.as_bytes())
     }
 
-    pub(crate) fn bytes_have_prefix(&self, token: &[u8]) -> bool {
-        // A prefix begins with a letter.
-        let is_part = |byte: &u8| byte.is_ascii_alphanumeric();
-        let start = token.iter().position(is_part).unwrap_or_default();
-        let token = &token[start..];
-        let begins = |prefix: &[u8]| {
-            let start = token.get(..prefix.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    pub(crate) fn resembles_bytes(&self, token: &[u8]) -> bool {
+        let any = |matches: fn(&[u8], &[u8]) -> bool| {
+            let mut prefixes = self.prefixes.iter();
+            prefixes.any(|prefix| matches(token, prefix.as_bytes()))
         };
-        let mut prefixes = self.prefixes.iter();
-        prefixes.any(|prefix| begins(prefix.as_bytes()))
+        any(begins_with) || !is_jwt(token) && (any(contains) || any(contains_body))
     }
 
     /// Returns whether the token has this format except for its checksum or alphabet.
@@ -154,17 +161,12 @@ impl TokenFormat {
     #[cfg(feature = "api")]
     pub(crate) fn is_plausible(&self, token: &PresentedToken<'_>) -> bool {
         let bytes = token.as_bytes();
-        let mut prefixes = self.prefixes.iter();
         match self.inspect_bytes(bytes) {
             TokenShape::WellFormed(_) => true,
             TokenShape::Damaged => false,
             TokenShape::Unrecognized => {
-                let contains = |prefix: &[u8]| {
-                    let mut windows = bytes.windows(prefix.len().max(1));
-                    windows.any(|window| window.eq_ignore_ascii_case(prefix))
-                };
                 token.is_b64token()
-                    && !prefixes.any(|prefix| contains(prefix.as_bytes()))
+                    && !self.resembles_bytes(bytes)
                     && !crate::text::has_token(token.expose_secret())
             }
         }
@@ -203,7 +205,7 @@ impl TokenFormat {
 /// Classifies a token without its prefix. Verifies the checksum first, so that noise from scanners
 /// costs little.
 fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
-    if body.len() != TokenId::DIGITS + 1 + SECRET_AND_CHECKSUM_DIGITS {
+    if body.len() != BODY_LENGTH {
         return TokenShape::Unrecognized;
     }
     let (text, sum) = token.split_at(token.len() - CHECKSUM_DIGITS);
@@ -215,6 +217,50 @@ fn inspect_body(token: &[u8], body: &[u8]) -> TokenShape {
         (Some(id), [b'_', digits @ ..]) if base62::all_digits(digits) => TokenShape::WellFormed(id),
         _ => TokenShape::Damaged,
     }
+}
+
+/// Returns whether the prefix is at the first letter or digit of the text.
+fn begins_with(text: &[u8], prefix: &[u8]) -> bool {
+    let start = text.iter().position(u8::is_ascii_alphanumeric);
+    let text = &text[start.unwrap_or_default()..];
+    text.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn contains(text: &[u8], prefix: &[u8]) -> bool {
+    let mut windows = text.windows(prefix.len());
+    windows.any(|window| window.eq_ignore_ascii_case(prefix))
+}
+
+/// Returns whether the text contains a token with this prefix, except for the prefix itself.
+fn contains_body(text: &[u8], prefix: &[u8]) -> bool {
+    let mut windows = text.windows(BODY_LENGTH);
+    windows.any(|body| {
+        let (checked, sum) = body.split_at(BODY_LENGTH - CHECKSUM_DIGITS);
+        // Most windows need no checksum.
+        if body[TokenId::DIGITS] != b'_' {
+            return false;
+        }
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(prefix);
+        crc.update(checked);
+        base62::decode(sum) == Some(crc.finalize().into())
+    })
+}
+
+/// Returns whether the text is a JWT in compact form: a JWS of three parts (RFC 7515 §7.1), or a JWE of
+/// five (RFC 7516 §7.1).
+fn is_jwt(text: &[u8]) -> bool {
+    // The Base64url of `{"`, or of `{` and whitespace.
+    if !text.starts_with(b"ey") && !text.starts_with(b"ew") {
+        return false;
+    }
+    let mut parts = 1;
+    let is_compact = text.iter().all(|byte| {
+        parts += usize::from(*byte == b'.');
+        byte.is_ascii_alphanumeric() || b"-_.".contains(byte)
+    });
+    is_compact && matches!(parts, 3 | 5)
 }
 
 fn validate_prefix(prefix: &str) -> Result<Box<str>, PrefixError> {

@@ -36,12 +36,12 @@ pub fn credential_sources(data: &[u8]) {
 fn only_foreign_bearer_tokens_are_absent(headers: &HeaderMap) {
     let format = TokenFormat::default();
     let all = CredentialSources::default().accept_bearer();
-    let own = CredentialSources::default().accept_bearer_of(&format);
+    let own = CredentialSources::default().accept_bearer_of(format.clone());
     let text = |token: PresentedToken<'_>| token.expose_secret().to_owned();
     let read = |sources: CredentialSources| sources.read(headers).map(|token| token.map(text));
     match (read(own), read(all)) {
         (Ok(own), Ok(all)) if own == all => {}
-        (Ok(None), Ok(Some(token))) => assert!(!format.has_prefix(&token), "a token of ours"),
+        (Ok(None), Ok(Some(token))) => assert!(!format.resembles(&token), "a token of ours"),
         (Ok(_), Err(CredentialError::TooLong))
         | (Ok(Some(_)), Err(CredentialError::Conflicting))
         | (Err(_), Err(_)) => {}
@@ -129,7 +129,7 @@ pub fn token_format(data: &[u8]) {
     let Ok(acme) = TokenFormat::new("acme_") else {
         panic!("the prefix is valid");
     };
-    let format = TokenFormat::default().with_accepted_format(&acme);
+    let format = TokenFormat::default().with_accepted_format(acme);
     check_format(&format, &String::from_utf8_lossy(data));
     let valid = valid_token(data);
     assert!(

@@ -196,7 +196,7 @@ fn credential_paths() -> Vec<RequestPath> {
 fn layer_of_another_format() -> ServiceTokenLayer {
     let format = TokenFormat::new("acme_").expect("a valid prefix");
     let layer = in_memory(minted_record()).optional();
-    layer.accept_bearer_of(&format)
+    layer.accept_bearer_of(format)
 }
 
 /// Returns a record whose digest has the same lookup key as that of the secret.

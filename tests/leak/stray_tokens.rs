@@ -73,7 +73,7 @@ fn rejections_hide_tokens_in_request_ids_and_errors() {
     for stray in stray_tokens() {
         let format = TokenFormat::new("acme_").unwrap();
         let layer = ServiceTokenLayer::new(CarelessStore(stray.clone()));
-        let layer = layer.with_token_format(format.with_accepted_format(&TokenFormat::default()));
+        let layer = layer.with_token_format(format.with_accepted_format(TokenFormat::default()));
         let service = layer.layer(service_fn(async |_: Request<String>| {
             Ok::<_, Infallible>(Response::new(String::new()))
         }));

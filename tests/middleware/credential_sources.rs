@@ -20,7 +20,7 @@ const X_CUSTOM: HeaderName = HeaderName::from_static("x-custom-token");
 struct Settings {
     api_key: bool,
     bearer: bool,
-    /// Bearer tokens without the prefix `svctok-` are for another middleware.
+    /// Bearer tokens that do not contain the prefix `svctok-`, and JWTs, are for another middleware.
     bearer_of_format: bool,
     headers: Vec<HeaderName>,
     max_token_length: usize,
@@ -65,7 +65,7 @@ impl Settings {
             sources = sources.accept_api_key();
         }
         if self.bearer_of_format {
-            sources = sources.accept_bearer_of(&TokenFormat::default());
+            sources = sources.accept_bearer_of(TokenFormat::default());
         } else if self.bearer {
             sources = sources.accept_bearer();
         }
@@ -90,6 +90,7 @@ struct Model {
     accepted_schemes: [Regex; 2],
     /// A bearer token that is or was one of the service.
     own_bearer: Regex,
+    jwt: Regex,
     any_scheme: Regex,
     bare: Regex,
 }
@@ -106,7 +107,10 @@ impl Model {
             api_key: credentials("apikey"),
             bearer: credentials("bearer"),
             accepted_schemes: [scheme("apikey"), scheme("bearer")],
-            own_bearer: regex(r"^[ \t]*(?i:bearer)[ ]+[^0-9A-Za-z]*(?i:svctok-)"),
+            own_bearer: regex(r"^[ \t]*(?i:bearer)[ ]+[^ ]*(?i:svctok-)"),
+            jwt: regex(
+                r"^[ \t]*(?i:bearer)[ ]+e[yw][\w-]*(?:(?:\.[\w-]*){2}|(?:\.[\w-]*){4})[ \t]*$",
+            ),
             any_scheme: scheme(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
             bare: regex(r"^[ \t]*(?<token>[\x21-\x7e]+)[ \t]*$"),
         }
@@ -160,10 +164,9 @@ impl Model {
             return Expectation::Errors(vec![CredentialError::Malformed]);
         };
         let is_bearer = name == AUTHORIZATION && self.accepted_schemes[1].is_match(value);
+        let is_own = self.own_bearer.is_match(value) && !self.jwt.is_match(value);
         match grammar.captures(value) {
-            Some(_)
-                if settings.bearer_of_format && is_bearer && !self.own_bearer.is_match(value) =>
-            {
+            Some(_) if settings.bearer_of_format && is_bearer && !is_own => {
                 Expectation::Token(None)
             }
             Some(found) if found["token"].len() <= settings.max_token_length => {
@@ -237,6 +240,7 @@ fn token() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => bytes(&["alpha", "alpha", "beta", "x", "a,b", "alpha=", "svctok-0=="]),
         2 => bytes(&["svctok-", "Svctok-1", "\"svctok-0==\"", "svcto", "ssvctok-0=="]),
+        2 => bytes(&["eyJ.e30.Svctok-x", "ewo.svctok-a", "eyJ.a.svctok-.b.", "eyJ.a.b.svctok-.c.d", "eyJ.svctok-=.c"]),
         1 => select(vec![vec![b'k'; 511], vec![b'k'; 512], vec![b'k'; 513], vec![b'k'; 600]]),
         1 => select(vec![[b"svctok-", &[b'k'; 505][..]].concat(), [b"svctok-", &[b'k'; 506][..]].concat()]),
         1 => vec(0x21..=0x7e_u8, 1..20),
@@ -572,6 +576,88 @@ fn reads_bearer_and_custom_headers_when_enabled() {
         read(&both, &text_headers(&lines)),
         Err(CredentialError::Conflicting)
     );
+}
+
+/// The token of the documentation, and what happens to tokens on the way.
+#[test]
+fn damaged_bearer_tokens_of_the_format_are_not_absent() {
+    const BODY: &str = "7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n";
+    let token = format!("svctok-{BODY}");
+    let sources = CredentialSources::default().accept_bearer_of(TokenFormat::default());
+    let read_bearer = |bearer: &str| {
+        let headers = text_headers(&[("authorization", &format!("Bearer {bearer}"))]);
+        read(&sources, &headers)
+    };
+    for damaged in [
+        format!("{token},"),
+        format!("{token};"),
+        format!("{token}\\n"),
+        format!("{token}%0A"),
+        format!("\"{token}\""),
+        format!("<{token}>"),
+        format!("%22{token}%22"),
+        format!("%E2%80%8B{token}"),
+        format!("x{token}"),
+        format!("token={token}"),
+        format!("Bearer:{token}"),
+        format!("{token}{token}"),
+        format!("null{token}"),
+        format!("eyJ{token}"),
+        format!("{token}.e30.c2ln"),
+        format!("eyJ.{token}"),
+        token.to_uppercase(),
+        token.replace('_', "-"),
+        token[..20].to_owned(),
+        "SvcTok-".to_owned(),
+        // The prefix is damaged, and the rest is not.
+        token[1..].to_owned(),
+        BODY.to_owned(),
+        format!("svctok%2D{BODY}"),
+        format!("svctok_{BODY},"),
+        format!("Svctok{BODY}"),
+    ] {
+        assert_eq!(read_bearer(&damaged), Ok(Some(damaged.clone())));
+    }
+    for unreadable in [
+        format!("\u{200b}{token}"),
+        format!("{token}\u{a0}"),
+        format!("\u{ff02}{token}"),
+        format!("{token} {token}"),
+        format!("{token}, x"),
+        "svctok\u{2010}7Hq2mX9bTe".to_owned(),
+    ] {
+        let error = Err(CredentialError::Malformed);
+        assert_eq!(read_bearer(&unreadable), error, "{unreadable}");
+    }
+    for foreign in [
+        "eyJhbGciOiJFUzI1NiJ9.e30.c2ln".to_owned(),
+        "ewogImFsZyI6Im5vbmUiIH0.e30.".to_owned(),
+        "eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn".to_owned(),
+        // A random signature with the prefix.
+        "eyJhbGciOiJFUzI1NiJ9.e30.c2lSVCTOK-n".to_owned(),
+        format!("eyJhbGciOiJFUzI1NiJ9.e30.{}", "svctok-".repeat(100)),
+        "v4.public.c2ln".to_owned(),
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a".to_owned(),
+        "github_pat_11ABCDEFG0abc123DEF456_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n".to_owned(),
+        "svctok".to_owned(),
+        // Another checksum, so the token of another prefix.
+        BODY.replace("M0n", "M0o"),
+        format!("acme_{}", BODY.replace("M0n", "M0o")),
+    ] {
+        assert_eq!(read_bearer(&foreign), Ok(None), "{foreign}");
+    }
+}
+
+#[test]
+fn last_call_decides_which_bearer_tokens_are_read() {
+    let headers = text_headers(&[("authorization", "Bearer eyJ.e30.")]);
+    let format = TokenFormat::default();
+    let all = CredentialSources::default()
+        .accept_bearer_of(format.clone())
+        .accept_bearer();
+    assert_eq!(read(&all, &headers), Ok(Some("eyJ.e30.".into())));
+    let own = all.accept_bearer_of(format);
+    assert_eq!(read(&own, &headers), Ok(None));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn stripping_leaves_bearer_tokens_of_another_format() {
     let (layer, token) = accepting();
     let layer = layer
         .optional()
-        .accept_bearer_of(&TokenFormat::default())
+        .accept_bearer_of(TokenFormat::default())
         .strip_credential();
     let show = service_fn(async |request: Request<String>| {
         let left = request.headers().get(AUTHORIZATION);

@@ -261,8 +261,8 @@ fn prefix_validation_matches_the_regular_expression() {
 fn recognizes_every_accepted_prefix_and_mints_the_first() {
     let format = TokenFormat::new("acme_")
         .unwrap()
-        .with_accepted_format(&TokenFormat::new(PREFIX).unwrap())
-        .with_accepted_format(&TokenFormat::new("old-").unwrap());
+        .with_accepted_format(TokenFormat::new(PREFIX).unwrap())
+        .with_accepted_format(TokenFormat::new("old-").unwrap());
     assert!(format.mint().unwrap().expose_secret().starts_with("acme_"));
     for prefix in ["acme_", PREFIX, "old-"] {
         let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
@@ -284,12 +284,39 @@ fn recognizes_every_accepted_prefix_and_mints_the_first() {
 }
 
 #[test]
+fn tokens_of_every_accepted_prefix_resemble_the_format() {
+    let format = TokenFormat::new("acme_").unwrap();
+    let format = format.with_accepted_format(TokenFormat::new("old-").unwrap());
+    for (text, expected) in [
+        ("acme_", true),
+        ("x-OLD-y", true),
+        ("eyJ.acme_.x", false),
+        ("eyJ.acme_.x.y", true),
+        ("eyJ.acme_.x.y.z", false),
+        ("eyJ.acme_.x=", true),
+        ("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n", false),
+        ("", false),
+        ("_", false),
+    ] {
+        assert_eq!(format.resembles(text), expected, "{text}");
+    }
+    for prefix in ["acme_", "old-"] {
+        let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
+        let text = token.expose_secret();
+        assert!(format.resembles(&format!("x{}", &text[prefix.len()..])));
+    }
+    // A prefix outranks the form of a JWT.
+    let format = TokenFormat::new("eyJ-").unwrap();
+    assert!(format.resembles("eyJ-a.b.c") && !format.resembles("eyJa.b.c"));
+}
+
+#[test]
 fn recognizes_overlapping_prefixes_in_either_order() {
     for (first, second) in [("svctok-", "svctok-v2-"), ("svctok-v2-", "svctok-")] {
         let second_format = TokenFormat::new(second).unwrap();
         let format = TokenFormat::new(first)
             .unwrap()
-            .with_accepted_format(&second_format);
+            .with_accepted_format(second_format);
         for prefix in [first, second] {
             let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
             assert_eq!(

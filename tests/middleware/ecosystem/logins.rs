@@ -70,7 +70,7 @@ struct Claims {
 async fn authenticate_jwt(mut request: Request, next: Next) -> Response {
     let bearer = request.headers().get(AUTHORIZATION);
     let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if let Some(jwt) = bearer.filter(|bearer| !TokenFormat::default().has_prefix(bearer)) {
+    if let Some(jwt) = bearer.filter(|bearer| !TokenFormat::default().resembles(bearer)) {
         let key = DecodingKey::from_secret(JWT_SECRET);
         match jsonwebtoken::decode::<Claims>(jwt, &key, &Validation::default()) {
             Ok(jwt) => request.extensions_mut().insert(jwt.claims),
@@ -134,7 +134,7 @@ impl Site {
     async fn with_layer(store: MemoryStore, token: String, layer: ServiceTokenLayer) -> Self {
         let sessions = SessionManagerLayer::new(SessionStore::default()).with_secure(false);
         let tokens = layer
-            .accept_bearer_of(&TokenFormat::default())
+            .accept_bearer_of(TokenFormat::default())
             .with_identity(identity);
         let router = Router::new()
             .route("/guarded", get(async |caller: Caller| kind(&caller)))
@@ -239,6 +239,10 @@ fn invalid_tokens(site: &Site) -> Vec<(String, &'static str)> {
         (format!("{}x", site.token), "invalid_token"),
         (site.token.to_uppercase(), "invalid_token"),
         (format!("\"{}\"", site.token), "invalid_token"),
+        (format!("%22{}%22", site.token), "invalid_token"),
+        (format!("token={}", site.token), "invalid_token"),
+        (format!("{},", site.token), "invalid_token"),
+        (site.token[1..].to_owned(), "invalid_token"),
         ("svctok-".to_owned(), "invalid_token"),
         (revoked.expose_secret().to_owned(), "token_revoked"),
         (format!("svctok-{}", "k".repeat(506)), "invalid_request"),
@@ -387,7 +391,7 @@ async fn unreadable_and_repeated_headers_are_rejected_beside_valid_users() {
     let layer = ServiceTokenLayer::new(store).optional();
     let app = Router::new()
         .route("/", get(async || "reached"))
-        .layer(layer.accept_bearer_of(&TokenFormat::default()));
+        .layer(layer.accept_bearer_of(TokenFormat::default()));
     for (value, status) in [
         ("Bearer a b", 400),
         ("Bearer ", 400),

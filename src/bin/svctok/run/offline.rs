@@ -27,7 +27,7 @@ pub(super) fn hash(args: &TokenInputArgs, output: Format) -> Result<(), Failure>
 pub(super) fn inspect(args: &InspectArgs, output: Format) -> Result<(), Failure> {
     let mut format = TokenFormat::default();
     for prefix in &args.prefixes {
-        format = format.with_accepted_format(&format_of(prefix)?);
+        format = format.with_accepted_format(format_of(prefix)?);
     }
     let token = args.input.read()?;
     let text = token.as_presented_token()?;
