@@ -1,7 +1,7 @@
 //! Clients that send a service token, and clients that manage tokens.
 //!
-//! [`AddServiceTokenLayer`] adds a token to outgoing requests, and reloads it from its file after a
-//! rotation. [`ServiceTokensClient`] creates, lists, updates, rotates and revokes tokens at a
+//! [`AddServiceTokenLayer`] adds a token to outgoing requests, only to its [`Origin`] if that is set, and
+//! reloads the token from its file after a rotation. [`ServiceTokensClient`] creates, lists, updates, rotates and revokes tokens at a
 //! server, with the methods of [`ServiceTokens`](crate::ServiceTokens):
 //!
 //! 1. Arguments have the same types. Results hold a [`TokenInfo`](crate::wire::TokenInfo) instead of
@@ -86,11 +86,13 @@
 //! [`Invalid`](ClientErrorKind::Invalid).
 
 mod add_token;
+mod origin;
 mod service_tokens;
 
 pub use self::add_token::{
     AddServiceToken, AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind,
 };
+pub use self::origin::{Origin, OriginError, OriginErrorKind};
 pub use self::service_tokens::{
     ChangedTokenInfo, ClientConfigError, ClientError, ClientErrorKind, IssuedTokenInfo, Revocation,
     ServiceTokensClient, ServiceTokensClientBuilder, TokenInfoPage,

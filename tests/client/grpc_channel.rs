@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::Layer;
-use tower_service_token::client::{AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind};
+use tower_service_token::client::{AddServiceTokenLayer, Origin, OriginError, OriginErrorKind};
 use tower_service_token::reject::GrpcStatus;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
@@ -44,8 +44,8 @@ async fn call(layer: &AddServiceTokenLayer, channel: Channel) -> Result<(), Code
     response.map(drop).map_err(|status| status.code())
 }
 
-fn origin(endpoint: &Endpoint) -> String {
-    endpoint.uri().to_string()
+fn origin(endpoint: &Endpoint) -> Origin {
+    Origin::of(endpoint.uri()).unwrap()
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn channel_sends_the_token_to_its_origin() {
     let channel = endpoint.connect_lazy();
     assert_eq!(call(&layer, channel.clone()).await, Ok(()));
 
-    let limited = layer.with_origin(&origin(&endpoint)).unwrap();
+    let limited = layer.with_origin(origin(&endpoint));
     assert_eq!(
         call(&limited, channel.clone()).await,
         Err(Code::Unauthenticated)
@@ -71,41 +71,28 @@ async fn channel_sends_the_token_to_its_origin() {
 #[test]
 fn endpoint_at_another_origin_is_an_error() {
     let layer = || AddServiceTokenLayer::new(TOKEN).unwrap();
-    let kind = |layer: Result<_, TokenSourceError>| layer.map(drop).map_err(|error| error.kind());
+    let kind = |layer: Result<_, OriginError>| layer.map(drop).map_err(|error| error.kind());
     for (endpoint, expected) in [
         ("https://jobs.example", Ok(())),
         ("https://JOBS.example:443/prefix", Ok(())),
-        (
-            "http://jobs.example",
-            Err(TokenSourceErrorKind::OtherOrigin),
-        ),
+        ("http://jobs.example", Err(OriginErrorKind::OtherOrigin)),
         (
             "https://jobs.example:8443",
-            Err(TokenSourceErrorKind::OtherOrigin),
+            Err(OriginErrorKind::OtherOrigin),
         ),
-        (
-            "https://evil.example",
-            Err(TokenSourceErrorKind::OtherOrigin),
-        ),
-        ("/relative", Err(TokenSourceErrorKind::InvalidOrigin)),
-        (
-            "unix://jobs.example",
-            Err(TokenSourceErrorKind::InvalidOrigin),
-        ),
+        ("https://evil.example", Err(OriginErrorKind::OtherOrigin)),
+        ("/relative", Err(OriginErrorKind::Scheme)),
+        ("unix://jobs.example", Err(OriginErrorKind::Scheme)),
     ] {
         let uri = Uri::from_static(endpoint);
-        let origin_first = layer().with_origin("https://jobs.example").unwrap();
+        let origin_first = layer().with_origin(Origin::new("https://jobs.example").unwrap());
         assert_eq!(
             kind(origin_first.with_endpoint(&uri)),
             expected,
             "{endpoint}"
         );
-        let endpoint_first = layer()
-            .with_endpoint(&uri)
-            .and_then(|layer| layer.with_origin("https://jobs.example"));
-        assert_eq!(kind(endpoint_first), expected, "{endpoint}");
     }
-    let error = layer().with_origin("https://jobs.example").unwrap();
+    let error = layer().with_origin(Origin::new("https://jobs.example").unwrap());
     let error = error.with_endpoint(&Uri::from_static("https://evil.example"));
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -114,9 +101,26 @@ fn endpoint_at_another_origin_is_an_error() {
 }
 
 #[test]
+fn endpoint_that_was_declared_before_another_origin_gets_no_token() {
+    for (endpoint, expected) in [
+        ("https://jobs.example", true),
+        ("https://JOBS.example:443/prefix", true),
+        ("http://jobs.example", false),
+        ("https://jobs.example:8443", false),
+        ("https://evil.example", false),
+    ] {
+        let layer = AddServiceTokenLayer::new(TOKEN).unwrap();
+        let layer = layer.with_endpoint(&Uri::from_static(endpoint)).unwrap();
+        let layer = layer.with_origin(Origin::new("https://jobs.example").unwrap());
+        let headers = sent_headers_to(&layer, "/jobs.v1.Jobs/List", &[]);
+        assert_eq!(headers.contains_key(AUTHORIZATION), expected, "{endpoint}");
+    }
+}
+
+#[test]
 fn endpoint_covers_relative_targets_only() {
     let layer = AddServiceTokenLayer::new(TOKEN).unwrap();
-    let layer = layer.with_origin("https://jobs.example").unwrap();
+    let layer = layer.with_origin(Origin::new("https://jobs.example").unwrap());
     let uri = Uri::from_static("https://jobs.example");
     let layer = layer.with_endpoint(&uri).unwrap();
     for (target, expected) in [
@@ -137,7 +141,7 @@ fn token_that_is_not_sent_is_logged_once() {
     let log = Log::default();
     let _guard = log.start();
     let layer = AddServiceTokenLayer::new(TOKEN).unwrap();
-    let layer = layer.with_origin("https://jobs.example").unwrap();
+    let layer = layer.with_origin(Origin::new("https://jobs.example").unwrap());
     for _ in 0..3 {
         assert!(sent_headers_to(&layer.clone(), "/jobs.v1.Jobs/List", &[]).is_empty());
         assert!(sent_headers_to(&layer, "https://evil.example/", &[]).is_empty());

@@ -19,7 +19,9 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tower::{Layer, Service, ServiceExt};
-use tower_service_token::client::{AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind};
+use tower_service_token::client::{
+    AddServiceTokenLayer, Origin, TokenSourceError, TokenSourceErrorKind,
+};
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};
@@ -104,7 +106,9 @@ impl Drop for TempFile {
 /// For clients that are not Tower services.
 #[test]
 fn header_for_returns_what_the_layer_adds() {
-    let only_api = |layer: AddServiceTokenLayer| layer.with_origin("https://api.example").unwrap();
+    let only_api = |layer: AddServiceTokenLayer| {
+        layer.with_origin(Origin::new("https://api.example").unwrap())
+    };
     for layer in [
         layer(TOKEN),
         layer(TOKEN).use_bearer(),
@@ -180,7 +184,7 @@ fn replaces_existing_credentials() {
 
 #[test]
 fn sends_the_token_only_to_its_origin() {
-    let layer = layer(TOKEN).with_origin("https://api.example").unwrap();
+    let layer = layer(TOKEN).with_origin(Origin::new("https://api.example").unwrap());
     for allowed in [
         "https://api.example/",
         "https://API.example:443/a",
@@ -196,6 +200,11 @@ fn sends_the_token_only_to_its_origin() {
         "https://api.example:8443/",
         "https://evil.example/api.example",
         "https://api.example.evil.example/",
+        "https://api.example./",
+        "https://api.example:65536/",
+        "https://api.example:/",
+        "https://api.example@evil.example/",
+        "https://user@api.example/",
         "/relative",
     ] {
         assert!(sent_headers_to(&layer, other, &[]).is_empty(), "{other}");
@@ -238,8 +247,6 @@ fn rejects_malformed_tokens_without_repeating_them() {
         sent_headers(&layer(&long[1..]))[AUTHORIZATION].len(),
         7 + 4_096
     );
-    let origin = layer(TOKEN).with_origin("https://api.example/v1");
-    assert_eq!(kind(origin), TokenSourceErrorKind::InvalidOrigin);
 }
 
 #[test]
@@ -315,7 +322,7 @@ async fn hyper_clients_authenticate() {
     let rejected = client.clone().oneshot(request()).await.unwrap();
     assert_eq!(rejected.status(), StatusCode::UNAUTHORIZED);
     let layer = layer(token.expose_secret());
-    let layer = layer.with_origin(&format!("http://{address}")).unwrap();
+    let layer = layer.with_origin(Origin::new(&format!("http://{address}")).unwrap());
     for layer in [layer.clone(), layer.with_header(X_API_KEY)] {
         let response = layer
             .layer(client.clone())

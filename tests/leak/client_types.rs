@@ -5,7 +5,7 @@ use super::public_types::Formatted;
 #[cfg(feature = "client")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_layer::Layer;
-    use tower_service_token::client::AddServiceTokenLayer;
+    use tower_service_token::client::{AddServiceTokenLayer, Origin};
 
     use super::SECRET;
     use super::public_types::{debug_text, error_text};
@@ -13,7 +13,13 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     let layer = AddServiceTokenLayer::new(SECRET).expect("a token");
     let result = AddServiceTokenLayer::new(&format!("{SECRET} {SECRET}"));
     let error = result.expect_err("two words");
+    let origin = Origin::new("https://api.example").expect("an origin");
+    let origin_error = Origin::new(&format!("https://user:{SECRET}@api.example/{SECRET}"));
+    let origin_error = origin_error.expect_err("a password");
     let mut formatted = vec![
+        debug_text("Origin", &origin),
+        error_text("OriginError", &origin_error),
+        debug_text("OriginErrorKind", &origin_error.kind()),
         debug_text("AddServiceToken", &layer.layer(())),
         debug_text("AddServiceTokenLayer", &layer),
         error_text("TokenSourceError", &error),
@@ -148,6 +154,9 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "BulkRevocationResponse",
         "ChangedTokenInfo",
         "IssuedTokenInfo",
+        "Origin",
+        "OriginError",
+        "OriginErrorKind",
         "Revocation",
         "TokenInfoPage",
         "ServiceTokensClient",

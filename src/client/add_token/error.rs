@@ -26,10 +26,6 @@ pub enum TokenSourceErrorKind {
     /// The content is not one token with nothing but whitespace around it: it is empty, longer than
     /// 4,096 bytes, has several lines, or is not visible ASCII. The message names what was found.
     InvalidToken,
-    /// The origin is not `https://host[:port]` or `http://host[:port]`.
-    InvalidOrigin,
-    /// The endpoint is not at the origin that the token is for.
-    OtherOrigin,
 }
 
 impl TokenSourceError {
@@ -68,8 +64,6 @@ impl TokenSourceErrorKind {
             Self::NotSet => "is not set",
             Self::Unreadable => "cannot be read",
             Self::InvalidToken => "does not contain a token",
-            Self::InvalidOrigin => "is not a scheme and a host",
-            Self::OtherOrigin => "is not at the origin that the token is for",
         }
     }
 }

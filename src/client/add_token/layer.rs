@@ -6,9 +6,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use zeroize::Zeroizing;
 
-use super::error::{TokenSourceError, TokenSourceErrorKind};
-use super::origin::Origin;
+use super::error::TokenSourceError;
 use super::source::TokenSource;
+use crate::client::origin::{Origin, OriginError, OriginErrorKind};
 
 /// Adds a service token to outgoing requests.
 ///
@@ -107,64 +107,59 @@ impl AddServiceTokenLayer {
         self
     }
 
-    /// Adds the token only to requests to this origin, such as `https://api.example` or
-    /// `http://127.0.0.1:8080`. By default it is added to every request.
+    /// Adds the token only to requests to this origin. By default it is added to every request.
     ///
     /// A request with a relative target gets the token only if the server is declared by
-    /// [`with_endpoint`](Self::with_endpoint). Without, it gets none, and a warning is logged with the
-    /// feature `tracing`.
+    /// [`with_endpoint`](Self::with_endpoint). Otherwise it gets none, and a warning is logged with the
+    /// feature `tracing`. A target with a user name, or with a host or port that clients may read in
+    /// different ways, gets none either.
     ///
-    /// # Errors
+    /// ```
+    /// use tower_service_token::client::{AddServiceTokenLayer, Origin};
     ///
-    /// Returns an error if the origin is not `http` or `https`, a host and optionally a port, or if the
-    /// endpoint is at another origin.
-    pub fn with_origin(mut self, origin: &str) -> Result<Self, TokenSourceError> {
-        let parsed = Origin::parse(origin);
-        let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the origin");
-        self.origin = Some(parsed.ok_or_else(error)?);
-        self.check_endpoint()
+    /// let layer = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
+    ///     .with_origin(Origin::new("https://api.example")?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
     }
 
     /// Declares the server that the inner service sends requests with a relative target to. A tonic
-    /// `Channel` sends all its requests to its endpoint, and tonic's clients make relative targets.
+    /// `Channel` sends all its requests to its endpoint, and tonic's clients make relative targets. By
+    /// default no server is declared.
     ///
-    /// Needed only with [`with_origin`](Self::with_origin).
+    /// Needed only with [`with_origin`](Self::with_origin). Call it after that method, so that an
+    /// endpoint at another origin is an error. If the two differ otherwise, a relative target gets no
+    /// token.
     ///
     /// ```
     /// use http::Uri;
-    /// use tower_service_token::client::{AddServiceTokenLayer, TokenSourceErrorKind};
+    /// use tower_service_token::client::{AddServiceTokenLayer, Origin, OriginErrorKind};
     ///
     /// // With tonic: `endpoint.uri()`.
     /// let endpoint = Uri::from_static("https://jobs.example");
     /// let layer = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
-    ///     .with_origin("https://jobs.example")?;
+    ///     .with_origin(Origin::new("https://jobs.example")?);
     /// assert!(layer.clone().with_endpoint(&endpoint).is_ok());
     /// let other = Uri::from_static("https://evil.example");
     /// let error = layer.with_endpoint(&other).expect_err("another origin");
-    /// assert_eq!(error.kind(), TokenSourceErrorKind::OtherOrigin);
-    /// # Ok::<_, tower_service_token::client::TokenSourceError>(())
+    /// assert_eq!(error.kind(), OriginErrorKind::OtherOrigin);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if the endpoint is not at the origin that the token is for, or is not an absolute
-    /// `http` or `https` URI.
-    pub fn with_endpoint(mut self, endpoint: &Uri) -> Result<Self, TokenSourceError> {
-        let parsed = Origin::of(endpoint);
-        let error = || TokenSourceError::new(TokenSourceErrorKind::InvalidOrigin, "the endpoint");
-        self.endpoint = Some(parsed.ok_or_else(error)?);
-        self.check_endpoint()
-    }
-
-    /// Returns an error if the endpoint is not at the origin.
-    fn check_endpoint(self) -> Result<Self, TokenSourceError> {
-        match (&self.origin, &self.endpoint) {
-            (Some(origin), Some(endpoint)) if origin != endpoint => Err(TokenSourceError::new(
-                TokenSourceErrorKind::OtherOrigin,
-                "the endpoint",
-            )),
-            _ => Ok(self),
+    /// Returns an error if the endpoint is not an absolute `http` or `https` URI, or is not at the origin
+    /// that the token is for.
+    pub fn with_endpoint(mut self, endpoint: &Uri) -> Result<Self, OriginError> {
+        let endpoint = Origin::of(endpoint)?;
+        if self.origin.as_ref().is_some_and(|it| *it != endpoint) {
+            return Err(OriginErrorKind::OtherOrigin.into());
         }
+        self.endpoint = Some(endpoint);
+        Ok(self)
     }
 
     fn from_source(source: Arc<TokenSource>) -> Self {
@@ -187,10 +182,10 @@ impl AddServiceTokenLayer {
     ///
     /// ```
     /// use http::Uri;
-    /// use tower_service_token::client::AddServiceTokenLayer;
+    /// use tower_service_token::client::{AddServiceTokenLayer, Origin};
     ///
     /// let token = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
-    ///     .with_origin("https://api.example")?;
+    ///     .with_origin(Origin::new("https://api.example")?);
     /// let header = token.header_for(&Uri::from_static("https://api.example/projects"));
     /// let (name, value) = header.expect("the origin of the token");
     /// assert_eq!(name, "authorization");
@@ -215,14 +210,13 @@ impl AddServiceTokenLayer {
             return true;
         };
         if target.authority().is_some() {
-            return Origin::of(target).as_ref() == Some(origin);
+            return Origin::of(target).as_ref() == Ok(origin);
         }
-        // Equal to the origin, or it could not be set.
-        let is_declared = self.endpoint.is_some();
+        let is_declared = self.endpoint.as_ref() == Some(origin);
         if !is_declared {
             self.relative_target_warning.call_once(|| {
                 #[cfg(feature = "tracing")]
-                tracing::warn!(target: "tower_service_token::client", "no token sent with a relative target: declare its server by AddServiceTokenLayer::with_endpoint");
+                tracing::warn!(target: "tower_service_token::client", "no token sent with a relative target: declare the server at the origin of the token by AddServiceTokenLayer::with_endpoint");
             });
         }
         is_declared

@@ -1,6 +1,5 @@
 mod error;
 mod layer;
-mod origin;
 mod service;
 mod source;
 

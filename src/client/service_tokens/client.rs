@@ -58,6 +58,7 @@ impl ServiceTokensClient {
     /// [`rotate_own`](Self::rotate_own) and [`revoke_own`](Self::revoke_own). Such a call, unless it is
     /// a rotation, is retried only if no connection was made, because a retry after a lost response
     /// would fail with [`RevisionMismatch`](ClientErrorKind::RevisionMismatch).
+    #[must_use]
     pub fn if_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self
@@ -65,6 +66,7 @@ impl ServiceTokensClient {
 
     /// Allows changes that leave no valid token that may administer. By default they are refused
     /// with [`LastAdmin`](ClientErrorKind::LastAdmin). Bulk revocation always refuses them.
+    #[must_use]
     pub fn allow_last_admin_removal(mut self) -> Self {
         self.allows_last_admin_removal = true;
         self
