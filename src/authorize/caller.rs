@@ -28,6 +28,9 @@ use crate::reject::Rejection;
 /// }
 /// ```
 ///
+/// With the feature `testing`, [`testing::authenticated`](crate#features) inserts a caller into the
+/// request of a test.
+///
 /// Exhaustive on purpose: a match must handle both, and a new kind of caller is a breaking change.
 #[derive(Clone, Debug)]
 pub enum Caller {
@@ -106,6 +109,18 @@ impl Caller {
             Self::Token(principal) => CallerRef::Token(principal),
             Self::Identity(identity) => CallerRef::Identity(identity),
         }
+    }
+}
+
+impl From<Principal> for Caller {
+    fn from(principal: Principal) -> Self {
+        Self::Token(principal)
+    }
+}
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Self {
+        Self::Identity(identity)
     }
 }
 

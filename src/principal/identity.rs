@@ -18,7 +18,11 @@ use super::{Roles, Scopes};
 /// assert!(alice.roles().contains("deployer"));
 /// assert!(alice.scopes().allow("projects:read"));
 /// ```
+///
+/// With the feature `testing`, [`testing::authenticated`](crate#features) inserts an identity into the
+/// request of a test.
 #[derive(Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Identity(Arc<Fields>);
 
 #[derive(Clone, PartialEq, Eq)]

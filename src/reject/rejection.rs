@@ -81,12 +81,15 @@ impl Rejection {
 
     /// Sets the `Retry-After` of a response with status 429 or 503, in whole seconds, rounded up
     /// and at least 1 s. The default is 1 s.
+    #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.cold_mut().retry_after = Some(retry_after);
         self
     }
 
-    /// Sets the cause of the rejection, for logs. The response does not contain it.
+    /// Sets the cause of the rejection, for logs. The response does not contain it. By default there is
+    /// none.
+    #[must_use]
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.cold_mut().source = Some(Arc::new(source));
         self
@@ -158,6 +161,7 @@ impl Rejection {
     /// assert_eq!(response.headers()["grpc-status"], "8"); // RESOURCE_EXHAUSTED
     /// # Ok::<_, http::Error>(())
     /// ```
+    #[must_use]
     pub fn for_request(mut self, headers: &HeaderMap) -> Self {
         // Most rejected requests have none, and scanning the names costs less than a hash.
         let is_typed = headers.keys().any(|name| *name == CONTENT_TYPE);

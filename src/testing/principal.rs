@@ -1,8 +1,7 @@
 use std::any::Any;
 use std::time::SystemTime;
 
-use http::Request;
-
+use crate::authorize::Caller;
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
 use crate::store::TokenRecord;
@@ -35,23 +34,6 @@ pub fn principal(name: impl Into<Box<str>>) -> PrincipalBuilder {
     TokenRecord::new(id, digest).with_name(name).into()
 }
 
-/// Inserts a principal into a request, as a [`ServiceTokenLayer`](crate::ServiceTokenLayer) does for a
-/// valid token. Extractors and guards accept it.
-///
-/// A `ServiceTokenLayer` that the request passes removes it, so call routes without one.
-///
-/// ```
-/// use http::Request;
-/// use tower_service_token::{Principal, testing};
-///
-/// let request = testing::authenticated(Request::new(()), testing::principal("ci"));
-/// assert_eq!(request.extensions().get::<Principal>().expect("inserted").name(), "ci");
-/// ```
-pub fn authenticated<B>(mut request: Request<B>, principal: impl Into<Principal>) -> Request<B> {
-    request.extensions_mut().insert(principal.into());
-    request
-}
-
 /// Builds a [`Principal`] for a test. See [`principal`].
 ///
 /// Every field that a `Principal` shows can be set. A [`TokenRecord`] converts to a builder, so that
@@ -77,7 +59,8 @@ impl PrincipalBuilder {
         self.map(|record| record.with_display_id(id))
     }
 
-    /// Adds a [value](Principal::data) of the application, or replaces the one of this type.
+    /// Adds a [value](Principal::data) of the application, or replaces the one of this type. By default
+    /// there is none.
     pub fn with_data<T: Any + Send + Sync>(self, value: T) -> Self {
         self.map(|record| record.with_data(value))
     }
@@ -102,7 +85,7 @@ impl PrincipalBuilder {
         self.map(|record| record.with_scopes(scopes))
     }
 
-    /// Adds a label, or replaces the one with this key.
+    /// Adds a label, or replaces the one with this key. By default there is none.
     pub fn with_label(self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
         self.map(|record| record.with_label(key, value))
     }
@@ -113,7 +96,8 @@ impl PrincipalBuilder {
         self.map(|record| record.with_expires_at(time))
     }
 
-    /// Marks the record as [older](Principal::is_stale) than its store normally returns.
+    /// Marks the record as [older](Principal::is_stale) than its store normally returns. By default it is
+    /// not.
     pub fn mark_stale(mut self) -> Self {
         self.is_stale = true;
         self
@@ -148,5 +132,11 @@ impl From<PrincipalBuilder> for Principal {
             .record
             .with_test_fields(builder.id, builder.is_stale);
         Self::for_test(record, builder.uses_previous_secret)
+    }
+}
+
+impl From<PrincipalBuilder> for Caller {
+    fn from(builder: PrincipalBuilder) -> Self {
+        Self::Token(builder.into())
     }
 }

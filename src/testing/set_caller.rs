@@ -4,23 +4,23 @@ use http::Request;
 use tower::Service;
 use tower_layer::Layer;
 
-use super::principal::authenticated;
-use crate::principal::Principal;
+use super::request::insert;
+use crate::authorize::Caller;
 
-/// Layer that inserts one principal into every request, for tests of whole routers.
+/// Layer that applies the [`SetCaller`] middleware, for tests of whole routers.
 ///
-/// Use it in place of [`ServiceTokenLayer`](crate::ServiceTokenLayer), which removes a principal that
-/// it did not insert itself.
+/// Use it in place of [`ServiceTokenLayer`](crate::ServiceTokenLayer), which removes a caller that it did
+/// not insert itself.
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_service_token::authorize::RequireRolesLayer;
-/// use tower_service_token::testing::{self, AuthenticatedLayer};
+/// use tower_service_token::testing::{self, SetCallerLayer};
 ///
 /// # futures::executor::block_on(async {
 /// let service = ServiceBuilder::new()
-///     .layer(AuthenticatedLayer::new(testing::principal("ci").with_roles(["deployer"])))
+///     .layer(SetCallerLayer::new(testing::principal("ci").with_roles(["deployer"])))
 ///     .layer(RequireRolesLayer::any_of(["deployer"]))
 ///     .service(service_fn(async |_: Request<String>| {
 ///         Ok::<_, std::convert::Infallible>(Response::new(String::new()))
@@ -32,40 +32,48 @@ use crate::principal::Principal;
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct AuthenticatedLayer {
-    principal: Principal,
+pub struct SetCallerLayer {
+    caller: Option<Caller>,
 }
 
-impl AuthenticatedLayer {
-    /// Creates a layer that inserts this principal.
-    pub fn new(principal: impl Into<Principal>) -> Self {
+impl SetCallerLayer {
+    /// Creates a layer that inserts this [`Principal`](crate::Principal) or
+    /// [`Identity`](crate::principal::Identity) into every request, as
+    /// [`authenticated`](super::authenticated()) does.
+    pub fn new(caller: impl Into<Caller>) -> Self {
         Self {
-            principal: principal.into(),
+            caller: Some(caller.into()),
         }
+    }
+
+    /// Creates a layer that marks every request as one without a caller, as
+    /// [`anonymous`](super::anonymous) does.
+    pub fn anonymous() -> Self {
+        Self { caller: None }
     }
 }
 
-impl<S> Layer<S> for AuthenticatedLayer {
-    type Service = Authenticated<S>;
+impl<S> Layer<S> for SetCallerLayer {
+    type Service = SetCaller<S>;
 
-    fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated {
+    fn layer(&self, inner: S) -> SetCaller<S> {
+        SetCaller {
             inner,
-            principal: self.principal.clone(),
+            caller: self.caller.clone(),
         }
     }
 }
 
-/// Middleware that inserts one principal into every request.
+/// Middleware that inserts one caller into every request, or none.
 ///
-/// Created by [`AuthenticatedLayer`].
+/// Created by [`SetCallerLayer`].
 #[derive(Clone, Debug)]
-pub struct Authenticated<S> {
+pub struct SetCaller<S> {
     inner: S,
-    principal: Principal,
+    caller: Option<Caller>,
 }
 
-impl<S, B> Service<Request<B>> for Authenticated<S>
+impl<S, B> Service<Request<B>> for SetCaller<S>
 where
     S: Service<Request<B>>,
 {
@@ -77,8 +85,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> S::Future {
-        self.inner
-            .call(authenticated(request, self.principal.clone()))
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        insert(request.extensions_mut(), self.caller.clone());
+        self.inner.call(request)
     }
 }

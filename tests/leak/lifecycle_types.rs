@@ -198,7 +198,7 @@ impl AuditSink for LeakCheckingSink {
 #[cfg(feature = "testing")]
 pub(super) fn testing_types() -> Vec<Formatted> {
     use tower::Layer;
-    use tower_service_token::testing::{AuthenticatedLayer, Fault, FaultyStore, PrincipalBuilder};
+    use tower_service_token::testing::{Fault, FaultyStore, PrincipalBuilder, SetCallerLayer};
 
     let store = FaultyStore::new(MemoryStore::new());
     block_on(TokenRegistry::insert(&store, &write())).expect("an empty store");
@@ -209,11 +209,8 @@ pub(super) fn testing_types() -> Vec<Formatted> {
         debug_text("Fault", &Fault::Hang),
         error_text("FaultyStore", &error),
         debug_text("PrincipalBuilder", &PrincipalBuilder::from(minted_record())),
-        debug_text("AuthenticatedLayer", &AuthenticatedLayer::new(principal())),
-        debug_text(
-            "Authenticated",
-            &AuthenticatedLayer::new(principal()).layer(()),
-        ),
+        debug_text("SetCallerLayer", &SetCallerLayer::new(principal())),
+        debug_text("SetCaller", &SetCallerLayer::new(principal()).layer(())),
     ]
 }
 
@@ -223,8 +220,8 @@ pub(super) fn testing_types() -> Vec<Formatted> {
         "FaultyStore",
         "Fault",
         "PrincipalBuilder",
-        "AuthenticatedLayer",
-        "Authenticated",
+        "SetCallerLayer",
+        "SetCaller",
     ]
     .map(|name| (name, Vec::new()))
     .to_vec()

@@ -1,4 +1,4 @@
-//! Principals for tests of handlers: the fields they show, and that only the feature accepts them.
+//! Callers for tests of handlers: the fields they show, and that only the feature accepts them.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use futures::executor::block_on;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_service_token::authorize::{RequireRolesLayer, RequireScopesLayer};
+use tower_service_token::authorize::{Caller, RequireRolesLayer, RequireScopesLayer};
 use tower_service_token::lifecycle::{LifecycleError, NewToken};
-use tower_service_token::testing::{self, AuthenticatedLayer, PrincipalBuilder};
+use tower_service_token::principal::Identity;
+use tower_service_token::reject::{Rejection, RejectionReason};
+use tower_service_token::testing::{self, PrincipalBuilder, SetCallerLayer};
 use tower_service_token::token::DisplayId;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer, ServiceTokens};
 
@@ -77,10 +79,99 @@ fn guards_accept_an_authenticated_request_with_the_rights() {
 
 #[test]
 fn layer_authenticates_every_request() {
-    let service = AuthenticatedLayer::new(testing::principal("ci")).layer(service_fn(name));
+    let service = SetCallerLayer::new(testing::principal("ci")).layer(service_fn(name));
     for _ in 0..2 {
         let response = service.clone().oneshot(Request::new(String::new()));
         assert_eq!(block_on(response).unwrap().body(), "ci");
+    }
+}
+
+fn alice() -> Identity {
+    Identity::new("alice").with_roles(["deployer"])
+}
+
+/// The name of the caller in a request, or the reason of the rejection.
+fn caller<B>(request: &Request<B>) -> Result<String, RejectionReason> {
+    let caller = Caller::from_extensions(request.extensions());
+    let name = caller.map(|caller| caller.name().to_owned());
+    name.map_err(|rejection| rejection.reason())
+}
+
+#[test]
+fn requests_are_authenticated_as_a_token_or_an_identity_or_anonymous() {
+    let ci = || testing::principal("ci");
+    let request = || Request::new(());
+    for (request, expected) in [
+        (request(), Err(RejectionReason::MissingLayer)),
+        (
+            testing::anonymous(request()),
+            Err(RejectionReason::MissingToken),
+        ),
+        (testing::authenticated(request(), ci()), Ok("ci")),
+        (
+            testing::authenticated(request(), Principal::from(ci())),
+            Ok("ci"),
+        ),
+        (testing::authenticated(request(), alice()), Ok("alice")),
+        (
+            testing::authenticated(request(), Caller::from(ci())),
+            Ok("ci"),
+        ),
+        (
+            testing::authenticated(request(), Caller::Identity(alice())),
+            Ok("alice"),
+        ),
+    ] {
+        let expected = expected.map(str::to_owned);
+        assert_eq!(caller(&request), expected);
+        // The last call applies.
+        let token = testing::authenticated(request, ci());
+        assert_eq!(caller(&token), Ok("ci".to_owned()));
+        let identity = testing::authenticated(token, alice());
+        assert_eq!(caller(&identity), Ok("alice".to_owned()));
+        assert!(identity.extensions().get::<Principal>().is_none());
+        let token = testing::authenticated(identity, ci());
+        let anonymous = testing::anonymous(token);
+        assert_eq!(caller(&anonymous), Err(RejectionReason::MissingToken));
+        assert!(anonymous.extensions().get::<Principal>().is_none());
+    }
+}
+
+#[test]
+fn guards_judge_a_test_identity_and_reject_an_anonymous_request() {
+    let call = |layer: SetCallerLayer, role: &str| {
+        let service = layer.layer(RequireRolesLayer::any_of([role]).layer(service_fn(name)));
+        let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
+        let rejection = response.extensions().get::<Rejection>();
+        rejection.map_or(Ok(()), |rejection| Err(rejection.reason()))
+    };
+    assert_eq!(call(SetCallerLayer::new(alice()), "deployer"), Ok(()));
+    assert_eq!(
+        call(SetCallerLayer::new(alice()), "admin"),
+        Err(RejectionReason::IdentityInsufficientScope)
+    );
+    assert_eq!(
+        call(SetCallerLayer::anonymous(), "deployer"),
+        Err(RejectionReason::MissingToken)
+    );
+}
+
+/// A request that was made for a test in front of the real layer has no rights.
+#[test]
+fn service_token_layer_removes_a_test_identity() {
+    let whoami = service_fn(async |request: Request<String>| {
+        let caller = caller(&request).unwrap_or_else(|reason| reason.as_str().to_owned());
+        Ok::<_, Infallible>(Response::new(caller))
+    });
+    for layer in [SetCallerLayer::new(alice()), SetCallerLayer::anonymous()] {
+        let required = ServiceTokenLayer::new(MemoryStore::new());
+        let service = layer.layer(required.layer(whoami));
+        let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let optional = ServiceTokenLayer::new(MemoryStore::new()).optional();
+        let service = layer.layer(optional.layer(whoami));
+        let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
+        assert_eq!(response.body(), "missing_token");
     }
 }
 
@@ -100,7 +191,7 @@ fn service_token_layer_removes_a_test_principal() {
         ),
     ] {
         let service = layer.layer(service_fn(name));
-        let service = AuthenticatedLayer::new(testing::principal("ci")).layer(service);
+        let service = SetCallerLayer::new(testing::principal("ci")).layer(service);
         let response = block_on(service.oneshot(Request::new(String::new()))).unwrap();
         assert_eq!(response.status(), status);
         if let Some(body) = body {
@@ -136,7 +227,7 @@ fn extractors_accept_an_authenticated_request() {
     );
     let app = routes
         .clone()
-        .layer(AuthenticatedLayer::new(testing::principal("ci")));
+        .layer(SetCallerLayer::new(testing::principal("ci")));
     let get = || Request::get("/").body(Body::empty()).unwrap();
     assert_eq!(
         block_on(app.oneshot(get())).unwrap().status(),
@@ -150,4 +241,29 @@ fn extractors_accept_an_authenticated_request() {
     let caller = <Principal as FromRequestParts<()>>::from_request_parts(&mut parts, &());
     let caller = block_on(caller).unwrap();
     assert_eq!(caller.name(), "ci");
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn optional_extractors_find_no_caller_in_an_anonymous_request() {
+    use axum::body::Body;
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use axum::{Router, response::Response};
+
+    async fn handle(token: Option<Principal>, caller: Option<Caller>) -> Response {
+        let caller = caller.map_or("nobody".to_owned(), |caller| caller.name().to_owned());
+        format!("{caller} {}", token.is_some()).into_response()
+    }
+    let routes: Router = Router::new().route("/", get(handle));
+    for (layer, expected) in [
+        (SetCallerLayer::anonymous(), "nobody false"),
+        (SetCallerLayer::new(alice()), "alice false"),
+        (SetCallerLayer::new(testing::principal("ci")), "ci true"),
+    ] {
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let response = block_on(routes.clone().layer(layer).oneshot(request)).unwrap();
+        let body = block_on(axum::body::to_bytes(response.into_body(), 100)).unwrap();
+        assert_eq!(body, expected);
+    }
 }

@@ -30,7 +30,8 @@ use crate::token::{DisplayId, TokenId};
 /// # Testing
 ///
 /// With the feature `testing`, [`testing::principal`](crate#features) builds a `Principal`, and
-/// `testing::authenticated` inserts it into a request, for the test of a handler without a token:
+/// `testing::authenticated` inserts it, or an [`Identity`](crate::principal::Identity), into a request, for
+/// the test of a handler without a token:
 ///
 /// ```
 /// # #[cfg(feature = "testing")] {
