@@ -118,8 +118,8 @@ impl<R> ServiceTokenLayer<R> {
     /// [`CredentialSources::accept_bearer_of`] for the rules. Of several calls of this method and
     /// [`accept_bearer`](Self::accept_bearer), the last one applies.
     ///
-    /// The endpoints `/verify`, `/introspect` and `/revoke` and the PipeOps API, which the feature `api`
-    /// builds from a layer, read all bearer tokens: nothing else authenticates their callers.
+    /// The endpoints `/verify` and `/introspect` and the `PipeOps` API, which the feature `api` builds from a
+    /// layer, read all bearer tokens: nothing else authenticates their callers.
     pub fn accept_bearer_of(self, format: TokenFormat) -> Self {
         let sources = self.checker.sources.clone().accept_bearer_of(format);
         self.with_sources(sources)

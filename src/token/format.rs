@@ -66,7 +66,8 @@ impl TokenFormat {
     /// Also recognizes the tokens of another format, such as one with an earlier prefix. The default is
     /// the prefix of [`new`](Self::new) alone.
     pub fn with_accepted_format(self, other: Self) -> Self {
-        let prefixes = self.prefixes.iter().chain(&*other.prefixes);
+        let (own, others) = (self.prefixes, other.prefixes);
+        let prefixes = own.iter().chain(&*others);
         Self {
             prefixes: prefixes.cloned().collect(),
         }

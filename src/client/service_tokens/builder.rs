@@ -106,8 +106,8 @@ impl ServiceTokensClientBuilder {
         self
     }
 
-    /// Trusts these PEM certificates in addition to the system's. A
-    /// [custom transport](Self::with_transport) ignores them.
+    /// Trusts these PEM certificates in addition to the system's. By default only the system's are
+    /// trusted. A [custom transport](Self::with_transport) ignores them.
     #[cfg(feature = "rustls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
     pub fn with_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {

@@ -13,6 +13,7 @@ use tower_service_token::api::stackstate::StackStateApi;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::NewToken;
 use tower_service_token::testing::Fault;
+use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::endpoints::server::{DAMAGED, FORM, Server, TestResponse, UNKNOWN, form, insert};
@@ -252,6 +253,37 @@ async fn store_failures_during_the_caller_lookup_are_503() {
     let response = introspect_own(&server, &[("x-api-key", server.caller.expose_secret())]).await;
     response.assert_problem(503, "auth_unavailable");
     assert_eq!(response.header("retry-after"), "1");
+}
+
+/// Nothing else authenticates the callers of these endpoints, so no bearer token counts as absent.
+#[tokio::test]
+async fn endpoints_read_bearer_tokens_that_the_layer_leaves_to_others() {
+    let store = MemoryStore::new();
+    let token = insert(&store, |record| record);
+    let tokens = ServiceTokens::new(store.clone());
+    let other_format = TokenFormat::new("acme_").unwrap();
+    let layer = ServiceTokenLayer::new(store).accept_bearer_of(other_format);
+    let app = Router::new()
+        .merge(ManagementApi::new(tokens.clone(), layer.clone()).into_router())
+        .merge(PipeOpsApi::new(tokens.clone(), layer.clone()).into_router())
+        .merge(OAuthEndpoints::new(tokens, layer.clone()).into_router())
+        .merge(ForwardAuth::new(layer).into_router());
+    let server = Server {
+        app,
+        ..Server::in_memory().await
+    };
+    for (method, path, status) in [
+        ("GET", "/verify", 200),
+        ("POST", "/introspect", 403),
+        ("GET", "/api/v1/service-account-tokens", 403),
+        // The management API reads what the layer reads.
+        ("GET", "/service-tokens", 401),
+    ] {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let response = server.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status, status, "{method} {path}");
+    }
 }
 
 /// A gRPC error has the HTTP status 200, which nginx's `auth_request` and other proxies take for
