@@ -156,6 +156,8 @@ mod ticket_store;
 pub mod lifecycle;
 pub mod wire;
 pub mod limits;
+#[cfg(any(feature = "api", feature = "client"))]
+pub mod origin;
 pub mod reject;
 mod observe;
 pub mod middleware;

@@ -86,13 +86,11 @@
 //! [`Invalid`](ClientErrorKind::Invalid).
 
 mod add_token;
-mod origin;
 mod service_tokens;
 
 pub use self::add_token::{
     AddServiceToken, AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind,
 };
-pub use self::origin::{Origin, OriginError, OriginErrorKind};
 pub use self::service_tokens::{
     ChangedTokenInfo, ClientConfigError, ClientError, ClientErrorKind, IssuedTokenInfo, Revocation,
     ServiceTokensClient, ServiceTokensClientBuilder, TokenInfoPage,

@@ -5,14 +5,14 @@ use super::public_types::Formatted;
 #[cfg(feature = "api")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::api::forward_auth::{ForwardAuth, VerifyPrefix, VerifyPrefixError};
-    use tower_service_token::api::management::{ManagementApi, TrustedOrigin};
+    use tower_service_token::api::management::ManagementApi;
     use tower_service_token::api::oauth::OAuthEndpoints;
     use tower_service_token::api::pipeops::PipeOpsApi;
     use tower_service_token::api::stackstate::StackStateApi;
     use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
+    use super::minted_record;
     use super::public_types::{debug_text, error_text};
-    use super::{SECRET, minted_record};
 
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
@@ -20,15 +20,11 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     let tokens = ServiceTokens::new(store);
     let endpoints = OAuthEndpoints::new(tokens.clone(), layer.clone());
     let management = ManagementApi::new(tokens.clone(), layer.clone());
-    let origin = format!("https://{SECRET}/");
-    let origin_error = TrustedOrigin::new(&origin).expect_err("a path");
     let pipeops = PipeOpsApi::new(tokens.clone(), layer.clone());
     let stackstate = StackStateApi::new(tokens, layer.clone());
     vec![
         debug_text("ForwardAuth", &ForwardAuth::new(layer)),
         debug_text("ManagementApi", &management),
-        debug_text("TrustedOrigin", &TrustedOrigin::new("https://app.example")),
-        error_text("TrustedOriginError", &origin_error),
         debug_text("OAuthEndpoints", &endpoints),
         debug_text("PipeOpsApi", &pipeops),
         debug_text("StackStateApi", &stackstate),
@@ -43,8 +39,6 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     [
         "ForwardAuth",
         "ManagementApi",
-        "TrustedOrigin",
-        "TrustedOriginError",
         "OAuthEndpoints",
         "PipeOpsApi",
         "StackStateApi",

@@ -5,7 +5,8 @@ use super::public_types::Formatted;
 #[cfg(feature = "client")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_layer::Layer;
-    use tower_service_token::client::{AddServiceTokenLayer, Origin};
+    use tower_service_token::client::AddServiceTokenLayer;
+    use tower_service_token::origin::Origin;
 
     use super::SECRET;
     use super::public_types::{debug_text, error_text};

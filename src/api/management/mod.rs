@@ -157,7 +157,5 @@ mod problem;
 mod router;
 mod state;
 mod token;
-mod trusted_origin;
 
 pub use self::router::ManagementApi;
-pub use self::trusted_origin::{TrustedOrigin, TrustedOriginError};

@@ -15,12 +15,12 @@ use super::document::Document;
 use super::openapi::Description;
 use super::problem::Problem;
 use super::state::{HandlerState, SharedHandlerState};
-use super::trusted_origin::TrustedOrigin;
 use super::{bulk, create, document, list, token};
 use crate::api::actor::ActorSource;
 use crate::api::guard::{Routes, guarded, guarded_by_application};
 use crate::lifecycle::{Actor, ServiceTokens};
 use crate::middleware::{Checker, ServiceTokenLayer};
+use crate::origin::Origin;
 use crate::wire;
 
 /// Builds the router of the management API.
@@ -32,7 +32,7 @@ pub struct ManagementApi {
     tokens: ServiceTokens,
     callers: Callers,
     allows_cross_site: bool,
-    trusted_origins: Vec<TrustedOrigin>,
+    trusted_origins: Vec<Origin>,
     description: Description,
 }
 
@@ -167,18 +167,19 @@ impl ManagementApi {
     ///
     /// ```
     /// use http::{StatusCode, request::Parts};
-    /// use tower_service_token::api::management::{ManagementApi, TrustedOrigin};
+    /// use tower_service_token::api::management::ManagementApi;
     /// use tower_service_token::lifecycle::Owner;
+    /// use tower_service_token::origin::Origin;
     /// use tower_service_token::{MemoryStore, ServiceTokens};
     ///
     /// # let actor = |_: &Parts| async { Err::<Owner, _>(StatusCode::UNAUTHORIZED) };
     /// let tokens = ServiceTokens::new(MemoryStore::new());
     /// let api = ManagementApi::for_actor(tokens, actor)
-    ///     .with_trusted_origin(TrustedOrigin::new("https://app.example")?)
-    ///     .with_trusted_origin(TrustedOrigin::new("http://localhost:5173")?);
-    /// # Ok::<_, tower_service_token::api::management::TrustedOriginError>(())
+    ///     .with_trusted_origin(Origin::new("https://app.example")?)
+    ///     .with_trusted_origin(Origin::new("http://localhost:5173")?);
+    /// # Ok::<_, tower_service_token::origin::OriginError>(())
     /// ```
-    pub fn with_trusted_origin(mut self, origin: TrustedOrigin) -> Self {
+    pub fn with_trusted_origin(mut self, origin: Origin) -> Self {
         self.trusted_origins.push(origin);
         self
     }
@@ -288,7 +289,7 @@ impl ManagementApi {
                 let routes = if self.allows_cross_site {
                     routes
                 } else {
-                    let trusted = Arc::from(self.trusted_origins);
+                    let trusted = self.trusted_origins.iter().map(Origin::to_string).collect();
                     routes.route_layer(from_fn_with_state(trusted, reject_cross_site))
                 };
                 routes.with_state(state)

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::error::TokenSourceError;
 use super::source::TokenSource;
-use crate::client::origin::{Origin, OriginError, OriginErrorKind};
+use crate::origin::{Origin, OriginError, OriginErrorKind};
 
 /// Adds a service token to outgoing requests.
 ///
@@ -115,7 +115,8 @@ impl AddServiceTokenLayer {
     /// different ways, gets none either.
     ///
     /// ```
-    /// use tower_service_token::client::{AddServiceTokenLayer, Origin};
+    /// use tower_service_token::client::AddServiceTokenLayer;
+    /// use tower_service_token::origin::Origin;
     ///
     /// let layer = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
     ///     .with_origin(Origin::new("https://api.example")?);
@@ -136,7 +137,8 @@ impl AddServiceTokenLayer {
     ///
     /// ```
     /// use http::Uri;
-    /// use tower_service_token::client::{AddServiceTokenLayer, Origin, OriginErrorKind};
+    /// use tower_service_token::client::AddServiceTokenLayer;
+    /// use tower_service_token::origin::{Origin, OriginErrorKind};
     ///
     /// // With tonic: `endpoint.uri()`.
     /// let endpoint = Uri::from_static("https://jobs.example");
@@ -182,7 +184,8 @@ impl AddServiceTokenLayer {
     ///
     /// ```
     /// use http::Uri;
-    /// use tower_service_token::client::{AddServiceTokenLayer, Origin};
+    /// use tower_service_token::client::AddServiceTokenLayer;
+    /// use tower_service_token::origin::Origin;
     ///
     /// let token = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
     ///     .with_origin(Origin::new("https://api.example")?);

@@ -6,8 +6,9 @@ use axum::Router;
 use http::StatusCode;
 use http::request::{Builder, Parts};
 use tests::api_fixture::ApiResponse;
-use tower_service_token::api::management::{ManagementApi, TrustedOrigin};
+use tower_service_token::api::management::ManagementApi;
 use tower_service_token::lifecycle::Owner;
+use tower_service_token::origin::Origin;
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
 
 use crate::management::ManagementResponse;
@@ -144,7 +145,7 @@ async fn accepts_changes_from_trusted_origins() {
         let server = Server::with(|tokens| {
             let actor = |parts: &Parts| ready(owner(parts, Session::Open));
             ["https://Web.Example:443", "http://localhost:5173"]
-                .map(|origin| TrustedOrigin::new(origin).unwrap())
+                .map(|origin| Origin::new(origin).unwrap())
                 .into_iter()
                 .fold(
                     ManagementApi::for_actor(tokens, actor),

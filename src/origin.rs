@@ -1,9 +1,10 @@
+//! The origins of URLs.
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::Uri;
-use rustls_pki_types::ServerName;
 
 /// The scheme, host and port of a server (RFC 6454).
 ///
@@ -15,7 +16,7 @@ use rustls_pki_types::ServerName;
 /// 3. No port is the default one: 443 or 80.
 ///
 /// ```
-/// use tower_service_token::client::Origin;
+/// use tower_service_token::origin::Origin;
 ///
 /// let origin = Origin::new("https://api.example")?;
 /// assert_eq!(origin, Origin::new("HTTPS://API.example:443/")?);
@@ -23,7 +24,7 @@ use rustls_pki_types::ServerName;
 ///
 /// let error = Origin::new("https://api.example/v1").unwrap_err();
 /// assert_eq!(error.to_string(), "the URL has a path, a query or a fragment");
-/// # Ok::<_, tower_service_token::client::OriginError>(())
+/// # Ok::<_, tower_service_token::origin::OriginError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -113,11 +114,28 @@ impl Host {
         if let Ok(address) = address {
             return Ok(Self::Address(address.into()));
         }
-        match ServerName::try_from(text) {
-            Ok(ServerName::DnsName(_)) => Ok(Self::Name(text.to_ascii_lowercase())),
-            _ => Err(OriginErrorKind::Host),
+        if is_host_name(text) {
+            Ok(Self::Name(text.to_ascii_lowercase()))
+        } else {
+            Err(OriginErrorKind::Host)
         }
     }
+}
+
+/// The last label of a host name is not a number, because browsers read such a name as an IPv4 address.
+fn is_host_name(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && label.bytes().all(is_allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    name.len() <= 253
+        && name.split('.').all(is_label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn parse_port(digits: &str) -> Option<u16> {
