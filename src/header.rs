@@ -30,7 +30,7 @@ mod token_header;
 use http::header;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub use self::token_header::{HeaderNameError, TokenHeader, X_API_KEY};
+pub use self::token_header::{TokenHeader, TokenHeaderError, X_API_KEY};
 use crate::token::{PresentedToken, TokenFormat};
 
 // A `static`, so that it can be borrowed like the configured names.

@@ -18,15 +18,15 @@ impl TokenHeader {
     ///
     /// Returns an error for `Authorization`, `Proxy-Authorization` and `Cookie`, whose values have a
     /// syntax of their own.
-    pub fn new(name: HeaderName) -> Result<Self, HeaderNameError> {
+    pub fn new(name: HeaderName) -> Result<Self, TokenHeaderError> {
         if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
-            return Err(HeaderNameError(name));
+            return Err(TokenHeaderError(name));
         }
         Ok(Self(name))
     }
 }
 
-/// A header cannot hold a bare token.
+/// A header is not a [`TokenHeader`], because its values have a syntax of their own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the header '{0}' cannot hold a bare token")]
-pub struct HeaderNameError(HeaderName);
+pub struct TokenHeaderError(HeaderName);

@@ -18,7 +18,7 @@ use crate::reject::{ProblemJson, Realm};
 use crate::store::TokenStore;
 use crate::token::TokenFormat;
 
-/// Layer that applies the [`ServiceToken`] middleware.
+/// Layer that applies the [`ServiceToken`] middleware, which accepts requests with a valid service token.
 ///
 /// See the [module](crate::middleware) for the rules and an example.
 #[derive(Clone)]
@@ -134,7 +134,7 @@ impl<R> ServiceTokenLayer<R> {
     ///
     /// let header = TokenHeader::new(HeaderName::from_static("x-deploy-token"))?;
     /// let layer = ServiceTokenLayer::new(MemoryStore::new()).with_header(header);
-    /// # Ok::<_, tower_service_token::header::HeaderNameError>(())
+    /// # Ok::<_, tower_service_token::header::TokenHeaderError>(())
     /// ```
     pub fn with_header(self, header: TokenHeader) -> Self {
         let sources = self.checker.sources.clone().with_header(header);

@@ -252,8 +252,12 @@ fn contains_body(text: &[u8], prefix: &[u8]) -> bool {
 /// Returns whether the text is a JWT in compact form: a JWS of three parts (RFC 7515 §7.1), or a JWE of
 /// five (RFC 7516 §7.1).
 fn is_jwt(text: &[u8]) -> bool {
-    // The Base64url of `{"`, or of `{` and whitespace.
-    if !text.starts_with(b"ey") && !text.starts_with(b"ew") {
+    // The Base64url of `{` and a quote or whitespace.
+    let is_object = matches!(
+        text,
+        [b'e', b'y', b'A'..=b'D' | b'I'..=b'L', ..] | [b'e', b'w', b'0'..=b'3' | b'k'..=b'r', ..]
+    );
+    if !is_object {
         return false;
     }
     let mut parts = 1;

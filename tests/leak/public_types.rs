@@ -150,7 +150,7 @@ fn errors_about_the_secret() -> Vec<Formatted> {
             &TokenFormat::new(SECRET).expect_err("too long"),
         ),
         error_text("CredentialError", &repeated.expect_err("a repeated header")),
-        error_text("HeaderNameError", &cookie.expect_err("a cookie")),
+        error_text("TokenHeaderError", &cookie.expect_err("a cookie")),
         error_text("RealmError", &Realm::new(&realm).expect_err("a quote")),
     ];
     for text in [SECRET.to_owned(), format!("sha256:{SECRET}"), hex] {

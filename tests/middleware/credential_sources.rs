@@ -109,7 +109,7 @@ impl Model {
             accepted_schemes: [scheme("apikey"), scheme("bearer")],
             own_bearer: regex(r"^[ \t]*(?i:bearer)[ ]+[^ ]*(?i:svctok-)"),
             jwt: regex(
-                r"^[ \t]*(?i:bearer)[ ]+e[yw][\w-]*(?:(?:\.[\w-]*){2}|(?:\.[\w-]*){4})[ \t]*$",
+                r"^[ \t]*(?i:bearer)[ ]+e(?:y[A-DI-L]|w[0-3k-r])[\w-]*(?:(?:\.[\w-]*){2}|(?:\.[\w-]*){4})[ \t]*$",
             ),
             any_scheme: scheme(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
             bare: regex(r"^[ \t]*(?<token>[\x21-\x7e]+)[ \t]*$"),
@@ -240,7 +240,7 @@ fn token() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => bytes(&["alpha", "alpha", "beta", "x", "a,b", "alpha=", "svctok-0=="]),
         2 => bytes(&["svctok-", "Svctok-1", "\"svctok-0==\"", "svcto", "ssvctok-0=="]),
-        2 => bytes(&["eyJ.e30.Svctok-x", "ewo.svctok-a", "eyJ.a.svctok-.b.", "eyJ.a.b.svctok-.c.d", "eyJ.svctok-=.c"]),
+        2 => bytes(&["eyJ.e30.Svctok-x", "ewo.svctok-a", "eyJ.a.svctok-.b.", "eyJ.a.b.svctok-.c.d", "eyJ.svctok-=.c", "eyE.svctok-.c"]),
         1 => select(vec![vec![b'k'; 511], vec![b'k'; 512], vec![b'k'; 513], vec![b'k'; 600]]),
         1 => select(vec![[b"svctok-", &[b'k'; 505][..]].concat(), [b"svctok-", &[b'k'; 506][..]].concat()]),
         1 => vec(0x21..=0x7e_u8, 1..20),

@@ -294,6 +294,13 @@ fn tokens_of_every_accepted_prefix_resemble_the_format() {
         ("eyJ.acme_.x.y", true),
         ("eyJ.acme_.x.y.z", false),
         ("eyJ.acme_.x=", true),
+        // The first part is not the beginning of a JSON object.
+        ("eyE.acme_.x", true),
+        ("eyx.acme_.x", true),
+        ("ew4.acme_.x", true),
+        ("ey.acme_.x", true),
+        ("e30.acme_.x", true),
+        ("fyJ.acme_.x", true),
         ("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n", false),
         ("", false),
         ("_", false),
@@ -304,6 +311,16 @@ fn tokens_of_every_accepted_prefix_resemble_the_format() {
         let token = TokenFormat::new(prefix).unwrap().mint().unwrap();
         let text = token.expose_secret();
         assert!(format.resembles(&format!("x{}", &text[prefix.len()..])));
+    }
+    for byte in [b'"', b' ', b'\t', b'\n', b'\r'] {
+        for next in 0..=u8::MAX {
+            let digits = |shift: u32| {
+                let bits = u32::from_be_bytes([0, b'{', byte, next]) >> shift & 0x3f;
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[bits as usize]
+            };
+            let header = String::from_utf8([18, 12, 6, 0].map(digits).into()).unwrap();
+            assert!(!format.resembles(&format!("{header}.acme_.x")), "{header}");
+        }
     }
     // A prefix outranks the form of a JWT.
     let format = TokenFormat::new("eyJ-").unwrap();

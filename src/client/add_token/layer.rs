@@ -10,7 +10,8 @@ use super::error::TokenSourceError;
 use super::source::TokenSource;
 use crate::origin::{Origin, OriginError, OriginErrorKind};
 
-/// Adds a service token to outgoing requests.
+/// Layer that applies the [`AddServiceToken`](super::AddServiceToken) middleware, which adds a service
+/// token to outgoing requests.
 ///
 /// 1. The default is `Authorization: ApiKey <token>`. Alternatives are a
 ///    [bearer token](Self::use_bearer) and a [custom header](Self::with_header). An existing header of

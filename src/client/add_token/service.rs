@@ -6,7 +6,9 @@ use tower_layer::Layer;
 
 use super::layer::AddServiceTokenLayer;
 
-/// The service of [`AddServiceTokenLayer`].
+/// Middleware that adds a service token to outgoing requests.
+///
+/// Created by [`AddServiceTokenLayer`].
 #[derive(Clone, Debug)]
 pub struct AddServiceToken<S> {
     inner: S,
