@@ -21,6 +21,10 @@ const BATCH: u16 = 64;
 const BATCHES_IN_A_SLICE: u16 = 16;
 const ROUNDS: usize = 201;
 
+/// The stack offsets at which rounds run. How fast a copy between stack and heap is depends on their
+/// addresses modulo 4 KiB, which differ by process.
+const STACK_OFFSETS: usize = 64;
+
 pub(crate) struct Case {
     id: String,
     request: Box<dyn FnMut() -> Request<Body>>,
@@ -51,6 +55,19 @@ impl Case {
         }
     }
 
+    /// Measures a slice below this number of stack frames of 48 bytes or more.
+    #[inline(never)]
+    fn slice_at(&mut self, depth: usize) -> Duration {
+        let frame = black_box([0_u8; 16]);
+        let elapsed = match depth {
+            0 => self.slice(),
+            _ => self.slice_at(depth - 1),
+        };
+        black_box(frame);
+        elapsed
+    }
+
+    #[inline(never)]
     fn slice(&mut self) -> Duration {
         let mut elapsed = Duration::ZERO;
         for _ in 0..BATCHES_IN_A_SLICE {
@@ -108,9 +125,9 @@ pub(crate) struct Times(Vec<(String, f64)>);
 impl Times {
     pub(crate) fn measure(cases: &mut [Case]) -> Self {
         let mut slices = vec![Vec::with_capacity(ROUNDS); cases.len()];
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             for (case, slices) in cases.iter_mut().zip(&mut slices) {
-                slices.push(case.slice());
+                slices.push(case.slice_at(round % STACK_OFFSETS));
             }
         }
         let requests = f64::from(BATCH) * f64::from(BATCHES_IN_A_SLICE);
