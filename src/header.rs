@@ -152,17 +152,8 @@ impl CredentialSources {
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
-        match self.locate(headers) {
-            Located::None => Ok(None),
-            Located::Single { source, place } => {
-                self.read_single(source, headers.iter().nth(place))
-            }
-            Located::Multiple => self.read_values(
-                headers
-                    .iter()
-                    .filter_map(|(name, value)| Some((self.source(name)?, value))),
-            ),
-        }
+        let presented = headers.iter();
+        self.read_presented(presented.filter_map(|(name, value)| Some((self.source(name)?, value))))
     }
 
     /// Reads the token as [`read`](Self::read) does, and marks the values of all credential headers
@@ -172,23 +163,11 @@ impl CredentialSources {
         &self,
         headers: &'h mut HeaderMap,
     ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
-        match self.locate(headers) {
-            Located::None => Ok(None),
-            Located::Single { source, place } => {
-                let header = headers.iter_mut().nth(place).map(|(name, value)| {
-                    value.set_sensitive(true);
-                    (name, &*value)
-                });
-                self.read_single(source, header)
-            }
-            Located::Multiple => {
-                self.read_values(headers.iter_mut().filter_map(|(name, value)| {
-                    let source = self.source(name)?;
-                    value.set_sensitive(true);
-                    Some((source, &*value))
-                }))
-            }
-        }
+        self.read_presented(headers.iter_mut().filter_map(|(name, value)| {
+            let source = self.source(name)?;
+            value.set_sensitive(true);
+            Some((source, &*value))
+        }))
     }
 
     /// Parses a token without a scheme, as in a form. White space around it is trimmed: the line end of
@@ -243,37 +222,21 @@ impl CredentialSources {
         place.map(|place| place + 1)
     }
 
-    /// Scanning all names costs less than a hashed lookup for each source.
+    /// Reads the token in these values, each with the number of its source. Visits all of them.
+    ///
+    /// They come from a pass over all headers, which costs less than a hashed lookup for each source.
     #[inline]
-    fn locate(&self, headers: &HeaderMap) -> Located {
-        let mut presented = headers
-            .keys()
-            .enumerate()
-            .filter_map(|(place, name)| Some((place, self.source(name)?)));
-        let Some((place, source)) = presented.next() else {
-            return Located::None;
-        };
-        // The index of a name is that of its value only if no header is repeated.
-        if presented.next().is_none() && headers.len() == headers.keys_len() {
-            Located::Single { source, place }
-        } else {
-            Located::Multiple
-        }
-    }
-
-    /// Returns the only header that presents a token. Checks its name again, because `http` does
-    /// not guarantee that names and values are in the same order.
-    #[inline]
-    fn read_single<'h>(
+    fn read_presented<'h>(
         &self,
-        source: usize,
-        header: Option<(&HeaderName, &'h HeaderValue)>,
+        mut presented: impl Iterator<Item = (usize, &'h HeaderValue)>,
     ) -> Result<Option<PresentedToken<'h>>, CredentialError> {
-        let value = header
-            .filter(|(name, _)| self.source(name) == Some(source))
-            .map(|(_, value)| value)
-            .ok_or(CredentialError::Malformed)?;
-        let token = self.read_value(source, value)?;
+        let Some(first) = presented.next() else {
+            return Ok(None);
+        };
+        if let Some(second) = presented.next() {
+            return self.read_values([first, second].into_iter().chain(presented));
+        }
+        let token = self.read_value(first.0, first.1)?;
         Ok(token.map(PresentedToken::from_bytes_unchecked))
     }
 
@@ -327,20 +290,19 @@ impl CredentialSources {
         value: &'h HeaderValue,
     ) -> Result<Option<&'h [u8]>, CredentialError> {
         let value = trim(value.as_bytes());
-        let schemes = [
-            (self.api_key, b"apikey", None),
-            (self.bearer, b"bearer", self.bearer_format.as_ref()),
-        ];
-        for (_, scheme, format) in schemes.iter().filter(|(read, ..)| *read) {
-            if let Some(mut token) = after_scheme(value, scheme) {
-                while let [b' ', rest @ ..] = token {
-                    token = rest;
-                }
-                if format.is_some_and(|format| is_foreign(token, format)) {
-                    return Ok(None);
-                }
-                return self.read_token(token);
+        if self.api_key
+            && let Some(token) = after_scheme(value, b"apikey")
+        {
+            return self.read_token(token);
+        }
+        if self.bearer
+            && let Some(token) = after_scheme(value, b"bearer")
+        {
+            let format = self.bearer_format.as_ref();
+            if format.is_some_and(|format| is_foreign(token, format)) {
+                return Ok(None);
             }
+            return self.read_token(token);
         }
         // A scheme is an RFC 9110 token; other bytes may hide one of ours.
         let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
@@ -362,25 +324,21 @@ impl CredentialSources {
     }
 }
 
-/// The number of sources that a request has.
-enum Located {
-    None,
-    /// The number of the source, and the index of its header among all headers.
-    Single {
-        source: usize,
-        place: usize,
-    },
-    Multiple,
-}
-
-/// Returns the rest of the value after the scheme, which is given in lower case.
+/// Returns the rest of the value after the scheme, which is given in lower case, and the spaces that
+/// follow it.
 #[inline]
 fn after_scheme<'h, const N: usize>(value: &'h [u8], scheme: &[u8; N]) -> Option<&'h [u8]> {
-    let (first, rest) = value.split_first_chunk::<N>()?;
+    let (first, mut rest) = value.split_first_chunk::<N>()?;
     let ends = matches!(rest.first(), None | Some(b' '));
     // This bit turns only a letter into a lower-case letter.
     let difference = |sum, (byte, small): (&u8, &u8)| sum | ((byte | 0x20) ^ small);
-    (ends && first.iter().zip(scheme).fold(0, difference) == 0).then_some(rest)
+    if !ends || first.iter().zip(scheme).fold(0, difference) != 0 {
+        return None;
+    }
+    while let [b' ', token @ ..] = rest {
+        rest = token;
+    }
+    Some(rest)
 }
 
 /// Returns whether this is a token of another format. A value that is no token at all is an error.
