@@ -52,7 +52,7 @@ pub(crate) fn guard_rejected(mut rejection: Rejection, request: &RequestInfo) ->
         "reason" => rejection.reason().as_str()
     )
     .increment(1);
-    log(&mut rejection, request);
+    log(&mut rejection, || request.clone());
     rejection
 }
 
@@ -77,14 +77,26 @@ pub(crate) fn count_response(endpoint: &'static str, outcome: Result<&'static st
     let _ = (endpoint, name);
 }
 
-/// Logs a rejection, unless it was logged already.
-pub(crate) fn log(rejection: &mut Rejection, request: &RequestInfo) {
+/// Logs a rejection, unless it was logged already. Reads the request only if a subscriber is interested.
+pub(crate) fn log(rejection: &mut Rejection, request: impl FnOnce() -> RequestInfo) {
     #[cfg(feature = "tracing")]
     if !rejection.is_logged() {
-        log_rejection(rejection, request);
+        if is_enabled(rejection) {
+            log_rejection(rejection, &request());
+        }
         rejection.set_logged();
     }
+    #[cfg(not(feature = "tracing"))]
     let _ = (rejection, request);
+}
+
+#[cfg(feature = "tracing")]
+fn is_enabled(rejection: &Rejection) -> bool {
+    if rejection.status().is_server_error() {
+        tracing::enabled!(target: "tower_service_token", tracing::Level::ERROR)
+    } else {
+        tracing::enabled!(target: "tower_service_token", tracing::Level::INFO)
+    }
 }
 
 #[cfg(feature = "tracing")]

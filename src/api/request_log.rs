@@ -118,7 +118,7 @@ fn log(response: &mut Response, info: RequestInfo) {
     let caller = extensions.remove::<CallerId>();
     let info = info.with_caller(caller.map(|CallerId(id)| id));
     if let Some(mut rejection) = extensions.remove::<Rejection>() {
-        observe::log(&mut rejection, &info);
+        observe::log(&mut rejection, || info.clone());
         rejection.attach(extensions);
     }
     if let Some(EscalationDenial { reason, missing }) = extensions.remove::<EscalationDenial>() {

@@ -137,11 +137,18 @@ impl Checker {
         if self.strip_credential {
             self.sources.strip(headers);
         }
-        let mut additions = self.additions.clone();
-        if propagated.is_some() {
-            additions.get_or_insert_default().principal = propagated;
+        if self.additions.is_none() && propagated.is_none() {
+            return None;
         }
-        additions
+        Some(self.additions_with(propagated))
+    }
+
+    fn additions_with(&self, principal: Option<Principal>) -> ResponseAdditions {
+        let additions = self.additions.clone().unwrap_or_default();
+        ResponseAdditions {
+            principal,
+            ..additions
+        }
     }
 
     /// Returns the credential of a request after marking it sensitive.

@@ -157,8 +157,9 @@ where
     let mut rejection = rejection.for_request(request.headers());
     checker.outcomes.rejected(&rejection);
     observe::record_rejected(&rejection);
-    let info = RequestInfo::from_parts(request.headers(), request.extensions());
-    observe::log(&mut rejection, &info);
+    observe::log(&mut rejection, || {
+        RequestInfo::from_parts(request.headers(), request.extensions())
+    });
     let mut response = rejection_response.response_for_rejection(&rejection);
     rejection.attach(response.extensions_mut());
     response

@@ -1,3 +1,4 @@
+use tracing::level_filters::LevelFilter;
 use tracing::{Span, dispatcher};
 
 use crate::principal::Principal;
@@ -8,10 +9,15 @@ const TOKEN_ID: &str = "token_id";
 const TOKEN_NAME: &str = "token_name";
 
 /// Records the caller in the current span, if the span declares the fields.
+#[inline]
 pub(crate) fn record_caller(principal: &Principal) {
-    if !is_declared() {
-        return;
+    if has_spans() && is_declared() {
+        record_declared(principal);
     }
+}
+
+#[cold]
+fn record_declared(principal: &Principal) {
     record_token_id(&principal.display_id());
     // Stores of other programs may have any name.
     let name = redact_tokens(principal.name());
@@ -20,13 +26,19 @@ pub(crate) fn record_caller(principal: &Principal) {
 
 /// Records the token of a rejected request, whose secret was presented.
 pub(crate) fn record_rejected(id: &DisplayId) {
-    if is_declared() {
+    if has_spans() && is_declared() {
         record_token_id(id);
     }
 }
 
 fn record_token_id(id: &DisplayId) {
     Span::current().record(TOKEN_ID, tracing::field::display(id));
+}
+
+/// Returns false if no subscriber enables any span.
+#[inline]
+fn has_spans() -> bool {
+    LevelFilter::current() != LevelFilter::OFF
 }
 
 /// Returns whether the current span declares one of the fields. Unlike [`Span::current`], this counts
