@@ -1,4 +1,3 @@
-use std::fmt::Write;
 use std::sync::OnceLock;
 
 use http::header::CONTENT_TYPE;
@@ -94,7 +93,9 @@ fn problem_json(rejection: &Rejection) -> String {
     let members = body.strip_suffix('}').expect("a JSON object");
     let mut body = String::with_capacity(body.len() + r#","token_id":"0123456789""#.len());
     body.push_str(members);
-    write!(body, ",\"token_id\":\"{id}\"}}").expect("memory");
+    body.push_str(",\"token_id\":\"");
+    id.push_to(&mut body);
+    body.push_str("\"}");
     body
 }
 

@@ -70,6 +70,19 @@ impl DisplayId {
     }
 }
 
+impl DisplayId {
+    /// Appends the text, without the cost of a formatter.
+    pub(crate) fn push_to(&self, text: &mut String) {
+        match &self.0 {
+            Text::Derived(id) => {
+                let digits = id.digits();
+                text.push_str(str::from_utf8(&digits).expect("base62 digits are ASCII"));
+            }
+            Text::Own(own) => text.push_str(own),
+        }
+    }
+}
+
 impl FromStr for DisplayId {
     type Err = DisplayIdError;
 
