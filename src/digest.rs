@@ -26,37 +26,6 @@ use crate::token::TokenId;
 
 const TEXT_PREFIX: &str = "sha256:";
 
-/// A secret under which digests are hashed once more, so that keys in memory reveal nothing about
-/// guessable tokens.
-///
-/// The key and a digest fill one SHA-256 block; all inputs being of one length, none extends
-/// another.
-#[cfg(feature = "introspection")]
-#[derive(Clone)]
-pub(crate) struct KeyedHash([u8; 23]);
-
-#[cfg(feature = "introspection")]
-impl KeyedHash {
-    /// Creates the key for what these parts name, bound to `secret`.
-    pub(crate) fn new(secret: &[u8; 32], parts: &[&[u8]]) -> Self {
-        let mut hash = Sha256::new_with_prefix(secret);
-        for part in parts {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let bytes: [u8; 32] = hash.finalize().into();
-        let (key, _) = bytes.split_first_chunk().expect("32 is more than 23");
-        Self(*key)
-    }
-
-    pub(crate) fn hash(&self, digest: &TokenDigest) -> TokenDigest {
-        let mut block = [0; 55];
-        block[..23].copy_from_slice(&self.0);
-        block[23..].copy_from_slice(&digest.0);
-        TokenDigest::of_bytes(&block)
-    }
-}
-
 /// The SHA-256 digest of a token.
 ///
 /// [`Display`](fmt::Display) writes `sha256:<64 hexadecimal digits>`; `Debug` writes no digits.
@@ -246,20 +215,6 @@ mod tests {
         }
         assert!(padded_block(&text[..55]).is_some(), "one block");
         assert!(padded_block(&text[..56]).is_none(), "two blocks");
-    }
-
-    #[cfg(feature = "introspection")]
-    #[test]
-    fn keyed_digest_depends_on_secret_parts_and_digest() {
-        let parts: [&[u8]; 2] = [b"endpoint", b"client"];
-        let base = KeyedHash::new(&[1; 32], &parts);
-        let digest = TokenDigest::of("token");
-        let hash = base.hash(&digest);
-        assert_eq!(KeyedHash::new(&[1; 32], &parts).hash(&digest), hash);
-        assert_ne!(base.hash(&TokenDigest::of("other")), hash);
-        assert_ne!(KeyedHash::new(&[2; 32], &parts).hash(&digest), hash);
-        let moved = KeyedHash::new(&[1; 32], &[b"endpointc", b"lient"]);
-        assert_ne!(moved.hash(&digest), hash);
     }
 
     #[test]

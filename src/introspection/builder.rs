@@ -16,7 +16,6 @@ use super::discovery_error::DiscoveryError;
 use super::store::IntrospectionStore;
 use super::times::Leeway;
 use crate::clock::Clock;
-use crate::digest::KeyedHash;
 use crate::single_flight::{MAX_NEGATIVE_TTL, SingleFlight};
 use crate::token::{PresentedToken, TokenFormat};
 use crate::transport::{BoxError, Endpoint, PlainHttp, Transport};
@@ -335,14 +334,10 @@ impl IntrospectionBuilder {
         let config = self.config;
         config.auth.check(config.rules.issuer.as_deref())?;
         transport.check(&endpoint)?;
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|_| IntrospectionConfigError::NoRandomness)?;
-        let url = endpoint.uri().to_string();
         Ok(IntrospectionStore {
             lookups: SingleFlight::new(config.policy.clone()),
             hits: Arc::default(),
             breaker: Breaker::new(config.breaker_threshold),
-            key_hash: KeyedHash::new(&secret, &[url.as_bytes(), &config.auth.identity()]),
             client: Arc::new(Client {
                 config,
                 endpoint,

@@ -99,12 +99,6 @@ impl ClientAuth {
         }
     }
 
-    /// Returns the method and the client id. A server may respond differently if they differ.
-    pub(super) fn identity(&self) -> Vec<u8> {
-        let (method, id) = self.method();
-        [method.as_bytes(), b"\0", id.unwrap_or_default().as_bytes()].concat()
-    }
-
     /// Creates the credentials of one request.
     pub(super) fn request_credentials(
         &self,
@@ -318,24 +312,6 @@ mod tests {
             assert_eq!(auth.check(None), Err(InvalidBearerToken), "{token}");
         }
         assert_eq!(ClientAuth::bearer("abc").check(None), Ok(()));
-    }
-
-    #[test]
-    fn identity_depends_on_method_and_client_id_but_not_on_the_secret() {
-        let auths = [
-            ClientAuth::basic("orders", "s"),
-            ClientAuth::basic_raw("orders", "s"),
-            ClientAuth::post("orders", "s"),
-            ClientAuth::post("orders2", "s"),
-            ClientAuth::bearer("s"),
-        ];
-        for (index, auth) in auths.iter().enumerate() {
-            for other in &auths[..index] {
-                assert_ne!(auth.identity(), other.identity());
-            }
-        }
-        let other_secret = ClientAuth::basic("orders", "t");
-        assert_eq!(auths[0].identity(), other_secret.identity());
     }
 
     #[test]

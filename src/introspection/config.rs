@@ -41,9 +41,8 @@ impl Config {
             token_type_hint: None,
             policy: Policy {
                 max_weight: Some(16 << 20),
-                weigh: |token: &CachedToken| token.as_ref().map_or(1, |it| it.claims.weight()),
-                is_current: |token, clock| token.as_ref().is_none_or(|it| it.is_current(clock)),
-                has_secret_keys: true,
+                weigh: CachedToken::weight,
+                is_current: CachedToken::is_current,
                 permit_timeout: Duration::from_millis(500),
                 timeout: Duration::from_secs(3),
                 on_invalidation: OnInvalidation::Detach,

@@ -62,9 +62,6 @@ pub enum IntrospectionConfigError {
     /// The URL is `https`, the feature `rustls` is off, and no custom transport was set.
     #[error("https needs the feature `rustls` or a custom transport")]
     NoTls,
-    /// The operating system returned no random bytes.
-    #[error("the operating system returned no random bytes")]
-    NoRandomness,
 }
 
 impl From<TransportConfigError> for IntrospectionConfigError {

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::error::IntrospectionError;
 use super::metrics::{self, CallMetrics};
 use super::response::{Failure, IntrospectionResponse};
-use super::rules::{ActiveToken, CachedToken};
+use super::rules::CachedToken;
 use crate::digest::TokenDigest;
 use crate::single_flight::{Entry, EntryKind, Lookup, SharedResult, SingleFlight};
 use crate::store::Credential;
@@ -91,15 +91,18 @@ fn complete(
     let Config { policy, rules, .. } = &client.config;
     let (kind, ttl, token) = match response {
         IntrospectionResponse::Active(claims) => {
-            let token = ActiveToken::new(*claims, digest, rules, policy.clock.now());
-            (EntryKind::Positive, policy.ttl, Some(Arc::new(token)))
+            let token = CachedToken::active(*claims, digest, rules, policy.clock.now());
+            (EntryKind::Positive, policy.ttl, token)
         }
-        IntrospectionResponse::Inactive => (EntryKind::Negative, policy.negative_ttl, None),
-        IntrospectionResponse::Unsupported => (EntryKind::Negative, Duration::ZERO, None),
+        IntrospectionResponse::Inactive => {
+            let inactive = CachedToken::Inactive;
+            (EntryKind::Negative, policy.negative_ttl, inactive)
+        }
+        IntrospectionResponse::Unsupported => {
+            (EntryKind::Negative, Duration::ZERO, CachedToken::Inactive)
+        }
     };
-    let is_current = token
-        .as_ref()
-        .is_none_or(|it| it.is_current(&*policy.clock));
+    let is_current = token.is_current(&*policy.clock);
     let is_cacheable = is_current && !ttl.is_zero() && !policy.ttl.is_zero();
     let entry = is_cacheable.then(|| Entry {
         kind,

@@ -7,36 +7,72 @@ use crate::digest::TokenDigest;
 use crate::store::TokenRecord;
 use crate::token::TokenId;
 
-/// The cached result of a call: `None` if the token is not active.
-pub(super) type CachedToken = Option<Arc<ActiveToken>>;
-
-pub(super) struct ActiveToken {
-    pub(super) claims: Claims,
-    pub(super) record: TokenRecord,
-    /// Whether the token met all rules when the server responded. Until it expires it meets them for
-    /// good: an audience does not change, and a start does not return.
-    is_valid: bool,
+/// The cached result of a call.
+#[derive(Clone)]
+pub(super) enum CachedToken {
+    Inactive,
+    /// A token that met all rules when the server responded, and its weight. Until it expires it meets
+    /// them for good: an audience does not change, and a start does not return.
+    Valid(TokenRecord, usize),
+    /// A token that violated a rule. They are checked at each use.
+    Violating(Arc<ActiveToken>),
 }
 
-impl ActiveToken {
-    pub(super) fn new(claims: Claims, digest: TokenDigest, rules: &Rules, now: SystemTime) -> Self {
-        Self {
-            record: rules.record(&claims, digest),
-            is_valid: rules.check(&claims, || now).is_ok(),
-            claims,
+pub(super) struct ActiveToken {
+    claims: Claims,
+    record: TokenRecord,
+}
+
+impl CachedToken {
+    pub(super) fn active(
+        claims: Claims,
+        digest: TokenDigest,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> Self {
+        let record = rules.record(&claims, digest);
+        if rules.check(&claims, || now).is_ok() {
+            Self::Valid(record, claims.weight())
+        } else {
+            Self::Violating(Arc::new(ActiveToken { claims, record }))
         }
     }
 
-    /// Returns the record of a [current](Self::is_current) token that meets the rules, or `None` if
-    /// they must be checked at this moment.
-    pub(super) fn valid_record(&self) -> Option<&TokenRecord> {
-        self.is_valid.then_some(&self.record)
+    /// Returns the record of an active token that meets the rules at this moment, or the rule that it
+    /// violates. Returns `None` if the token is inactive.
+    pub(super) fn check(
+        &self,
+        rules: &Rules,
+        clock: &dyn Clock,
+    ) -> Option<Result<&TokenRecord, ClaimViolation>> {
+        match self {
+            Self::Inactive => None,
+            Self::Valid(record, _) if self.is_current(clock) => Some(Ok(record)),
+            Self::Valid(..) => Some(Err("expired")),
+            Self::Violating(token) => {
+                let checked = rules.check(&token.claims, || clock.now());
+                Some(checked.map(|()| &token.record))
+            }
+        }
     }
 
     /// Returns whether the token has not expired. The server is called again for one that has.
     pub(super) fn is_current(&self, clock: &dyn Clock) -> bool {
-        let end = self.claims.expires_at;
+        let end = match self {
+            Self::Inactive => None,
+            Self::Valid(record, _) => record.expires_at(),
+            Self::Violating(token) => token.claims.expires_at,
+        };
         end.is_none_or(|end| clock.now() < end)
+    }
+
+    /// Returns about how many bytes of memory the token uses.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Inactive => 1,
+            Self::Valid(_, weight) => *weight,
+            Self::Violating(token) => token.claims.weight(),
+        }
     }
 }
 

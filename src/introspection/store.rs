@@ -12,8 +12,7 @@ use super::config::Config;
 use super::error::{IntrospectionError, IntrospectionErrorKind};
 use super::lookup::{self, IntrospectionLookups, LookupOutcome, LookupSource, SharedRetry};
 use super::metrics::{self, CallMetrics};
-use super::rules::{ActiveToken, CachedToken};
-use crate::digest::KeyedHash;
+use super::rules::CachedToken;
 use crate::single_flight::{Admission, CacheKey, HitCounters};
 use crate::store::{Cached, Credential, StoreError, TokenRecord, TokenStore};
 
@@ -46,8 +45,9 @@ type LookupResult = Result<Option<TokenRecord>, IntrospectionError>;
 /// 8. `https` is required and certificates are checked. `http` is allowed only for
 ///    [loopback](super::IntrospectionBuilder::allow_http_to_loopback) addresses. The store does not follow
 ///    redirects, does not use proxies, and reads at most 64 KiB.
-/// 9. Cache keys are hashes keyed with a secret of this process. No key, log or error contains a
-///    token. The copies of a running call are zeroed when it ends, except in the buffers of the TLS
+/// 9. Cache keys are digests of tokens. Where an entry is in the cache depends on a secret of this
+///    process, and digests are compared in constant time. No key, log or error contains a token. The
+///    copies of a running call are zeroed when it ends, except in the buffers of the TLS
 ///    and HTTP libraries.
 ///
 /// Clones share the cache.
@@ -114,14 +114,13 @@ pub struct IntrospectionStore {
     pub(super) client: Arc<Client>,
     pub(super) lookups: Arc<IntrospectionLookups>,
     pub(super) breaker: Arc<Breaker>,
-    pub(super) key_hash: KeyedHash,
     pub(super) hits: Arc<HitCounters>,
 }
 
 impl IntrospectionStore {
     /// Evicts one token. The result of a running call for it is discarded.
     pub fn invalidate(&self, credential: &Credential<'_>) {
-        self.lookups.invalidate([self.key(credential)]);
+        self.lookups.invalidate([key(credential)]);
     }
 
     /// Evicts all tokens. The results of running calls are discarded.
@@ -140,12 +139,6 @@ impl IntrospectionStore {
         }
     }
 
-    /// Returns the cache key of a credential. It cannot be guessed from the token without the secret of
-    /// this process.
-    fn key(&self, credential: &Credential<'_>) -> CacheKey {
-        CacheKey::from(&self.key_hash.hash(credential.digest()))
-    }
-
     fn now(&self) -> Duration {
         self.client.config.policy.clock.monotonic()
     }
@@ -161,10 +154,9 @@ impl IntrospectionStore {
 
     /// Returns the record of an active token that meets the rules at this moment.
     fn record(&self, token: &CachedToken) -> Option<TokenRecord> {
-        let ActiveToken { claims, record, .. } = token.as_deref()?;
         let Config { rules, policy, .. } = &self.client.config;
-        match rules.check(claims, || policy.clock.now()) {
-            Ok(()) => Some(record.clone()),
+        match token.check(rules, &*policy.clock)? {
+            Ok(record) => Some(record.clone()),
             Err(violation) => {
                 metrics::claim_violation(violation);
                 None
@@ -269,11 +261,14 @@ impl IntrospectionStore {
 #[async_trait]
 impl TokenStore for IntrospectionStore {
     fn find_cached(&self, credential: &Credential<'_>) -> Cached {
-        match self.lookups.get(&self.key(credential)) {
+        match self.lookups.get(&key(credential)) {
             Some(entry) => {
                 self.hits.increment(metrics::REQUESTS, entry.kind);
-                let valid = entry.value.as_deref().and_then(ActiveToken::valid_record);
-                let record = valid.cloned().or_else(|| self.record(&entry.value));
+                let record = match entry.value {
+                    // No cached entry has expired.
+                    CachedToken::Valid(record, _) => Some(record),
+                    token => self.record(&token),
+                };
                 record.map_or(Cached::NotFound, Cached::Found)
             }
             None if self.admits(credential) => Cached::Miss,
@@ -286,7 +281,7 @@ impl TokenStore for IntrospectionStore {
             return Ok(None);
         }
         Handle::try_current().map_err(StoreError::unavailable)?;
-        let key = self.key(credential);
+        let key = key(credential);
         let result = timeout(
             self.client.config.policy.timeout,
             self.look_up(key, credential),
@@ -307,6 +302,10 @@ impl TokenStore for IntrospectionStore {
         self.invalidate(credential);
         self.find(credential).await
     }
+}
+
+fn key(credential: &Credential<'_>) -> CacheKey {
+    CacheKey::from(credential.digest())
 }
 
 impl fmt::Debug for IntrospectionStore {

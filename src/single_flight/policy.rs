@@ -17,8 +17,6 @@ pub(crate) struct Policy<T> {
     pub(crate) weigh: fn(&T) -> usize,
     /// Returns whether an entry may be used by the wall clock.
     pub(crate) is_current: fn(&T, &dyn Clock) -> bool,
-    /// Whether keys are digests that depend on a secret, so that a client cannot pick them.
-    pub(crate) has_secret_keys: bool,
     /// At least 1.
     pub(crate) max_in_flight: usize,
     /// How long a caller waits until it may start a lookup.
@@ -42,7 +40,6 @@ impl<T> Default for Policy<T> {
             max_weight: None,
             weigh: |_| 1,
             is_current: |_, _| true,
-            has_secret_keys: false,
             max_in_flight: 64,
             permit_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
