@@ -9,16 +9,23 @@
 //!    inserts [`FailureLogged`]; this module logs the rest. Up to ten requests per second that are
 //!    rejected because of a limit have a line each; beyond that, one line has their number.
 
+mod response_metrics;
+
 use std::any::Any;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use futures::future::{BoxFuture, FutureExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
-use tower::ServiceBuilder;
+use tower::layer::layer_fn;
+use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{
     MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
@@ -31,6 +38,7 @@ use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
 use tracing::Span;
 
+use self::response_metrics::ResponseMetrics;
 use super::log_limiter::LogLimiter;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,12 +71,17 @@ pub(super) fn with_request_log(app: Router) -> Router {
         .on_body_chunk(())
         .on_eos(())
         .on_failure(());
+    // Shared by all routes, each of which is layered.
+    let metrics = Arc::<ResponseMetrics>::default();
     let layers = ServiceBuilder::new()
         .map_request(without_invalid_id)
         .layer(SetRequestIdLayer::x_request_id(RandomRequestId))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(trace)
-        .layer(from_fn(log_request));
+        .layer(layer_fn(move |inner| LogRequests {
+            inner,
+            metrics: Arc::clone(&metrics),
+        }));
     app.layer(layers)
 }
 
@@ -89,10 +102,38 @@ impl MakeRequestId for RandomRequestId {
 }
 
 fn random_id() -> HeaderValue {
-    let mut random = [0; 16];
-    // A duplicate id is better than no response.
-    let _ = getrandom::fill(&mut random);
-    HeaderValue::try_from(hex::encode(random)).expect("hex digits are visible ASCII")
+    thread_local! {
+        static RANDOM: RefCell<RandomBytes> = const { RefCell::new(RandomBytes::new()) };
+    }
+    let random = RANDOM.with_borrow_mut(RandomBytes::take);
+    let mut digits = [0; 32];
+    hex::encode_to_slice(random, &mut digits).expect("two digits per byte");
+    HeaderValue::from_bytes(&digits).expect("hex digits are visible ASCII")
+}
+
+/// Random bytes for 64 ids: a system call for each id costs more than the id.
+struct RandomBytes {
+    unused: usize,
+    bytes: [[u8; 16]; 64],
+}
+
+impl RandomBytes {
+    const fn new() -> Self {
+        Self {
+            unused: 0,
+            bytes: [[0; 16]; 64],
+        }
+    }
+
+    fn take(&mut self) -> [u8; 16] {
+        if self.unused == 0 {
+            // A duplicate id is better than no response.
+            let _ = getrandom::fill(self.bytes.as_flattened_mut());
+            self.unused = self.bytes.len();
+        }
+        self.unused -= 1;
+        self.bytes[self.unused]
+    }
 }
 
 fn request_span(request: &Request) -> Span {
@@ -111,32 +152,67 @@ fn panic_response(_: Box<dyn Any + Send>) -> http::Response<Body> {
     response
 }
 
-async fn log_request(request: Request, next: Next) -> Response {
-    let method = method_label(request.method());
-    let path = redact_path(request.uri().path());
-    let client = ClientAddress::from_extensions(request.extensions());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let (status, took) = (response.status(), started.elapsed());
+/// Logs and counts each response of the inner service.
+#[derive(Clone)]
+struct LogRequests<S> {
+    inner: S,
+    metrics: Arc<ResponseMetrics>,
+}
+
+impl<S> Service<Request> for LogRequests<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (method, uri) = (method_label(request.method()), request.uri().clone());
+        let client = ClientAddress::from_extensions(request.extensions());
+        let metrics = Arc::clone(&self.metrics);
+        let started = Instant::now();
+        let responding = self.inner.call(request);
+        async move {
+            let response = responding.await?;
+            let took = started.elapsed();
+            log_response(method, uri.path(), client, &response, took);
+            metrics.record(method, response.status(), took);
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+fn log_response(
+    method: &'static str,
+    path: &str,
+    client: Option<ClientAddress>,
+    response: &Response,
+    took: Duration,
+) {
+    let status = response.status();
     // The cause may be in the log already.
     if status.is_server_error() && response.extensions().get::<FailureLogged>().is_none() {
-        let status = status.as_u16();
+        let (path, status) = (redact_path(path), status.as_u16());
         tracing::error!(target: "svctok::request", method, path, status, "request failed");
     }
-    if permits_line(status, &path) {
+    if permits_line(status, path) {
         tracing::info!(
             target: "svctok::request",
             method,
-            path,
+            path = redact_path(path),
             client = client.map(tracing::field::display),
             status = status.as_u16(),
             duration_ms = millis(took),
             "request completed",
         );
     }
-    count(method, status);
-    metrics::histogram!("svctok_http_request_seconds", "method" => method).record(took);
-    response
 }
 
 /// Takes a permit for the log line of a request. Logs how many lines were skipped before it. Requests
@@ -161,7 +237,7 @@ pub(super) fn count_rejection<B>(
 ) -> HeaderValue {
     let id = request_id(&head.headers).cloned().unwrap_or_else(random_id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
-    count(method_label(&head.method), response.status());
+    counter(method_label(&head.method), response.status()).increment(1);
     id
 }
 
@@ -184,10 +260,9 @@ pub(super) fn log_rejection(
     );
 }
 
-fn count(method: &'static str, status: StatusCode) {
+fn counter(method: &'static str, status: StatusCode) -> metrics::Counter {
     let status = status.as_u16().to_string();
     metrics::counter!("svctok_http_requests_total", "method" => method, "status" => status)
-        .increment(1);
 }
 
 /// Returns milliseconds, rounded to a microsecond.

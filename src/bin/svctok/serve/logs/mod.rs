@@ -12,6 +12,7 @@
 
 mod filter;
 mod queue;
+mod rejection_limit;
 mod writer;
 
 use std::env;
@@ -21,7 +22,11 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use self::queue::{LineClass, Queue};
+use self::rejection_limit::RejectionLimit;
 use self::writer::{LogWriter, count_dropped};
 use crate::args::{LogFormat, ServeArgs};
 use crate::failure::{Failure, FailureKind};
@@ -50,15 +55,18 @@ pub(super) fn start(args: &ServeArgs) -> Result<Logs, Failure> {
         LogFormat::Text => {
             let no_color = env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
             let colors = io::stderr().is_terminal() && !no_color;
-            builder.with_ansi(colors).try_init()
+            let subscriber = builder.with_ansi(colors).finish();
+            subscriber.with(RejectionLimit::new()).try_init()
         }
         LogFormat::Json => builder
             .json()
             .flatten_event(true)
             .with_span_list(false)
+            .finish()
+            .with(RejectionLimit::new())
             .try_init(),
     };
-    started.map_err(|error| cannot(&*error))?;
+    started.map_err(|error| cannot(&error))?;
     panic::set_hook(Box::new(log_panic));
     Ok(Logs { queue })
 }

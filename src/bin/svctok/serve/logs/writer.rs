@@ -10,16 +10,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::queue::{LineClass, Queue};
 use crate::args::LogFormat;
-use crate::serve::log_limiter::LogLimiter;
 
 /// The target of audit events.
 pub(super) const AUDIT_TARGET: &str = "tower_service_token::audit";
 
 /// The module that creates the first token: its lines are part of the audit.
 const BOOTSTRAP_TARGET: &str = "svctok::serve::bootstrap";
-
-/// The target of rejections, which clients without a token cause.
-const REJECTION_TARGET: &str = "tower_service_token";
 
 /// The target of reports of dropped lines.
 pub(super) const REPORT_TARGET: &str = "svctok::log";
@@ -35,14 +31,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct LogWriter {
     queue: Arc<Queue>,
     format: LogFormat,
-    rejections: Arc<LogLimiter>,
 }
 
 /// Takes the lines of one class.
 pub(super) struct LineWriter<'a> {
     writer: &'a LogWriter,
     class: LineClass,
-    is_skipped: bool,
 }
 
 impl LogWriter {
@@ -55,12 +49,7 @@ impl LogWriter {
         let source = Arc::clone(&queue);
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || write_all_lines(&source, output))?;
-        let rejections = Arc::new(LogLimiter::for_clients());
-        Ok(Self {
-            queue,
-            format,
-            rejections,
-        })
+        Ok(Self { queue, format })
     }
 
     fn push(&self, class: LineClass, line: &[u8]) {
@@ -85,17 +74,13 @@ impl<'a> MakeWriter<'a> for LogWriter {
         LineWriter {
             writer: self,
             class: LineClass::Ordinary,
-            is_skipped: false,
         }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter<'a> {
-        let class = class(metadata.target(), *metadata.level());
-        let is_limited = class == LineClass::Ordinary && metadata.target() == REJECTION_TARGET;
         LineWriter {
             writer: self,
-            class,
-            is_skipped: is_limited && self.rejections.next_counted().is_none(),
+            class: class(metadata.target(), *metadata.level()),
         }
     }
 }
@@ -103,9 +88,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 impl Write for LineWriter<'_> {
     /// The subscriber writes each line at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.is_skipped {
-            self.writer.push(self.class, line);
-        }
+        self.writer.push(self.class, line);
         Ok(line.len())
     }
 
@@ -202,7 +185,6 @@ mod tests {
         let writer = LogWriter {
             queue: Arc::clone(&queue),
             format: LogFormat::Text,
-            rejections: Arc::new(LogLimiter::for_clients()),
         };
         while queue.push(LineClass::Problem, (*b"x\n").into()) {}
         while queue.push(LineClass::Ordinary, (*b"x\n").into()) {}

@@ -1,12 +1,16 @@
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use futures::future::{BoxFuture, Either, FutureExt};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, StatusCode, Uri};
+use tower::Service;
+use tower::layer::layer_fn;
 use tower_service_token::reject::FailureLogged;
 
 use super::exchange::{EndReason, Exchange};
@@ -16,18 +20,52 @@ use crate::serve::request_log;
 /// Ends each request whose exchange ends, and reserves the bytes of its response. Layers that log or
 /// count responses belong outside, so that they see the response that is sent.
 pub(crate) fn with_budget(app: Router) -> Router {
-    app.layer(from_fn(enforce_budget))
+    app.layer(layer_fn(|inner| EnforceBudget { inner }))
 }
 
-async fn enforce_budget(mut request: Request, next: Next) -> Response {
-    let Some(exchange) = request.extensions_mut().remove::<Arc<Exchange>>() else {
-        return next.run(request).await;
-    };
-    let (method, uri) = (request.method().clone(), request.uri().clone());
+#[derive(Clone)]
+struct EnforceBudget<S> {
+    inner: S,
+}
+
+impl<S> Service<Request> for EnforceBudget<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let exchange = request.extensions_mut().remove::<Arc<Exchange>>();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let responding = self.inner.call(request);
+        match exchange {
+            None => Either::Left(responding),
+            Some(exchange) => {
+                let responding = responding.map(|Ok(response)| response);
+                let response = enforce_budget(exchange, method, uri, responding);
+                Either::Right(response.map(Ok).boxed())
+            }
+        }
+    }
+}
+
+async fn enforce_budget(
+    exchange: Arc<Exchange>,
+    method: Method,
+    uri: Uri,
+    responding: impl Future<Output = Response>,
+) -> Response {
     let reject = |reason| reject(&exchange, reason, &method, &uri);
     let response = tokio::select! {
         biased;
-        response = next.run(request) => response,
+        response = responding => response,
         reason = exchange.ended() => return reject(reason),
     };
     match exchange.begin_response(response.body().size_hint().exact()) {

@@ -1,0 +1,49 @@
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use http::StatusCode;
+use metrics::{Counter, Histogram};
+
+/// The metrics of responses, registered at their first use and kept: a lookup by name costs an
+/// allocation and a hash of all labels.
+#[derive(Default)]
+pub(super) struct ResponseMetrics {
+    /// By method and status, of which there are few.
+    kept: RwLock<HashMap<(&'static str, StatusCode), Handles>>,
+}
+
+#[derive(Clone)]
+struct Handles {
+    count: Counter,
+    seconds: Histogram,
+}
+
+impl ResponseMetrics {
+    pub(super) fn record(&self, method: &'static str, status: StatusCode, took: Duration) {
+        let key = (method, status);
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handles) = kept.get(&key) {
+            return handles.record(took);
+        }
+        drop(kept);
+        let handles = Handles::register(method, status);
+        handles.record(took);
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(key, handles);
+    }
+}
+
+impl Handles {
+    fn register(method: &'static str, status: StatusCode) -> Self {
+        Self {
+            count: super::counter(method, status),
+            seconds: metrics::histogram!("svctok_http_request_seconds", "method" => method),
+        }
+    }
+
+    fn record(&self, took: Duration) {
+        self.count.increment(1);
+        self.seconds.record(took);
+    }
+}
