@@ -87,7 +87,7 @@
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,
 //!   `code`, `status`, `token_id` (the [displayed](store::TokenRecord::display_id) id, only of a token whose secret was
 //!   presented), `error` (only if the
-//!   store or the setup is at fault), `client` (its [address](limits::ClientAddress)), `request_id` (a
+//!   store, the setup or a limit of [`streams`] is the cause), `client` (its [address](limits::ClientAddress)), `request_id` (a
 //!   valid header `X-Request-Id`, unless the current span has a field of this name) and, with `api`,
 //!   `endpoint` (the method and the route). The level is `ERROR` for 5xx and `INFO` for the rest. With
 //!   `api` it also logs failed changes and lists that broke off. A response whose failure was logged is
@@ -98,15 +98,16 @@
 //!   the id also of a rejected token whose secret was presented. Adds `unicode-properties`.
 //! - `metrics`: the counter `service_token_requests_total` by `outcome` (`accepted`, `identity`,
 //!   `anonymous` or a [reason](reject::RejectionReason::as_str)), the histogram
-//!   `service_token_lookup_seconds` of requests that wait for a lookup, by the same `outcome`, and
-//!   `service_token_guard_rejections_total` (also of [`Tickets::issue`](streams::Tickets::issue)) by
-//!   `reason`, `service_token_previous_secret_uses_total`, and with `api`
+//!   `service_token_lookup_seconds` of requests that wait for a lookup or the redemption of a ticket, by the
+//!   same `outcome`, and `service_token_guard_rejections_total` (also of
+//!   [`Tickets::issue`](streams::Tickets::issue)) by `reason`,
+//!   `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
 //!   `outcome`. Install the recorder before the first request: a layer keeps its counters.
 //! - `tokio`: [`CachedStore`](store::CachedStore), with its own counters if `metrics` is on,
 //!   [`FailureLimit`](limits::FailureLimit), [`streams`], and
-//!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`)
-//!   and `quick_cache`.
+//!   [`LastUsed::flush_every`](registry::LastUsed::flush_every). Adds `tokio` (`rt`, `sync`, `time`),
+//!   `quick_cache` and `percent-encoding`.
 //!
 //! # Public dependencies
 //!

@@ -245,13 +245,19 @@ impl Checker {
     ) -> Result<Principal, Rejection> {
         let principal = verdict(found, credential, &*self.clock)
             .map_err(|denial| self.deny(&denial, credential))?;
+        self.record_use(&principal);
+        Ok(principal)
+    }
+
+    /// Records that the token of an accepted request was used.
+    #[inline]
+    pub(crate) fn record_use(&self, principal: &Principal) {
         if let Some(last_used) = &self.last_used {
             last_used.record(principal.id(), self.clock.now());
         }
         if principal.uses_previous_secret() {
-            observe::previous_secret_used(&principal);
+            observe::previous_secret_used(principal);
         }
-        Ok(principal)
     }
 
     /// Evaluates a credential again that was accepted earlier in the same request. Its use is not
@@ -290,7 +296,7 @@ impl Checker {
     }
 
     /// Sends an audit event for a rejected token whose secret was presented.
-    pub(super) fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
+    pub(crate) fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
         let ids = rejection.token_id().zip(rejection.display_id());
         let kind = denial_kind(rejection.reason());
         if let (Some(audit), Some((id, display_id)), Some(kind)) = (&self.audit, ids, kind) {

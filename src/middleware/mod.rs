@@ -94,14 +94,10 @@ mod check;
 mod defaults;
 mod future;
 mod layer;
-#[cfg(feature = "tokio")]
-mod redemption;
 mod service;
 
-#[cfg(feature = "api")]
+#[cfg(feature = "tokio")]
 pub(crate) use self::check::Checker;
 pub use self::future::ServiceTokenFuture;
 pub use self::layer::ServiceTokenLayer;
-#[cfg(feature = "tokio")]
-pub(crate) use self::redemption::Refusal;
 pub use self::service::ServiceToken;

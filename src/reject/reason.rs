@@ -34,8 +34,10 @@ pub enum RejectionReason {
     TokenNotYetValid,
     /// A stream ticket is unknown, expired or used, or the rights of its token have changed.
     InvalidTicket,
-    /// A stream ticket cannot be read, or is not the only credential.
+    /// A stream ticket cannot be read, is not the only credential, or is where none is accepted.
     MalformedTicket,
+    /// The token, its owner or the store has too many unused stream tickets.
+    TooManyTickets,
     /// The token lacks a role or scope.
     InsufficientScope,
     /// The [identity](crate::principal::Identity) of the application lacks a role or scope.
@@ -84,6 +86,7 @@ impl RejectionReason {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::InvalidTicket => "invalid_ticket",
             Self::MalformedTicket => "malformed_ticket",
+            Self::TooManyTickets => "too_many_tickets",
             Self::InsufficientScope => "insufficient_scope",
             Self::IdentityInsufficientScope => "identity_insufficient_scope",
             Self::RateLimited => "rate_limited",
@@ -105,7 +108,7 @@ impl RejectionReason {
     }
 
     /// Returns a description for people, the same for all reasons with the same code, except that it
-    /// does not call an identity a token.
+    /// does not call an identity or a ticket a token, and names a limit of streams.
     pub(super) fn detail(self) -> &'static str {
         self.response().2
     }
@@ -125,6 +128,7 @@ impl RejectionReason {
             Self::TokenNotYetValid => &TOKEN_NOT_YET_VALID,
             Self::InvalidTicket => &INVALID_TICKET,
             Self::MalformedTicket => &MALFORMED_TICKET,
+            Self::TooManyTickets => &TOO_MANY_TICKETS,
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
             Self::IdentityInsufficientScope => &IDENTITY_INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
@@ -200,8 +204,9 @@ responses! {
     TOKEN_NOT_YET_VALID: "token_not_yet_valid", UNAUTHORIZED, "the service token is not valid yet";
     INVALID_TICKET: "invalid_ticket", UNAUTHORIZED, "the stream ticket is not valid";
     MALFORMED_TICKET: "invalid_request", BAD_REQUEST,
-        "the request must present one stream ticket, once, as its only credential; \
-         in Sec-WebSocket-Protocol beside the protocol of the application";
+        "the request must present one stream ticket, once, where the route accepts it, \
+         as its only credential; in Sec-WebSocket-Protocol beside the protocol of the application";
+    TOO_MANY_TICKETS: "rate_limited", TOO_MANY_REQUESTS, "too many unused stream tickets";
     INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
         "the service token lacks a required role or scope";
     IDENTITY_INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
@@ -230,6 +235,7 @@ mod tests {
             RejectionReason::TokenNotYetValid,
             RejectionReason::InvalidTicket,
             RejectionReason::MalformedTicket,
+            RejectionReason::TooManyTickets,
             RejectionReason::InsufficientScope,
             RejectionReason::IdentityInsufficientScope,
             RejectionReason::RateLimited,

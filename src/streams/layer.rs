@@ -6,6 +6,7 @@ use http::{Request, Response};
 use tower::Service;
 use tower_layer::Layer;
 
+use super::redemption::redeem;
 use super::ticket_sources::{Malformed, TicketSources};
 use super::tickets::Tickets;
 use crate::limits::RequestOrigin;
@@ -43,13 +44,14 @@ impl<R> TicketLayer<R> {
 
     /// Does not read the query, so that no ticket is in a URL. By default it is read.
     ///
-    /// Only WebSocket clients can then present a ticket.
+    /// Only WebSocket clients can then present a ticket. A URL with a ticket is 400, because the inner
+    /// service would get it.
     pub fn without_query(mut self) -> Self {
         self.sources.query = false;
         self
     }
 
-    /// Does not read `Sec-WebSocket-Protocol`. By default it is read.
+    /// Does not read `Sec-WebSocket-Protocol`. By default it is read. A ticket there is then 400.
     pub fn without_websocket_protocol(mut self) -> Self {
         self.sources.protocol = false;
         self
@@ -111,9 +113,7 @@ where
             let rejection = checker.reject(RejectionReason::MalformedTicket);
             return self.inner.reject_with(rejection, &request);
         };
-        let (store, clock) = (Arc::clone(&checker.store), Arc::clone(&checker.clock));
-        let redemption = self.tickets.clone().redeem(ticket, store, clock);
-        let lookup = async move { checker.run_redemption(&ticket, origin, redemption).await };
+        let lookup = redeem(checker, self.tickets.clone(), ticket, origin);
         self.inner.call_after(request, Box::pin(lookup))
     }
 }

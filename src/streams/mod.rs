@@ -10,7 +10,8 @@
 //!    protocols in `Sec-WebSocket-Protocol`. No other route accepts tickets, and no route accepts a
 //!    token there.
 //! 3. The layer removes the ticket from the request. The inner service sees neither the parameter nor
-//!    the protocol, so its logs and its response do not contain them.
+//!    the protocol, so its logs and its response do not contain them. A ticket anywhere else in the URL
+//!    or in the protocols is 400: under another name, in the path, or in a source that is switched off.
 //! 4. The token behind the ticket is looked up again, bypassing any cache. The ticket is refused unless
 //!    the token is still accepted with the secret and the rights it was issued for. The new record is in
 //!    the `Principal` of the stream.
@@ -21,6 +22,9 @@
 //! `invalid_ticket`. So does one whose token got other rights. If the token is revoked, disabled or
 //! expired, the response is that for the [token](crate::reject). A ticket that cannot be read, occurs
 //! twice, or comes with a token is 400.
+//!
+//! The rights are the roles, scopes, subject, owner and labels of the token. The
+//! [data](crate::store::TokenRecord::with_data) of your own store is none: see [`RightsDigest`].
 //!
 //! # Several nodes
 //!
@@ -34,7 +38,11 @@
 //! `GETDEL` of Redis.
 //!
 //! Stores keep the SHA-256 of a ticket. The number of unused tickets is [limited](TicketLimits), by
-//! default to 16 for each token and 10,000 in all; beyond that [`Tickets::issue`] returns 429.
+//! default to 16 for each token, 1,000 for each owner and 10,000 in all; beyond that [`Tickets::issue`]
+//! returns 429.
+//!
+//! An [owner](crate::store::TokenRecord::with_owner) is what these limits count as a tenant. Set it for
+//! the tokens of each tenant.
 //!
 //! # In the browser
 //!
@@ -54,7 +62,8 @@
 //!
 //! A reverse proxy and a layer outside of [`TicketLayer`] see the ticket of a query in the URL. They log
 //! a ticket that is used, or that expires within 30 s. [`without_query`](TicketLayer::without_query)
-//! avoids that for WebSocket. axum's `OriginalUri` has the original query: log `uri()` instead.
+//! avoids that for WebSocket. axum's `OriginalUri` has the original query, with the ticket that is used:
+//! log `uri()` instead.
 //! The URL of a stream is no page, so no `Referer` has it; send `Referrer-Policy: no-referrer` if a page
 //! can be opened with a ticket.
 //!
@@ -105,7 +114,7 @@
 
 mod layer;
 mod principal_end;
-mod rights;
+mod redemption;
 mod ticket;
 mod ticket_sources;
 mod tickets;
@@ -119,5 +128,5 @@ pub use self::ticket::Ticket;
 pub use self::tickets::Tickets;
 pub use self::watcher::{PrincipalWatch, PrincipalWatcher};
 pub use crate::ticket_store::{
-    InsertTicketError, MemoryTicketStore, StoredTicket, TicketLimits, TicketStore,
+    InsertTicketError, MemoryTicketStore, RightsDigest, StoredTicket, TicketLimits, TicketStore,
 };

@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
 use crate::digest::TokenDigest;
@@ -39,9 +41,12 @@ impl Ticket {
         })
     }
 
-    /// Returns whether a text has the prefix of a ticket.
-    pub(super) fn is_marked(text: &str) -> bool {
-        text.starts_with(PREFIX)
+    /// Returns whether a part of the text may be a ticket: the prefix in any case, percent-encoded or
+    /// not.
+    pub(super) fn may_be_in(text: &[u8]) -> bool {
+        let decoded: Cow<'_, [u8]> = percent_decode(text).into();
+        let mut parts = decoded.windows(PREFIX.len());
+        parts.any(|part| part.eq_ignore_ascii_case(PREFIX.as_bytes()))
     }
 
     /// Returns the digest of a text that has the form of a ticket.

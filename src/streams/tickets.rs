@@ -2,28 +2,28 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rights::rights;
 use super::ticket::Ticket;
 use crate::clock::{Clock, SystemClock};
-use crate::digest::TokenDigest;
-use crate::middleware::Refusal;
 use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
-use crate::reject::Rejection;
-use crate::store::{StoreError, TokenStore, verdict_again};
-use crate::ticket_store::{InsertTicketError, StoredTicket, TicketStore};
+use crate::reject::{Rejection, RejectionReason};
+use crate::ticket_store::{InsertTicketError, RightsDigest, StoredTicket, TicketStore};
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(30);
 
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Issues tickets, and redeems each of them once. Clones share the tickets.
+/// Issues tickets, and redeems each of them once.
+///
+/// Clones share the tickets. Each has a lifetime and a clock of its own, so set these before you pass a
+/// clone to a [`TicketLayer`](super::TicketLayer).
 ///
 /// See the [module](super) for the rules and an example.
 #[derive(Clone)]
+#[must_use]
 pub struct Tickets {
-    store: Arc<dyn TicketStore>,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Arc<dyn TicketStore>,
+    pub(super) clock: Arc<dyn Clock>,
     lifetime: Duration,
 }
 
@@ -55,8 +55,8 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// Returns a rejection, which is already logged and counted: 429 if the token or the store has too
-    /// many unused tickets, 503 if the store or the random number generator is unavailable, 500 if the
+    /// Returns a rejection, which is already logged and counted: 429 if the token, its owner or the store
+    /// has too many unused tickets (its source says which), 503 if the store or the random number generator is unavailable, 500 if the
     /// store is corrupt.
     pub async fn issue(&self, principal: &Principal) -> Result<Ticket, Rejection> {
         self.try_issue(principal).await.map_err(|rejection| {
@@ -73,35 +73,18 @@ impl Tickets {
             digest: ticket.digest(),
             token_id: principal.id(),
             token_digest: principal.presented_digest(),
-            rights: rights(principal),
+            owner: principal.owner().map(str::to_owned),
+            rights: RightsDigest::of(principal),
             expires_at: ticket.expires_at(),
         };
         match self.store.insert(&stored, now).await {
             Ok(()) => Ok(ticket),
-            Err(InsertTicketError::TooMany) => Err(Rejection::rate_limited(self.lifetime)),
             Err(InsertTicketError::Store(error)) => Err(error.into()),
+            // Room is made at the latest when the unused tickets have expired.
+            Err(exceeded) => Err(Rejection::new(RejectionReason::TooManyTickets)
+                .with_retry_after(self.lifetime)
+                .with_source(exceeded)),
         }
-    }
-
-    /// Takes the ticket, and looks the token behind it up again.
-    pub(super) async fn redeem(
-        self,
-        ticket: TokenDigest,
-        tokens: Arc<dyn TokenStore>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Principal, Refusal> {
-        let taken = self.store.take(&ticket).await.map_err(Refusal::Store)?;
-        let now = self.clock.now();
-        // In constant time, whatever the store compared.
-        let is_valid = |it: &StoredTicket| it.digest == ticket && now < it.expires_at;
-        let taken = taken.filter(is_valid).ok_or(Refusal::Invalid)?;
-        let found = tokens.find_again(taken.token_id, &taken.token_digest).await;
-        let found = found.map_err(Refusal::Store)?;
-        let principal =
-            verdict_again(found, &taken.token_digest, &clock).map_err(Refusal::Denied)?;
-        // Guards behind the layer that issued the ticket judged the rights at that time.
-        let is_unchanged = principal.id() == taken.token_id && rights(&principal) == taken.rights;
-        is_unchanged.then_some(principal).ok_or(Refusal::Invalid)
     }
 }
 

@@ -5,11 +5,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::principal_end::PrincipalEnd;
-use super::rights::rights;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
 use crate::principal::Principal;
 use crate::store::{StoreError, TokenRecord, verdict_again};
+use crate::ticket_store::RightsDigest;
 use crate::token::TokenId;
 
 /// How long after a failed lookup the next one starts.
@@ -19,7 +19,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     id: TokenId,
     digest: TokenDigest,
-    rights: [u8; 32],
+    rights: RightsDigest,
     end: watch::Sender<Option<PrincipalEnd>>,
     state: Mutex<State>,
 }
@@ -44,7 +44,7 @@ impl Watched {
         Self {
             id: principal.id(),
             digest: principal.presented_digest(),
-            rights: rights(principal),
+            rights: RightsDigest::of(principal),
             end: watch::Sender::new(None),
             state: Mutex::new(State {
                 principal: principal.clone(),
@@ -60,7 +60,7 @@ impl Watched {
     /// Returns whether this is the same secret with the same rights, and has not ended.
     pub(super) fn is_same(&self, principal: &Principal) -> bool {
         self.digest == principal.presented_digest()
-            && self.rights == rights(principal)
+            && self.rights == RightsDigest::of(principal)
             && !self.has_ended()
     }
 
@@ -151,7 +151,7 @@ impl Watched {
             Err(denial) => return self.end(denial.kind().into()),
             Ok(principal) => principal,
         };
-        if principal.id() != self.id || rights(&principal) != self.rights {
+        if principal.id() != self.id || RightsDigest::of(&principal) != self.rights {
             return self.end(PrincipalEnd::RightsChanged);
         }
         let mut state = self.state();

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,11 @@ use crate::token::TokenId;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Keeps tickets in the memory of this process. A ticket is accepted only by the process that issued
-/// it. Clones share the tickets.
+/// it.
+///
+/// Clones share the tickets. Each has limits of its own, which apply to the tickets that it inserts.
 #[derive(Clone, Default)]
+#[must_use]
 pub struct MemoryTicketStore {
     unused: Arc<Mutex<Unused>>,
     limits: TicketLimits,
@@ -25,6 +29,7 @@ pub struct MemoryTicketStore {
 struct Unused {
     by_digest: HashMap<[u8; 32], StoredTicket>,
     per_token: HashMap<TokenId, usize>,
+    per_owner: HashMap<String, usize>,
     next_prune: Option<SystemTime>,
     /// The expiry of the ticket that expires first, or an earlier time.
     first_expiry: Option<SystemTime>,
@@ -57,12 +62,10 @@ impl TicketStore for MemoryTicketStore {
     ) -> Result<(), InsertTicketError> {
         let mut unused = self.unused();
         let is_due = unused.next_prune.is_none_or(|due| now >= due);
-        if is_due || unused.is_full(ticket.token_id, self.limits) {
+        if is_due || unused.check(ticket, self.limits).is_err() {
             unused.prune(now);
         }
-        if unused.is_full(ticket.token_id, self.limits) {
-            return Err(InsertTicketError::TooMany);
-        }
+        unused.check(ticket, self.limits)?;
         unused.insert(ticket);
         Ok(())
     }
@@ -71,27 +74,38 @@ impl TicketStore for MemoryTicketStore {
         let mut unused = self.unused();
         let ticket = unused.by_digest.remove(digest.as_bytes());
         if let Some(ticket) = &ticket {
-            unused.count_down(ticket.token_id);
+            unused.count_down(ticket);
         }
         Ok(ticket)
     }
 }
 
 impl Unused {
-    fn is_full(&self, token: TokenId, limits: TicketLimits) -> bool {
-        let of_token = self.per_token.get(&token).copied().unwrap_or_default();
-        of_token >= limits.per_token || self.by_digest.len() >= limits.total
+    /// Returns an error if there is no room for this ticket.
+    fn check(&self, ticket: &StoredTicket, limits: TicketLimits) -> Result<(), InsertTicketError> {
+        let of_token = self.per_token.get(&ticket.token_id);
+        let of_owner = ticket.owner.as_ref().and_then(|it| self.per_owner.get(it));
+        let is_full = |count: Option<&usize>, limit| count.copied().unwrap_or_default() >= limit;
+        if is_full(of_token, limits.per_token()) {
+            Err(InsertTicketError::TooManyOfToken)
+        } else if ticket.owner.is_some() && is_full(of_owner, limits.per_owner()) {
+            Err(InsertTicketError::TooManyOfOwner)
+        } else if self.by_digest.len() >= limits.total() {
+            Err(InsertTicketError::TooManyInAll)
+        } else {
+            Ok(())
+        }
     }
 
     fn insert(&mut self, ticket: &StoredTicket) {
-        let replaced = self
-            .by_digest
-            .insert(*ticket.digest.as_bytes(), ticket.clone());
+        let digest = *ticket.digest.as_bytes();
+        let replaced = self.by_digest.insert(digest, ticket.clone());
         let expiry = ticket.expires_at;
         self.first_expiry = Some(self.first_expiry.map_or(expiry, |first| first.min(expiry)));
-        if replaced.is_none() {
-            *self.per_token.entry(ticket.token_id).or_default() += 1;
+        if let Some(replaced) = replaced {
+            self.count_down(&replaced);
         }
+        self.count_up(ticket);
     }
 
     fn prune(&mut self, now: SystemTime) {
@@ -100,21 +114,36 @@ impl Unused {
         if self.first_expiry.is_none_or(|first| first > now) {
             return;
         }
-        self.by_digest.retain(|_, ticket| ticket.expires_at > now);
-        self.per_token.clear();
+        let is_expired = |_: &[u8; 32], ticket: &mut StoredTicket| ticket.expires_at <= now;
+        let expired: Vec<_> = self.by_digest.extract_if(is_expired).collect();
+        for (_, ticket) in &expired {
+            self.count_down(ticket);
+        }
         let expiries = self.by_digest.values().map(|ticket| ticket.expires_at);
         self.first_expiry = expiries.min();
-        for ticket in self.by_digest.values() {
-            *self.per_token.entry(ticket.token_id).or_default() += 1;
+    }
+
+    fn count_up(&mut self, ticket: &StoredTicket) {
+        *self.per_token.entry(ticket.token_id).or_default() += 1;
+        if let Some(owner) = &ticket.owner {
+            *self.per_owner.entry(owner.clone()).or_default() += 1;
         }
     }
 
-    fn count_down(&mut self, token: TokenId) {
-        if let Some(count) = self.per_token.get_mut(&token) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_token.remove(&token);
-            }
+    fn count_down(&mut self, ticket: &StoredTicket) {
+        count_down(&mut self.per_token, &ticket.token_id);
+        if let Some(owner) = &ticket.owner {
+            count_down(&mut self.per_owner, owner);
+        }
+    }
+}
+
+/// Removes a count that becomes 0.
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Where unused tickets are kept. `streams` exports the public types.
 
+mod limits;
 mod memory;
+mod rights_digest;
 
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use auto_impl::auto_impl;
 
+pub use self::limits::TicketLimits;
 pub use self::memory::MemoryTicketStore;
+pub use self::rights_digest::RightsDigest;
 use crate::digest::TokenDigest;
 use crate::store::StoreError;
 use crate::token::TokenId;
@@ -24,8 +28,11 @@ pub trait TicketStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`InsertTicketError::TooMany`] if the store or the token has too many unused tickets that
-    /// have not expired. Returns an error if the store is unavailable.
+    /// Returns [`TooManyOfToken`](InsertTicketError::TooManyOfToken),
+    /// [`TooManyOfOwner`](InsertTicketError::TooManyOfOwner) or
+    /// [`TooManyInAll`](InsertTicketError::TooManyInAll) if the token, its owner or the store has too many
+    /// unused tickets that have not expired. Without the limit of an owner, one tenant can use up the
+    /// store. Returns an error if the store is unavailable.
     async fn insert(&self, ticket: &StoredTicket, now: SystemTime)
     -> Result<(), InsertTicketError>;
 
@@ -51,39 +58,27 @@ pub struct StoredTicket {
     pub token_id: TokenId,
     /// The digest of the secret that its holder presented.
     pub token_digest: TokenDigest,
-    /// A hash of the rights that the token had.
-    pub rights: [u8; 32],
+    /// The owner of the token, whose tickets are counted together.
+    pub owner: Option<String>,
+    /// The digest of the rights that the token had.
+    pub rights: RightsDigest,
     /// When the ticket expires.
     pub expires_at: SystemTime,
-}
-
-/// The largest numbers of unused tickets.
-///
-/// Exhaustive on purpose. The default is 16 for each token and 10,000 in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TicketLimits {
-    /// The number of unused tickets of one token.
-    pub per_token: usize,
-    /// The number of unused tickets of all tokens.
-    pub total: usize,
-}
-
-impl Default for TicketLimits {
-    fn default() -> Self {
-        Self {
-            per_token: 16,
-            total: 10_000,
-        }
-    }
 }
 
 /// Why a ticket could not be inserted.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InsertTicketError {
-    /// There are too many unused tickets.
-    #[error("too many unused stream tickets")]
-    TooMany,
+    /// The token has too many unused tickets.
+    #[error("the token has too many unused stream tickets")]
+    TooManyOfToken,
+    /// The tokens of the owner have too many unused tickets.
+    #[error("the tokens of the owner have too many unused stream tickets")]
+    TooManyOfOwner,
+    /// All tokens together have too many unused tickets.
+    #[error("all tokens together have too many unused stream tickets")]
+    TooManyInAll,
     /// The store is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),

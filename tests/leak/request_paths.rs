@@ -144,10 +144,11 @@ fn paths_cover_every_rejection_reason() {
     let as_str = source.split("pub fn code").next().expect("the first part");
     // Only the API routers use this reason; `tests/api/endpoints/secrets.rs` covers it.
     let reason_of_routers = RejectionReason::ChangeFailed.as_str();
-    // Only layers for tickets use these reasons; `tests/streams` covers them.
-    let reasons_of_tickets = [
+    // Only `streams` uses these reasons; `tests/streams` covers them.
+    let reasons_of_streams = [
         RejectionReason::InvalidTicket.as_str(),
         RejectionReason::MalformedTicket.as_str(),
+        RejectionReason::TooManyTickets.as_str(),
     ];
     let covered: Vec<_> = all_paths()
         .iter()
@@ -158,14 +159,14 @@ fn paths_cover_every_rejection_reason() {
             ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => None,
         })
         .chain([reason_of_routers])
-        .chain(reasons_of_tickets)
+        .chain(reasons_of_streams)
         .collect();
     let mut reasons = 0;
     for found in pattern.captures_iter(as_str) {
         reasons += 1;
         assert!(covered.contains(&&found[2]), "no path covers {}", &found[1]);
     }
-    assert_eq!(reasons, 22, "the pattern no longer matches reason.rs");
+    assert_eq!(reasons, 23, "the pattern no longer matches reason.rs");
 }
 
 /// Proves that the capture detects a secret in the log and in the metrics.

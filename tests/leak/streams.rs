@@ -12,8 +12,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::digest::TokenDigest;
     use tower_service_token::store::StoreError;
     use tower_service_token::streams::{
-        InsertTicketError, MemoryTicketStore, PrincipalEnd, PrincipalWatcher, StoredTicket,
-        TicketLayer, TicketLimits, Tickets,
+        InsertTicketError, MemoryTicketStore, PrincipalEnd, PrincipalWatcher, RightsDigest,
+        StoredTicket, TicketLayer, TicketLimits, Tickets,
     };
     use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
@@ -37,7 +37,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         digest: TokenDigest::of(SECRET),
         token_id: token_id(),
         token_digest: TokenDigest::of(SECRET),
-        rights: [0; 32],
+        owner: Some("tenant".to_owned()),
+        rights: RightsDigest::of(&principal()),
         expires_at: SystemTime::now(),
     };
     let error = InsertTicketError::from(StoreError::unavailable("connection refused"));
@@ -48,6 +49,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         debug_text("TicketLayer", &layer),
         debug_text("TicketService", &layer.layer(inner)),
         debug_text("StoredTicket", &stored),
+        debug_text("RightsDigest", &stored.rights),
         debug_text("TicketLimits", &TicketLimits::default()),
         error_text("InsertTicketError", &error),
         debug_text("PrincipalWatcher", &watcher),
@@ -65,6 +67,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "TicketLayer",
         "TicketService",
         "StoredTicket",
+        "RightsDigest",
         "TicketLimits",
         "InsertTicketError",
         "PrincipalWatcher",

@@ -9,7 +9,7 @@ use tower_service_token::digest::TokenDigest;
 use tower_service_token::registry::{ListRequest, TokenFilter};
 use tower_service_token::store::sql::{OpenStoreErrorKind, PostgresStore};
 use tower_service_token::store::{TokenRecord, TokenState};
-use tower_service_token::streams::{StoredTicket, TicketStore};
+use tower_service_token::streams::{RightsDigest, StoredTicket, TicketStore};
 
 use crate::database::{Store, TestDatabase, at, id, minted, write};
 
@@ -205,7 +205,8 @@ pub(crate) async fn role_without_ddl_rights_uses_the_table_of_tickets(database: 
         digest: TokenDigest::of("ticket"),
         token_id: id(1),
         token_digest: TokenDigest::of("token"),
-        rights: [7; 32],
+        owner: None,
+        rights: RightsDigest::from_bytes([7; 32]),
         expires_at: at(60_000),
     };
     tickets.insert(&ticket, at(1)).await.unwrap();

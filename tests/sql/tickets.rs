@@ -2,7 +2,9 @@
 
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::store::StoreErrorKind;
-use tower_service_token::streams::{InsertTicketError, StoredTicket, TicketLimits, TicketStore};
+use tower_service_token::streams::{
+    InsertTicketError, RightsDigest, StoredTicket, TicketLimits, TicketStore,
+};
 
 use crate::database::{TestDatabase, at, id};
 
@@ -11,7 +13,8 @@ fn ticket(number: u32, token: i64, expires_at: u64) -> StoredTicket {
         digest: TokenDigest::of(&format!("ticket {number}")),
         token_id: id(token),
         token_digest: TokenDigest::of("token"),
-        rights: [7; 32],
+        owner: None,
+        rights: RightsDigest::from_bytes([7; 32]),
         expires_at: at(expires_at),
     }
 }
@@ -35,6 +38,7 @@ pub(crate) async fn a_ticket_of_another_node_is_taken_once(database: TestDatabas
         assert_eq!(taken.digest, ticket.digest);
         assert_eq!(taken.token_id, ticket.token_id);
         assert_eq!(taken.token_digest, ticket.token_digest);
+        assert_eq!(taken.owner, ticket.owner);
         assert_eq!(taken.rights, ticket.rights);
         assert_eq!(taken.expires_at, ticket.expires_at);
         assert!(one.take(&ticket.digest).await.unwrap().is_none());
@@ -44,10 +48,7 @@ pub(crate) async fn a_ticket_of_another_node_is_taken_once(database: TestDatabas
 }
 
 pub(crate) async fn unused_tickets_are_limited_over_all_nodes(database: TestDatabase) {
-    let limits = TicketLimits {
-        per_token: 2,
-        total: 3,
-    };
+    let limits = TicketLimits::new().with_per_token(2).with_total(3);
     let one = database.open().await.ticket_store_with(limits).await;
     let other = database.open().await.ticket_store_with(limits).await;
     one.insert(&ticket(1, 1, 60_000), at(1)).await.unwrap();
@@ -57,10 +58,14 @@ pub(crate) async fn unused_tickets_are_limited_over_all_nodes(database: TestData
             .insert(&ticket(3, 1, 60_000), at(1))
             .await
             .unwrap_err();
-        assert!(matches!(error, InsertTicketError::TooMany), "{error}");
+        assert!(
+            matches!(error, InsertTicketError::TooManyOfToken),
+            "{error}"
+        );
     }
     other.insert(&ticket(4, 2, 60_000), at(1)).await.unwrap();
-    one.insert(&ticket(5, 3, 60_000), at(1)).await.unwrap_err();
+    let error = one.insert(&ticket(5, 3, 60_000), at(1)).await.unwrap_err();
+    assert!(matches!(error, InsertTicketError::TooManyInAll), "{error}");
     one.take(&ticket(2, 1, 60_000).digest)
         .await
         .unwrap()
@@ -73,6 +78,60 @@ pub(crate) async fn unused_tickets_are_limited_over_all_nodes(database: TestData
     one.insert(&ticket(8, 3, 120_000), at(60_000))
         .await
         .unwrap();
+}
+
+pub(crate) async fn unused_tickets_of_an_owner_are_limited_over_all_nodes(database: TestDatabase) {
+    let limits = TicketLimits::new().with_per_owner(3).with_total(100);
+    let one = database.open().await.ticket_store_with(limits).await;
+    let other = database.open().await.ticket_store_with(limits).await;
+    let owned = |number: u32, owner: &str| StoredTicket {
+        owner: Some(owner.to_owned()),
+        ..ticket(number, number.into(), 60_000)
+    };
+    for number in 1..=3 {
+        one.insert(&owned(number, "many"), at(1)).await.unwrap();
+    }
+    for store in [&one, &other] {
+        let error = store.insert(&owned(4, "many"), at(1)).await.unwrap_err();
+        assert!(
+            matches!(error, InsertTicketError::TooManyOfOwner),
+            "{error}"
+        );
+    }
+    // Other tenants are not affected.
+    for number in 5..=7 {
+        other.insert(&owned(number, "few"), at(1)).await.unwrap();
+    }
+    for number in 8..=20 {
+        let without_owner = ticket(number, number.into(), 60_000);
+        other.insert(&without_owner, at(1)).await.unwrap();
+    }
+    // Used and expired tickets make room.
+    let taken = other.take(&owned(2, "many").digest).await.unwrap();
+    assert_eq!(taken.unwrap().owner.as_deref(), Some("many"));
+    one.insert(&owned(4, "many"), at(1)).await.unwrap();
+    one.insert(&owned(21, "many"), at(1)).await.unwrap_err();
+    one.insert(&owned(21, "many"), at(60_000)).await.unwrap();
+}
+
+/// The table of an earlier version has no owner, and stays as it is.
+pub(crate) async fn databases_with_the_former_table_of_tickets_are_used(database: TestDatabase) {
+    let store = database.open().await;
+    let bytes = if database.is_postgres() {
+        "BYTEA"
+    } else {
+        "BLOB"
+    };
+    let former = format!(
+        "CREATE TABLE service_token_tickets (digest {bytes} NOT NULL PRIMARY KEY, \
+         token_id BIGINT NOT NULL, token_digest {bytes} NOT NULL, rights {bytes} NOT NULL, \
+         expires_at BIGINT NOT NULL)"
+    );
+    database.pool(1).await.run(&former).await;
+    let tickets = store.ticket_store().await;
+    let ticket = ticket(1, 1, 60_000);
+    tickets.insert(&ticket, at(1)).await.unwrap();
+    assert!(tickets.take(&ticket.digest).await.unwrap().is_some());
 }
 
 pub(crate) async fn expired_tickets_are_deleted(database: TestDatabase) {
@@ -88,7 +147,7 @@ pub(crate) async fn expired_tickets_are_deleted(database: TestDatabase) {
         .await
         .unwrap();
     let pool = database.pool(1).await;
-    let rows = "SELECT COUNT(*) FROM service_token_tickets";
+    let rows = "SELECT COUNT(*) FROM service_token_stream_tickets";
     assert_eq!(pool.number(rows).await, 1);
 }
 
@@ -98,10 +157,10 @@ pub(crate) async fn stores_the_digest_and_not_the_ticket(database: TestDatabase)
     store.insert(&ticket, at(1)).await.unwrap();
     let pool = database.pool(1).await;
     let matches = if database.is_postgres() {
-        "SELECT COUNT(*) FROM service_token_tickets WHERE digest = sha256('ticket 1') \
-         AND service_token_tickets::TEXT NOT LIKE '%' || encode('ticket 1', 'hex') || '%'"
+        "SELECT COUNT(*) FROM service_token_stream_tickets WHERE digest = sha256('ticket 1') \
+         AND service_token_stream_tickets::TEXT NOT LIKE '%' || encode('ticket 1', 'hex') || '%'"
     } else {
-        "SELECT COUNT(*) FROM service_token_tickets \
+        "SELECT COUNT(*) FROM service_token_stream_tickets \
          WHERE length(digest) = 32 AND length(token_digest) = 32 AND length(rights) = 32"
     };
     assert_eq!(pool.number(matches).await, 1);
@@ -131,7 +190,7 @@ pub(crate) async fn closed_and_damaged_stores_return_errors(database: TestDataba
     let store = database.open().await;
     let tickets = store.ticket_store().await;
     tickets.insert(&ticket(1, 1, 60_000), at(1)).await.unwrap();
-    let damage = "UPDATE service_token_tickets SET token_id = -1";
+    let damage = "UPDATE service_token_stream_tickets SET token_id = -1";
     database.pool(1).await.run(damage).await;
     let error = tickets.take(&ticket(1, 1, 0).digest).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
+use tokio::time::timeout;
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
 use tower_service_token::reject::Rejection;
 use tower_service_token::store::{CachedStore, ChainStore, Credential, StoreError, TokenRecord};
-use tower_service_token::streams::TicketLayer;
-use tower_service_token::{ServiceTokenLayer, TokenStore};
+use tower_service_token::streams::{PrincipalEnd, PrincipalWatcher, TicketLayer};
+use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 
 use super::fixture::{Fixture, WithoutFeed, code, get, open, principal_of};
 
@@ -74,6 +75,32 @@ async fn tickets_of_tokens_with_other_rights_are_refused() {
     }
 }
 
+/// The owner is among the rights. Data is not, so a tenant has to be the owner, too.
+#[tokio::test]
+async fn tickets_of_tokens_with_another_owner_are_refused_and_with_other_data_accepted() {
+    let fixture = Fixture::new().await;
+    let record = || fixture.token.record().clone();
+    for (changed, expected) in [
+        (record().with_data(7_u8), None),
+        (record().with_owner("tenant"), Some("invalid_ticket")),
+    ] {
+        let ticket = fixture.ticket().await;
+        let store = MemoryStore::new();
+        store.insert(changed).unwrap();
+        let layer = ServiceTokenLayer::new(store.clone()).with_clock(fixture.clock.clone());
+        let layer = TicketLayer::new(layer, fixture.tickets.clone());
+        let response = open(layer, get(&format!("/?ticket={ticket}"))).await;
+        let is_accepted = response.status() == StatusCode::OK;
+        let refused = (!is_accepted).then(|| code(&response));
+        assert_eq!(refused.as_deref(), expected);
+        let watcher = PrincipalWatcher::new(store).with_clock(fixture.clock.clone());
+        let watch = watcher.watch(&fixture.principal().await);
+        let end = timeout(Duration::from_millis(200), watch.ended()).await;
+        let ended = expected.map(|_| PrincipalEnd::RightsChanged);
+        assert_eq!(end.ok(), ended);
+    }
+}
+
 #[tokio::test]
 async fn tickets_of_a_replaced_secret_are_accepted_until_the_grace_period_ends() {
     let rotated = |grace, wait| {
@@ -121,7 +148,7 @@ async fn a_cache_without_change_feed_does_not_keep_a_ticket_valid() {
 }
 
 /// Needs the token for a lookup, as a store that calls an authorization server does.
-struct NeedsToken(tower_service_token::MemoryStore);
+struct NeedsToken(MemoryStore);
 
 #[async_trait]
 impl TokenStore for NeedsToken {
@@ -134,7 +161,7 @@ impl TokenStore for NeedsToken {
 async fn stores_that_need_the_token_refuse_tickets_with_503() {
     let fixture = Fixture::new().await;
     for accepted in [false, true] {
-        let first = NeedsToken(tower_service_token::MemoryStore::new());
+        let first = NeedsToken(MemoryStore::new());
         let chain = if accepted {
             ChainStore::new(first).then(fixture.store.clone())
         } else {

@@ -13,8 +13,8 @@ use tower_service_token::lifecycle::NewToken;
 use tower_service_token::reject::{GrpcStatus, Rejection, RejectionReason};
 use tower_service_token::store::StoreError;
 use tower_service_token::streams::{
-    InsertTicketError, MemoryTicketStore, StoredTicket, TicketLayer, TicketLimits, TicketStore,
-    Tickets,
+    InsertTicketError, MemoryTicketStore, RightsDigest, StoredTicket, TicketLayer, TicketLimits,
+    TicketStore, Tickets,
 };
 
 use super::fixture::{Fixture, code, get, open};
@@ -148,12 +148,65 @@ async fn other_routes_and_switched_off_sources_accept_no_tickets() {
         assert_eq!(code(&response), "missing_token");
     }
     let layer = || TicketLayer::new(fixture.layer(), fixture.tickets.clone());
+    // The inner service would get it, so it is not ignored.
     let response = open(layer().without_query(), in_query()).await;
-    assert_eq!(code(&response), "missing_token");
+    assert_eq!(code(&response), "invalid_request");
     let response = open(layer().without_websocket_protocol(), in_protocols()).await;
-    assert_eq!(code(&response), "missing_token");
+    assert_eq!(code(&response), "invalid_request");
     let response = open(layer().without_query(), in_protocols()).await;
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// A ticket that is not taken would reach the inner service, and the logs there.
+#[tokio::test]
+async fn a_ticket_that_is_not_taken_never_reaches_the_inner_service() {
+    let fixture = Fixture::new().await;
+    let ticket = fixture.ticket().await;
+    let token = fixture.token.expose_secret();
+    let layer = || TicketLayer::new(fixture.layer().optional(), fixture.tickets.clone());
+    let in_query = |query: &str| get(&format!("/events?{}", query.replace("TICKET", &ticket)));
+    let other_case = format!("chat, {}", ticket.replace("svcticket", "SvcTicket"));
+    let requests = [
+        (layer(), in_query("Ticket=TICKET")),
+        (layer(), in_query("x=TICKET")),
+        (layer(), in_query("TICKET")),
+        (layer(), in_query("ticket=TICKET&%74icket=TICKET")),
+        (layer(), in_query("ticket=TICKET&x=TICKET")),
+        (layer(), get(&format!("/events/{ticket}"))),
+        (layer(), with_protocols(&other_case)),
+        (layer().without_query(), in_query("ticket=TICKET")),
+        (layer().without_query(), in_query("%74icket=TICKET")),
+        (
+            layer().without_websocket_protocol(),
+            with_protocols(&format!("chat, {ticket}")),
+        ),
+    ];
+    let inner = service_fn(
+        async |request: Request<String>| -> Result<_, std::convert::Infallible> {
+            panic!("reached: {request:?}")
+        },
+    );
+    for (layer, mut request) in requests {
+        // With a valid token, and without.
+        let mut with_token = Request::get(request.uri().clone())
+            .body(String::new())
+            .unwrap();
+        *with_token.headers_mut() = request.headers().clone();
+        let value = HeaderValue::from_str(token).unwrap();
+        with_token.headers_mut().insert("x-api-key", value);
+        for request in [&mut with_token, &mut request] {
+            let uri = request.uri().clone();
+            let request = std::mem::take(request);
+            let Ok(response) = layer.layer(inner).oneshot(request).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{uri}");
+            assert_eq!(code(&response), "invalid_request", "{uri}");
+            assert!(!response.body().contains("svcticket"), "{uri}");
+        }
+    }
+    // It was not used.
+    let encoded = format!("/events?%74icket={ticket}&a=1");
+    let response = fixture.open(get(&encoded)).await;
+    assert_eq!(response.body(), "dashboard /events?a=1 None");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -186,17 +239,17 @@ async fn unused_tickets_are_limited_for_each_token_and_in_all() {
         .unwrap();
     let other =
         super::fixture::principal_of(&fixture.store, other.expose_secret(), &fixture.clock).await;
-    let limits = TicketLimits {
-        per_token: 2,
-        total: 3,
-    };
+    let limits = TicketLimits::new().with_per_token(2).with_total(3);
     let tickets = Tickets::new(MemoryTicketStore::new().with_limits(limits))
         .with_clock(fixture.clock.clone());
     let caller = fixture.principal().await;
     let first = tickets.issue(&caller).await.unwrap();
     tickets.issue(&caller).await.unwrap();
     let rejection = tickets.issue(&caller).await.unwrap_err();
+    assert_eq!(rejection.reason(), RejectionReason::TooManyTickets);
     assert_eq!(rejection.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(rejection.code(), "rate_limited");
+    assert_eq!(rejection.detail(), "too many unused stream tickets");
     assert_eq!(rejection.retry_after(), Some(Duration::from_secs(30)));
     tickets.issue(&other).await.unwrap();
     tickets.issue(&other).await.unwrap_err();
@@ -214,6 +267,57 @@ async fn unused_tickets_are_limited_for_each_token_and_in_all() {
     tickets.issue(&other).await.unwrap_err();
 }
 
+/// A tenant with many tokens leaves room for others.
+#[tokio::test]
+async fn unused_tickets_are_limited_for_each_owner() {
+    let fixture = Fixture::new().await;
+    let limits = TicketLimits::new().with_per_owner(20).with_total(100);
+    let tickets = Tickets::new(MemoryTicketStore::new().with_limits(limits))
+        .with_clock(fixture.clock.clone());
+    let mut callers = Vec::new();
+    for (number, owner) in (0..9)
+        .map(|number| (number, Some("many")))
+        .chain([(9, Some("few")), (10, None)])
+    {
+        let mut new = NewToken::new(format!("token {number}"));
+        if let Some(owner) = owner {
+            new = new.with_owner(owner);
+        }
+        let issued = fixture.tokens().create(new).await.unwrap();
+        let token = issued.expose_secret();
+        callers.push(super::fixture::principal_of(&fixture.store, token, &fixture.clock).await);
+    }
+    let mut issued = Vec::new();
+    for caller in &callers[..9] {
+        for _ in 0..16 {
+            issued.extend(tickets.issue(caller).await.ok());
+        }
+    }
+    assert_eq!(issued.len(), 20);
+    let rejection = tickets.issue(&callers[8]).await.unwrap_err();
+    assert_eq!(rejection.reason(), RejectionReason::TooManyTickets);
+    let source = std::error::Error::source(&rejection).unwrap().to_string();
+    let expected = "the tokens of the owner have too many unused stream tickets";
+    assert_eq!(source, expected);
+    // Other tenants are not affected.
+    for caller in &callers[9..] {
+        for _ in 0..16 {
+            tickets.issue(caller).await.unwrap();
+        }
+        tickets.issue(caller).await.unwrap_err();
+    }
+    // Used and expired tickets make room.
+    let layer = TicketLayer::new(fixture.layer(), tickets.clone());
+    let uri = format!("/?ticket={}", issued[0].expose_secret());
+    assert_eq!(open(layer, get(&uri)).await.status(), StatusCode::OK);
+    tickets.issue(&callers[8]).await.unwrap();
+    tickets.issue(&callers[8]).await.unwrap_err();
+    fixture.clock.advance(Duration::from_secs(30));
+    for _ in 0..16 {
+        tickets.issue(&callers[8]).await.unwrap();
+    }
+}
+
 struct FailedTicketStore(fn() -> InsertTicketError);
 
 #[async_trait]
@@ -229,20 +333,39 @@ impl TicketStore for FailedTicketStore {
 
 #[test]
 fn rejections_of_the_issuer_are_logged_and_counted_once() {
-    let failures: [(fn() -> InsertTicketError, _, _); 3] = [
-        (|| InsertTicketError::TooMany, "rate_limited", "429"),
+    let failures: [(fn() -> InsertTicketError, _, _, _); 5] = [
+        (
+            || InsertTicketError::TooManyOfToken,
+            "too_many_tickets",
+            "429",
+            "the token has too many unused stream tickets",
+        ),
+        (
+            || InsertTicketError::TooManyOfOwner,
+            "too_many_tickets",
+            "429",
+            "the tokens of the owner have too many unused stream tickets",
+        ),
+        (
+            || InsertTicketError::TooManyInAll,
+            "too_many_tickets",
+            "429",
+            "all tokens together have too many unused stream tickets",
+        ),
         (
             || StoreError::unavailable("down").into(),
             "store_unavailable",
             "503",
+            "the token store is unavailable: down",
         ),
         (
             || StoreError::corrupt("a row").into(),
             "corrupt_record",
             "500",
+            "the token store has a corrupt record: a row",
         ),
     ];
-    for (failure, reason, status) in failures {
+    for (failure, reason, status, error) in failures {
         let caller = block_on(async { Fixture::new().await.principal().await });
         let tickets = Tickets::new(FailedTicketStore(failure));
         let events = Events::default();
@@ -252,7 +375,12 @@ fn rejections_of_the_issuer_are_logged_and_counted_once() {
         });
         assert_eq!(rejection.reason().as_str(), reason);
         let id = caller.id().to_string();
-        let expected = [("reason", reason), ("status", status), ("token_id", &id)];
+        let expected = [
+            ("reason", reason),
+            ("status", status),
+            ("token_id", id.as_str()),
+            ("error", error),
+        ];
         assert_fields(&events.only(), &expected);
         let counted = format!("service_token_guard_rejections_total{{reason={reason}}}");
         assert_eq!(metrics.matches(&counted).count(), 1, "{metrics}");
@@ -261,6 +389,9 @@ fn rejections_of_the_issuer_are_logged_and_counted_once() {
 
 #[tokio::test]
 async fn default_limit_is_16_tickets_for_each_token() {
+    let limits = TicketLimits::default();
+    assert_eq!((limits.per_token(), limits.per_owner()), (16, 1_000));
+    assert_eq!(limits.total(), 10_000);
     let fixture = Fixture::new().await;
     for _ in 0..16 {
         fixture.ticket().await;
@@ -326,7 +457,8 @@ async fn a_ticket_with_another_digest_is_refused() {
         digest: TokenDigest::of("another"),
         token_id: caller.id(),
         token_digest: TokenDigest::of(fixture.token.expose_secret()),
-        rights: [0; 32],
+        owner: None,
+        rights: RightsDigest::of(&caller),
         expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(u32::MAX.into()),
     };
     let tickets = Tickets::new(BrokenTicketStore(Some(stored)));
@@ -377,6 +509,32 @@ fn tickets_are_in_no_log_metric_or_debug_output() {
     assert!(log.contains("invalid_ticket"), "{log}");
     #[cfg(feature = "metrics")]
     assert!(metrics.contains("invalid_ticket"), "{metrics}");
+}
+
+/// The wait for a ticket and its token is timed as that for a token is.
+#[cfg(feature = "metrics")]
+#[test]
+fn redemptions_are_timed_as_lookups() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ((), _, metrics) = captured(|| {
+        runtime.block_on(async {
+            let fixture = Fixture::new().await;
+            let ticket = fixture.ticket().await;
+            fixture.open_with(&ticket).await;
+            fixture.open_with(&ticket).await;
+            fixture.open_with("unreadable").await;
+        });
+    });
+    for (outcome, count) in [
+        ("accepted", 1),
+        ("invalid_ticket", 1),
+        ("malformed_ticket", 0),
+    ] {
+        let timed = format!("service_token_lookup_seconds{{outcome={outcome}}}");
+        assert_eq!(metrics.matches(&timed).count(), count, "{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -22,9 +22,15 @@ impl TokenRecord {
     /// Adds a value of the application, or replaces the one of this type. A handler reads it by
     /// [`Principal::data`](crate::Principal::data), so that a request parses no text.
     ///
-    /// For stores of your own. It costs one allocation, when the record is built. A
-    /// [cache](crate::store::CachedStore) keeps it with the record, so pass what does not change without
-    /// the token. The SQL stores and the token file do not keep it. `Debug` omits it.
+    /// For stores of your own. The first value allocates once for itself, and once for the fields that
+    /// most records lack, unless the record has a subject, a label or a displayed id. A value of another
+    /// type may grow a list as well. All of this is when the record is built: a request allocates nothing
+    /// for it.
+    ///
+    /// A [cache](crate::store::CachedStore) keeps it with the record, so pass what does not change
+    /// without the token. A change of the value ends no [stream](crate#modules): set a value such as the
+    /// tenant as the [owner](Self::with_owner), too, whose change does. The SQL stores and the token
+    /// file do not keep it. `Debug` omits it.
     ///
     /// ```
     /// use tower_service_token::store::TokenRecord;

@@ -16,23 +16,36 @@ use super::store::SqlStore;
 use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
 use crate::store::StoreError;
-use crate::ticket_store::{InsertTicketError, StoredTicket, TicketLimits, TicketStore};
+use crate::ticket_store::{
+    InsertTicketError, RightsDigest, StoredTicket, TicketLimits, TicketStore,
+};
 use crate::token::TokenId;
 
 /// Counts before it inserts. Concurrent inserts may exceed a limit by one each.
-const INSERT: &str = "INSERT INTO service_token_tickets \
-     (digest, token_id, token_digest, rights, expires_at) SELECT $1, $2, $3, $4, $5 \
-     WHERE (SELECT COUNT(*) FROM service_token_tickets WHERE token_id = $2 AND expires_at > $6) < $7 \
-     AND (SELECT COUNT(*) FROM service_token_tickets WHERE expires_at > $6) < $8 \
+const INSERT: &str = "INSERT INTO service_token_stream_tickets \
+     (digest, token_id, token_digest, owner, rights, expires_at) SELECT $1, $2, $3, $4, $5, $6 \
+     WHERE (SELECT COUNT(*) FROM service_token_stream_tickets \
+        WHERE token_id = $2 AND expires_at > $7) < $8 \
+     AND ($4 IS NULL OR (SELECT COUNT(*) FROM service_token_stream_tickets \
+        WHERE owner = $4 AND expires_at > $7) < $9) \
+     AND (SELECT COUNT(*) FROM service_token_stream_tickets WHERE expires_at > $7) < $10 \
      RETURNING token_id";
 
-const FIND: &str = "SELECT token_id, token_digest, rights, expires_at \
-     FROM service_token_tickets WHERE digest = $1";
+/// Counts after an insertion that exceeds a limit, for the error.
+const COUNT: &str = "SELECT \
+     (SELECT COUNT(*) FROM service_token_stream_tickets \
+        WHERE token_id = $1 AND expires_at > $3) AS of_token, \
+     (SELECT COUNT(*) FROM service_token_stream_tickets \
+        WHERE owner = $2 AND expires_at > $3) AS of_owner";
+
+const FIND: &str = "SELECT token_id, token_digest, owner, rights, expires_at \
+     FROM service_token_stream_tickets WHERE digest = $1";
 
 /// Only one of several concurrent statements returns the row.
-const TAKE: &str = "DELETE FROM service_token_tickets WHERE digest = $1 RETURNING token_id";
+const TAKE: &str = "DELETE FROM service_token_stream_tickets WHERE digest = $1 RETURNING token_id";
 
-const PRUNE: &str = "DELETE FROM service_token_tickets WHERE expires_at <= $1 RETURNING token_id";
+const PRUNE: &str =
+    "DELETE FROM service_token_stream_tickets WHERE expires_at <= $1 RETURNING token_id";
 
 /// Between two deletions of expired tickets, in milliseconds.
 const PRUNE_INTERVAL: i64 = 10_000;
@@ -40,8 +53,10 @@ const PRUNE_INTERVAL: i64 = 10_000;
 /// Stores tickets for streams in the database of a [`SqlStore`], so that several processes accept
 /// each other's tickets, each of them once.
 ///
-/// Created by [`SqlStore::ticket_store`]. Clones share the limits and the connections.
+/// Created by [`SqlStore::ticket_store`]. Clones share the connections. Each has limits of its own, which
+/// apply to the tickets that it inserts.
 #[derive(Clone)]
+#[must_use]
 pub struct SqlTicketStore<B> {
     store: SqlStore<B>,
     limits: TicketLimits,
@@ -50,13 +65,13 @@ pub struct SqlTicketStore<B> {
 
 impl<B: Backend> SqlStore<B> {
     /// Creates a store of [tickets](crate::streams) in the same database. It creates the table
-    /// `service_token_tickets` unless that exists.
+    /// `service_token_stream_tickets` unless that exists.
     ///
     /// A role that may not create tables needs one that exists, by the script
     /// `src/store/sql/schema/postgres_tickets.sql`, and:
     ///
     /// ```sql
-    /// GRANT SELECT, INSERT, DELETE ON service_token_tickets TO service;
+    /// GRANT SELECT, INSERT, DELETE ON service_token_stream_tickets TO service;
     /// ```
     ///
     /// # Errors
@@ -78,6 +93,35 @@ impl<B: Backend> SqlTicketStore<B> {
     pub fn with_limits(mut self, limits: TicketLimits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Returns which limit an insertion exceeded. If tickets were taken since, it is the one in all.
+    async fn exceeded(
+        &self,
+        ticket: &StoredTicket,
+        now: i64,
+    ) -> Result<InsertTicketError, Failure> {
+        let values = [
+            ticket.token_id.as_i64().into(),
+            ticket.owner.as_deref().into(),
+            now.into(),
+        ];
+        let counts = self
+            .store
+            .row(COUNT, &values, self.store.deadline())
+            .await?;
+        let count = |column| match &counts {
+            Some(counts) => counts.int(column),
+            None => Ok(None),
+        };
+        let exceeds = |count: Option<i64>, limit| count.is_some_and(|it| it >= to_i64(limit));
+        Ok(if exceeds(count("of_token")?, self.limits.per_token()) {
+            InsertTicketError::TooManyOfToken
+        } else if ticket.owner.is_some() && exceeds(count("of_owner")?, self.limits.per_owner()) {
+            InsertTicketError::TooManyOfOwner
+        } else {
+            InsertTicketError::TooManyInAll
+        })
     }
 
     /// Deletes expired tickets if that was not done lately.
@@ -104,20 +148,21 @@ impl<B: Backend> TicketStore for SqlTicketStore<B> {
     ) -> Result<(), InsertTicketError> {
         let now = millis(now);
         self.prune(now).await.map_err(StoreError::from)?;
-        let limit = |limit| Value::from(i64::try_from(limit).unwrap_or(i64::MAX));
         let values = [
             Value::Bytes(Some(ticket.digest.as_bytes())),
             ticket.token_id.as_i64().into(),
             Value::Bytes(Some(ticket.token_digest.as_bytes())),
-            Value::Bytes(Some(&ticket.rights)),
+            ticket.owner.as_deref().into(),
+            Value::Bytes(Some(ticket.rights.as_bytes())),
             millis(ticket.expires_at).into(),
             now.into(),
-            limit(self.limits.per_token),
-            limit(self.limits.total),
+            to_i64(self.limits.per_token()).into(),
+            to_i64(self.limits.per_owner()).into(),
+            to_i64(self.limits.total()).into(),
         ];
         let inserted = self.store.change(Change::Execute(INSERT, &values)).await;
         match inserted.map_err(StoreError::from)?.rows {
-            0 => Err(InsertTicketError::TooMany),
+            0 => Err(self.exceeded(ticket, now).await.map_err(StoreError::from)?),
             _ => Ok(()),
         }
     }
@@ -140,16 +185,22 @@ fn read(digest: TokenDigest, row: &impl NamedColumns) -> Result<Option<StoredTic
     let id = row.int("token_id")?.and_then(TokenId::from_i64);
     let (token_digest, rights) = (bytes("token_digest")?, bytes("rights")?);
     let expires_at = row.int("expires_at")?.map(UnixMillis::from_millis);
+    let owner = row.text("owner")?;
     let parts = id.zip(token_digest).zip(rights).zip(expires_at);
     Ok(parts.map(
         |(((token_id, token_digest), rights), expires_at)| StoredTicket {
             digest,
             token_id,
             token_digest: TokenDigest::from_bytes(token_digest),
-            rights,
+            owner: owner.map(str::to_owned),
+            rights: RightsDigest::from_bytes(rights),
             expires_at: expires_at.into(),
         },
     ))
+}
+
+fn to_i64(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 impl<B> fmt::Debug for SqlTicketStore<B> {

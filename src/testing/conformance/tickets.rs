@@ -2,7 +2,7 @@ use futures::future::join_all;
 
 use super::records::{at, id};
 use crate::digest::TokenDigest;
-use crate::ticket_store::{StoredTicket, TicketStore};
+use crate::ticket_store::{RightsDigest, StoredTicket, TicketStore};
 
 const CONCURRENT_CALLS: usize = 16;
 
@@ -13,7 +13,9 @@ fn ticket(number: i64) -> StoredTicket {
         digest: TokenDigest::of(&format!("ticket {number}")),
         token_id: id(number),
         token_digest: TokenDigest::of(&format!("token {number}")),
-        rights,
+        // A ticket of a token without an owner, too.
+        owner: (number % 2 == 0).then(|| format!("owner {number}")),
+        rights: RightsDigest::from_bytes(rights),
         expires_at: at(number),
     }
 }
@@ -66,6 +68,7 @@ fn assert_same(taken: &StoredTicket, inserted: &StoredTicket) {
         taken.digest == inserted.digest
             && taken.token_id == inserted.token_id
             && taken.token_digest == inserted.token_digest
+            && taken.owner == inserted.owner
             && taken.rights == inserted.rights
             && taken.expires_at == inserted.expires_at,
         "a field of a ticket is lost or changed"

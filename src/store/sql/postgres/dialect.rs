@@ -52,7 +52,7 @@ impl Session for PgConnection {
         has_schema: "SELECT 1::BIGINT FROM pg_catalog.pg_class \
              WHERE oid = to_regclass('service_token_schema')",
         has_tickets: "SELECT 1::BIGINT FROM pg_catalog.pg_class \
-             WHERE oid = to_regclass('service_token_tickets')",
+             WHERE oid = to_regclass('service_token_stream_tickets')",
         create_tickets: include_str!("../schema/postgres_tickets.sql"),
         migrations: &[
             include_str!("../schema/postgres_1.sql"),

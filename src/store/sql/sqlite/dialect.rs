@@ -43,7 +43,7 @@ impl Session for SqliteConnection {
         has_schema: "SELECT 1 FROM sqlite_master \
              WHERE type = 'table' AND name = 'service_token_schema'",
         has_tickets: "SELECT 1 FROM sqlite_master \
-             WHERE type = 'table' AND name = 'service_token_tickets'",
+             WHERE type = 'table' AND name = 'service_token_stream_tickets'",
         create_tickets: include_str!("../schema/sqlite_tickets.sql"),
         migrations: &[
             include_str!("../schema/sqlite_1.sql"),
