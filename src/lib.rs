@@ -100,7 +100,8 @@
 //!   `anonymous` or a [reason](reject::RejectionReason::as_str)), the histogram
 //!   `service_token_lookup_seconds` of requests that wait for a lookup or the redemption of a ticket, by the
 //!   same `outcome`, and `service_token_guard_rejections_total` (also of
-//!   [`Tickets::issue`](streams::Tickets::issue)) by `reason`,
+//!   [`Tickets::issue`](streams::Tickets::issue) and
+//!   [`PrincipalWatcher::watch`](streams::PrincipalWatcher::watch)) by `reason`,
 //!   `service_token_previous_secret_uses_total`, and with `api`
 //!   `service_token_endpoint_responses_total` by `endpoint` (`introspect`, `revoke`, `verify`) and
 //!   `outcome`. Install the recorder before the first request: a layer keeps its counters.

@@ -38,6 +38,8 @@ pub enum RejectionReason {
     MalformedTicket,
     /// The token, its owner or the store has too many unused stream tickets.
     TooManyTickets,
+    /// The token or its owner has too many open streams.
+    TooManyStreams,
     /// The token lacks a role or scope.
     InsufficientScope,
     /// The [identity](crate::principal::Identity) of the application lacks a role or scope.
@@ -87,6 +89,7 @@ impl RejectionReason {
             Self::InvalidTicket => "invalid_ticket",
             Self::MalformedTicket => "malformed_ticket",
             Self::TooManyTickets => "too_many_tickets",
+            Self::TooManyStreams => "too_many_streams",
             Self::InsufficientScope => "insufficient_scope",
             Self::IdentityInsufficientScope => "identity_insufficient_scope",
             Self::RateLimited => "rate_limited",
@@ -129,6 +132,7 @@ impl RejectionReason {
             Self::InvalidTicket => &INVALID_TICKET,
             Self::MalformedTicket => &MALFORMED_TICKET,
             Self::TooManyTickets => &TOO_MANY_TICKETS,
+            Self::TooManyStreams => &TOO_MANY_STREAMS,
             Self::InsufficientScope => &INSUFFICIENT_SCOPE,
             Self::IdentityInsufficientScope => &IDENTITY_INSUFFICIENT_SCOPE,
             Self::RateLimited => &RATE_LIMITED,
@@ -207,6 +211,7 @@ responses! {
         "the request must present one stream ticket, once, where the route accepts it, \
          as its only credential; in Sec-WebSocket-Protocol beside the protocol of the application";
     TOO_MANY_TICKETS: "rate_limited", TOO_MANY_REQUESTS, "too many unused stream tickets";
+    TOO_MANY_STREAMS: "rate_limited", TOO_MANY_REQUESTS, "too many open streams";
     INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
         "the service token lacks a required role or scope";
     IDENTITY_INSUFFICIENT_SCOPE: "insufficient_scope", FORBIDDEN,
@@ -236,6 +241,7 @@ mod tests {
             RejectionReason::InvalidTicket,
             RejectionReason::MalformedTicket,
             RejectionReason::TooManyTickets,
+            RejectionReason::TooManyStreams,
             RejectionReason::InsufficientScope,
             RejectionReason::IdentityInsufficientScope,
             RejectionReason::RateLimited,

@@ -39,10 +39,11 @@
 //!
 //! Stores keep the SHA-256 of a ticket. The number of unused tickets is [limited](TicketLimits), by
 //! default to 16 for each token, 1,000 for each owner and 10,000 in all; beyond that [`Tickets::issue`]
-//! returns 429.
+//! returns 429. The number of open streams is [limited](StreamLimits), too, by default to 1,000 for each
+//! token and 10,000 for each owner; beyond that [`PrincipalWatcher::watch`] returns 429.
 //!
-//! An [owner](crate::store::TokenRecord::with_owner) is what these limits count as a tenant. Set it for
-//! the tokens of each tenant.
+//! An [owner](crate::store::TokenRecord::with_owner) is what these limits and the turns of a
+//! [watcher](PrincipalWatcher#tenants) count as a tenant. Set it for the tokens of each tenant.
 //!
 //! # In the browser
 //!
@@ -112,21 +113,25 @@
 //! # }
 //! ```
 
+mod fair_queue;
 mod layer;
 mod principal_end;
 mod redemption;
+mod stream_limits;
 mod ticket;
 mod ticket_sources;
 mod tickets;
 mod watch_list;
+mod watch_task;
 mod watched;
 mod watcher;
 
 pub use self::layer::{TicketLayer, TicketService};
 pub use self::principal_end::PrincipalEnd;
+pub use self::stream_limits::StreamLimits;
 pub use self::ticket::Ticket;
 pub use self::tickets::Tickets;
-pub use self::watcher::{PrincipalWatch, PrincipalWatcher};
+pub use self::watcher::{PrincipalWatch, PrincipalWatcher, PrincipalWatcherBuilder};
 pub use crate::ticket_store::{
     InsertTicketError, MemoryTicketStore, RightsDigest, StoredTicket, TicketLimits, TicketStore,
 };

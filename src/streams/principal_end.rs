@@ -18,10 +18,10 @@ pub enum PrincipalEnd {
     Unknown,
     /// The token is valid only later.
     NotYetValid,
-    /// The token has another role, scope, label, subject or owner. A client that connects again gets
-    /// the new ones.
+    /// The token has another role, scope, label, subject or owner: another
+    /// [digest](super::RightsDigest). A client that connects again gets the new ones.
     RightsChanged,
-    /// The token could not be looked up for longer than the [bound](super::PrincipalWatcher::with_bound).
+    /// The token could not be looked up for longer than the [bound](super::PrincipalWatcherBuilder::with_bound).
     Unavailable,
 }
 

@@ -1,135 +1,145 @@
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
 
-use futures::stream::{self, StreamExt};
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::principal_end::PrincipalEnd;
-use super::watched::Watched;
+use super::fair_queue::Tenant;
+use super::stream_limits::StreamLimits;
+use super::watched::{Validity, Watched};
 use crate::clock::Clock;
 use crate::principal::Principal;
 use crate::store::{ChangeListener, TokenChange, TokenStore};
 use crate::token::TokenId;
 
-/// Leaves connections of a pool to requests.
-const CONCURRENT_LOOKUPS: usize = 4;
-
-/// The shortest time between two rounds.
-const MIN_PAUSE: Duration = Duration::from_millis(10);
-
-/// All watched principals of one watcher, and the task that looks them up.
+/// All watched principals of one watcher.
 pub(super) struct WatchList {
-    store: Arc<dyn TokenStore>,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Arc<dyn TokenStore>,
+    pub(super) clock: Arc<dyn Clock>,
     bound: Duration,
+    limits: StreamLimits,
     subscribed: Once,
     entries: Mutex<Entries>,
-    wake: Arc<Notify>,
+    /// Wakes the task that looks the principals up.
+    pub(super) wake: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Entries {
-    /// Weak, so that a principal is no longer looked up once its streams have ended.
-    by_id: HashMap<TokenId, Vec<Weak<Watched>>>,
-    is_driven: bool,
+    by_id: HashMap<TokenId, Vec<Opened>>,
+    /// The number of open streams of each owner.
+    per_owner: HashMap<Tenant, usize>,
+    /// The tokens whose principals were added or changed, and not taken by the task yet.
+    updated: HashSet<TokenId>,
+    has_task: bool,
+}
+
+/// A principal with the number of its open streams.
+struct Opened {
+    watched: Arc<Watched>,
+    streams: usize,
+}
+
+/// A stream of a principal was added.
+pub(super) struct Added {
+    pub(super) watched: Arc<Watched>,
+    /// Whether the caller must start the task.
+    pub(super) needs_task: bool,
+}
+
+/// Why a stream cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TooManyStreams {
+    #[error("the token has too many open streams")]
+    OfToken,
+    #[error("the tokens of the owner have too many open streams")]
+    OfOwner,
 }
 
 impl WatchList {
-    pub(super) fn new(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, bound: Duration) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn TokenStore>,
+        clock: Arc<dyn Clock>,
+        bound: Duration,
+        limits: StreamLimits,
+    ) -> Self {
         Self {
             store,
             clock,
             bound,
+            limits,
             subscribed: Once::new(),
             entries: Mutex::default(),
             wake: Arc::default(),
         }
     }
 
-    /// Returns an empty list with another clock and bound.
-    pub(super) fn with(&self, clock: Option<Arc<dyn Clock>>, bound: Option<Duration>) -> Self {
-        let clock = clock.unwrap_or_else(|| Arc::clone(&self.clock));
-        Self::new(Arc::clone(&self.store), clock, bound.unwrap_or(self.bound))
-    }
-
-    /// Adds a principal. Starts the task if it is not running.
-    pub(super) fn add(self: &Arc<Self>, principal: &Principal) -> Arc<Watched> {
-        // Panics before anything changes.
-        let runtime = Handle::current();
+    /// Adds a stream of a principal.
+    pub(super) fn add(self: &Arc<Self>, principal: &Principal) -> Result<Added, TooManyStreams> {
         self.subscribed.call_once(|| {
             let listener: Arc<dyn ChangeListener> = Arc::clone(self) as _;
             self.store.subscribe(&listener);
         });
         let mut entries = self.entries();
-        let of_token = entries.by_id.entry(principal.id()).or_default();
-        let mut known = of_token.iter().filter_map(Weak::upgrade);
-        let same = known.find(|known| known.is_same(principal));
-        let watched = same.unwrap_or_else(|| {
-            let watched = Arc::new(Watched::new(principal, self.bound));
-            of_token.push(Arc::downgrade(&watched));
-            watched
-        });
-        let is_driven = std::mem::replace(&mut entries.is_driven, true);
+        entries.check_limits(principal, self.limits)?;
+        let watched = entries.open(principal, self.bound);
+        let needs_task = !std::mem::replace(&mut entries.has_task, true);
         drop(entries);
-        if !is_driven {
-            // Without the lock: a runtime that shuts down drops the task here.
-            runtime.spawn(Driver::new(self).run());
-        }
         self.wake.notify_one();
-        watched
+        Ok(Added {
+            watched,
+            needs_task,
+        })
     }
 
-    /// Judges all principals and looks up those that are due.
-    async fn check(&self) {
-        let now = Instant::now();
-        let bound = (self.bound, !self.store.reports_changes());
-        let is_due = |watched: &Arc<Watched>| watched.judge(now, &*self.clock, bound);
-        let mut due: Vec<_> = self.all().into_iter().filter(is_due).collect();
-        due.sort_by_key(|watched| watched.due_since());
-        let lookups = stream::iter(due).for_each_concurrent(CONCURRENT_LOOKUPS, async |watched| {
-            let started = Instant::now();
-            let changes = watched.start_lookup(started);
-            let found = self.store.find_again(watched.id(), watched.digest()).await;
-            watched.looked_up(found, started, changes, &*self.clock, bound);
-        });
-        // Others must be judged meanwhile. The lookups that are cut off are due again.
-        let _ = timeout(self.bound / 4, lookups).await;
+    /// Removes a stream of a principal. It is no longer looked up once its last stream is removed.
+    pub(super) fn remove(&self, watched: &Arc<Watched>) {
+        self.entries().close(watched);
     }
 
-    /// Returns how long to wait for the next round. Returns `None` if nothing is watched.
-    fn pause(&self) -> Option<Duration> {
+    /// Takes the principals that were added or changed.
+    pub(super) fn take_updated(&self) -> Vec<Arc<Watched>> {
         let mut entries = self.entries();
-        entries.by_id.retain(|_, of_token| {
-            let is_open = |it: Arc<Watched>| !it.has_ended();
-            of_token.retain(|watched| watched.upgrade().is_some_and(is_open));
-            !of_token.is_empty()
-        });
-        if entries.by_id.is_empty() {
-            entries.is_driven = false;
-            return None;
-        }
-        drop(entries);
-        let (now, wall) = (Instant::now(), self.clock.now());
-        // The wall clock may be set, so times are compared again after half of the bound.
-        let mut pause = self.bound / 2;
-        for watched in self.all() {
-            let until_time = |time: SystemTime| time.duration_since(wall).unwrap_or_default();
-            let times = watched.next_time().map(until_time);
-            let instant = watched
-                .next_instant()
-                .map(|it| it.saturating_duration_since(now));
-            pause = times.into_iter().chain(instant).fold(pause, Duration::min);
-        }
-        Some(pause)
+        let updated = std::mem::take(&mut entries.updated);
+        updated
+            .iter()
+            .flat_map(|id| entries.of_token(*id))
+            .collect()
     }
 
-    fn all(&self) -> Vec<Arc<Watched>> {
-        let entries = self.entries();
-        let all = entries.by_id.values().flatten();
-        all.filter_map(Weak::upgrade).collect()
+    /// Returns all principals, and forgets which were added or changed.
+    pub(super) fn take_all(&self) -> Vec<Arc<Watched>> {
+        let mut entries = self.entries();
+        entries.updated.clear();
+        entries.all()
+    }
+
+    /// Returns whether no principal is left that may end. If so, the caller must end the task.
+    pub(super) fn end_task_if_idle(&self) -> bool {
+        let mut entries = self.entries();
+        let mut opened = entries.by_id.values().flatten();
+        let is_idle = opened.all(|it| it.watched.has_ended());
+        entries.has_task &= !is_idle;
+        is_idle
+    }
+
+    /// Records that the task was aborted. Returns all principals.
+    pub(super) fn task_aborted(&self) -> Vec<Arc<Watched>> {
+        let mut entries = self.entries();
+        entries.has_task = false;
+        entries.all()
+    }
+
+    pub(super) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    pub(super) fn validity(&self) -> Validity {
+        Validity {
+            bound: self.bound,
+            reports_changes: self.store.reports_changes(),
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -138,67 +148,89 @@ impl WatchList {
     }
 }
 
+impl Entries {
+    fn check_limits(
+        &self,
+        principal: &Principal,
+        limits: StreamLimits,
+    ) -> Result<(), TooManyStreams> {
+        let of_token = self.by_id.get(&principal.id()).into_iter().flatten();
+        if of_token.map(|it| it.streams).sum::<usize>() >= limits.per_token() {
+            return Err(TooManyStreams::OfToken);
+        }
+        if principal.owner().is_some() {
+            let of_owner = self.per_owner.get(&Tenant::of(principal));
+            if of_owner.copied().unwrap_or_default() >= limits.per_owner() {
+                return Err(TooManyStreams::OfOwner);
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, principal: &Principal, bound: Duration) -> Arc<Watched> {
+        let of_token = self.by_id.entry(principal.id()).or_default();
+        let known = of_token.iter_mut().find(|it| it.watched.is_same(principal));
+        let watched = if let Some(known) = known {
+            known.streams += 1;
+            Arc::clone(&known.watched)
+        } else {
+            let watched = Arc::new(Watched::new(principal, bound));
+            self.updated.insert(principal.id());
+            of_token.push(Opened {
+                watched: Arc::clone(&watched),
+                streams: 1,
+            });
+            watched
+        };
+        if let Tenant::Owner(_) = watched.tenant() {
+            *self.per_owner.entry(watched.tenant().clone()).or_default() += 1;
+        }
+        watched
+    }
+
+    fn close(&mut self, watched: &Arc<Watched>) {
+        if let Entry::Occupied(mut of_token) = self.by_id.entry(watched.id()) {
+            of_token.get_mut().retain_mut(|it| {
+                it.streams -= usize::from(Arc::ptr_eq(&it.watched, watched));
+                it.streams > 0
+            });
+            if of_token.get().is_empty() {
+                of_token.remove();
+            }
+        }
+        if let Entry::Occupied(mut count) = self.per_owner.entry(watched.tenant().clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn of_token(&self, id: TokenId) -> impl Iterator<Item = Arc<Watched>> {
+        let opened = self.by_id.get(&id).into_iter().flatten();
+        opened.map(|it| Arc::clone(&it.watched))
+    }
+
+    fn all(&self) -> Vec<Arc<Watched>> {
+        let opened = self.by_id.values().flatten();
+        opened.map(|it| Arc::clone(&it.watched)).collect()
+    }
+}
+
 impl ChangeListener for WatchList {
     fn changed(&self, change: &TokenChange) {
-        let changed: Vec<Arc<Watched>> = match change {
-            TokenChange::Token { id, .. } => {
-                let entries = self.entries();
-                let of_token = entries.by_id.get(id).into_iter().flatten();
-                of_token.filter_map(Weak::upgrade).collect()
-            }
-            TokenChange::Everything => self.all(),
+        let mut entries = self.entries();
+        let changed: Vec<_> = match change {
+            TokenChange::Token { id, .. } => entries.of_token(*id).collect(),
+            TokenChange::Everything => entries.all(),
         };
         for watched in &changed {
             watched.changed(self.bound);
+            entries.updated.insert(watched.id());
         }
+        drop(entries);
         if !changed.is_empty() {
             self.wake.notify_one();
-        }
-    }
-}
-
-/// The task. It ends when nothing is watched.
-struct Driver {
-    list: Weak<WatchList>,
-    wake: Arc<Notify>,
-    is_done: bool,
-}
-
-impl Driver {
-    fn new(list: &Arc<WatchList>) -> Self {
-        Self {
-            list: Arc::downgrade(list),
-            wake: Arc::clone(&list.wake),
-            is_done: false,
-        }
-    }
-
-    async fn run(mut self) {
-        loop {
-            let Some(list) = self.list.upgrade() else {
-                break;
-            };
-            list.check().await;
-            let Some(pause) = list.pause() else { break };
-            drop(list);
-            let _ = timeout(pause, self.wake.notified()).await;
-            // One round serves all streams that opened and all changes that came meanwhile.
-            sleep(MIN_PAUSE).await;
-        }
-        self.is_done = true;
-    }
-}
-
-impl Drop for Driver {
-    /// Ends all principals if the runtime was shut down, or the store panicked: nothing looks them up
-    /// until the next is added.
-    fn drop(&mut self) {
-        let Some(list) = self.list.upgrade().filter(|_| !self.is_done) else {
-            return;
-        };
-        list.entries().is_driven = false;
-        for watched in list.all() {
-            watched.end(PrincipalEnd::Unavailable);
         }
     }
 }

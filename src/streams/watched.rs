@@ -1,9 +1,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::fair_queue::Tenant;
 use super::principal_end::PrincipalEnd;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
@@ -20,6 +21,7 @@ pub(super) struct Watched {
     id: TokenId,
     digest: TokenDigest,
     rights: RightsDigest,
+    tenant: Tenant,
     end: watch::Sender<Option<PrincipalEnd>>,
     state: Mutex<State>,
 }
@@ -30,10 +32,29 @@ struct State {
     /// How many changes were reported.
     changes: u64,
     needs_lookup: bool,
+    /// Whether a lookup waits for its turn, or runs.
+    is_queued: bool,
     not_before: Instant,
     looked_up_at: Instant,
     /// When the principal ends unless a lookup succeeds.
     deadline: Option<Instant>,
+}
+
+/// How long the result of a lookup is valid.
+#[derive(Clone, Copy)]
+pub(super) struct Validity {
+    /// For how long a stream may be open without a successful lookup.
+    pub(super) bound: Duration,
+    /// Whether the store reports all changes, so that a lookup is due only after one.
+    pub(super) reports_changes: bool,
+}
+
+/// The result of [`Watched::check`].
+pub(super) struct Checked {
+    /// Whether to queue a lookup.
+    pub(super) is_due: bool,
+    /// When the next check is due.
+    pub(super) next: Instant,
 }
 
 impl Watched {
@@ -45,11 +66,13 @@ impl Watched {
             id: principal.id(),
             digest: principal.presented_digest(),
             rights: RightsDigest::of(principal),
+            tenant: Tenant::of(principal),
             end: watch::Sender::new(None),
             state: Mutex::new(State {
                 principal: principal.clone(),
                 changes: 0,
                 needs_lookup: true,
+                is_queued: false,
                 not_before: now,
                 looked_up_at: now,
                 deadline: Some(now + bound),
@@ -70,6 +93,10 @@ impl Watched {
 
     pub(super) fn digest(&self) -> &TokenDigest {
         &self.digest
+    }
+
+    pub(super) fn tenant(&self) -> &Tenant {
+        &self.tenant
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<PrincipalEnd>> {
@@ -100,53 +127,67 @@ impl Watched {
         state.deadline = Some(state.deadline.map_or(deadline, |it| it.min(deadline)));
     }
 
-    /// Ends the principal if its times or the deadline have passed. Returns whether a lookup is due.
-    pub(super) fn judge(
-        &self,
-        now: Instant,
-        clock: &dyn Clock,
-        (bound, reports_no_changes): (Duration, bool),
-    ) -> bool {
+    /// Ends the principal if its times or the deadline have passed. Otherwise it may need a lookup.
+    pub(super) fn check(&self, now: Instant, clock: &dyn Clock, validity: Validity) -> Checked {
         let mut state = self.state();
-        if reports_no_changes {
-            // The store stopped reporting changes.
-            state.deadline.get_or_insert(now + bound);
-            state.needs_lookup |= now >= state.looked_up_at + bound / 2;
+        let poll_at = state.looked_up_at + validity.bound / 2;
+        if !validity.reports_changes {
+            // The store may have stopped to report changes.
+            state.deadline.get_or_insert(now + validity.bound);
         }
+        state.needs_lookup |= state.deadline.is_some() && now >= poll_at;
         let record = state.principal.record().clone();
-        let judged = verdict_again(Some(record), &self.digest, clock);
-        if let Err(denial) = judged {
+        if let Err(denial) = verdict_again(Some(record), &self.digest, clock) {
             self.end(denial.kind().into());
         } else if state.deadline.is_some_and(|deadline| now >= deadline) {
             self.end(PrincipalEnd::Unavailable);
         }
-        state.needs_lookup && now >= state.not_before && !self.has_ended()
-    }
-
-    /// Returns since when a lookup is due.
-    pub(super) fn due_since(&self) -> Instant {
-        self.state().not_before
+        // The wall clock may be set, so times are compared again after half of the bound.
+        let latest = now + validity.bound / 2;
+        if self.has_ended() {
+            return Checked {
+                is_due: false,
+                next: latest,
+            };
+        }
+        let is_wanted = state.needs_lookup && !state.is_queued;
+        let is_due = is_wanted && now >= state.not_before;
+        state.is_queued |= is_due;
+        let lookup_at = if is_wanted {
+            Some(state.not_before)
+        } else {
+            state.deadline.map(|_| poll_at)
+        };
+        let lookup_at = lookup_at.filter(|_| !state.is_queued);
+        let next = now + state.until_next_time(clock).min(validity.bound / 2);
+        let instants = lookup_at.into_iter().chain(state.deadline);
+        let next = instants.fold(next, Instant::min);
+        Checked { is_due, next }
     }
 
     /// Starts a lookup. Returns how many changes were reported, to pass to
     /// [`looked_up`](Self::looked_up).
-    pub(super) fn start_lookup(&self, now: Instant) -> u64 {
-        let mut state = self.state();
-        // If it fails, others go first.
-        state.not_before = now + RETRY_DELAY;
-        state.changes
+    pub(super) fn start_lookup(&self) -> u64 {
+        self.state().changes
     }
 
-    /// Applies the result of a lookup that started at `started`, after `changes` changes.
+    /// Applies the result of a lookup that started at `started`, after `changes` changes. It is `None`
+    /// if the lookup took too long.
     pub(super) fn looked_up(
         &self,
-        found: Result<Option<TokenRecord>, StoreError>,
+        found: Option<Result<Option<TokenRecord>, StoreError>>,
         started: Instant,
         changes: u64,
         clock: &dyn Clock,
-        (bound, reports_no_changes): (Duration, bool),
+        validity: Validity,
     ) {
-        let Ok(found) = found else { return };
+        let mut state = self.state();
+        state.is_queued = false;
+        let Some(Ok(found)) = found else {
+            // Others go first.
+            state.not_before = Instant::now() + RETRY_DELAY;
+            return;
+        };
         let principal = match verdict_again(found, &self.digest, clock) {
             Err(denial) => return self.end(denial.kind().into()),
             Ok(principal) => principal,
@@ -154,34 +195,30 @@ impl Watched {
         if principal.id() != self.id || RightsDigest::of(&principal) != self.rights {
             return self.end(PrincipalEnd::RightsChanged);
         }
-        let mut state = self.state();
         state.principal = principal;
         state.looked_up_at = started;
         state.not_before = started;
         // A change during the lookup requires another one.
         state.needs_lookup = state.changes != changes;
-        let is_limited = reports_no_changes || state.needs_lookup;
-        state.deadline = is_limited.then(|| started + bound);
-    }
-
-    /// Returns when the next judgement is due because of the times of the token.
-    pub(super) fn next_time(&self) -> Option<SystemTime> {
-        let state = self.state();
-        let record = state.principal.record();
-        let grace_end = record.grace_ends_at();
-        let grace_end = grace_end.filter(|_| state.principal.uses_previous_secret());
-        record.expires_at().into_iter().chain(grace_end).min()
-    }
-
-    /// Returns when the next lookup or the deadline is due, if there is one.
-    pub(super) fn next_instant(&self) -> Option<Instant> {
-        let state = self.state();
-        let lookup = state.needs_lookup.then_some(state.not_before);
-        lookup.into_iter().chain(state.deadline).min()
+        let is_limited = !validity.reports_changes || state.needs_lookup;
+        state.deadline = is_limited.then(|| started + validity.bound);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns how long it is until the token expires, or the grace period of its secret ends.
+    fn until_next_time(&self, clock: &dyn Clock) -> Duration {
+        let record = self.principal.record();
+        let grace_end = record.grace_ends_at();
+        let grace_end = grace_end.filter(|_| self.principal.uses_previous_secret());
+        let next = record.expires_at().into_iter().chain(grace_end).min();
+        next.map_or(Duration::MAX, |time| {
+            time.duration_since(clock.now()).unwrap_or_default()
+        })
     }
 }

@@ -94,25 +94,26 @@ async fn events(
     caller: Principal,
     State(streams): State<Streams>,
     request: Request,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Rejection> {
     assert_eq!(request.uri(), "/events", "the ticket is removed");
-    let watch = streams.watcher.watch(&caller);
+    let watch = streams.watcher.watch(&caller)?;
     let hello = Event::default().data(format!("hello {}", caller.name()));
     let end = async move {
         Event::default()
             .event("end")
             .data(watch.ended().await.as_str())
     };
-    Sse::new(stream::iter([hello]).chain(stream::once(end)).map(Ok))
+    let events = stream::iter([hello]).chain(stream::once(end)).map(Ok);
+    Ok(Sse::new(events))
 }
 
 async fn socket(
     caller: Principal,
     State(streams): State<Streams>,
     upgrade: WebSocketUpgrade,
-) -> Response {
-    let watch = streams.watcher.watch(&caller);
-    upgrade
+) -> Result<Response, Rejection> {
+    let watch = streams.watcher.watch(&caller)?;
+    let response = upgrade
         .protocols(["chat.v1"])
         .on_upgrade(async move |mut socket: WebSocket| {
             let hello = format!("hello {}", caller.name());
@@ -124,5 +125,6 @@ async fn socket(
             let _ = socket.send(Message::Close(Some(frame))).await;
             // Completes the closing handshake.
             while let Some(Ok(_)) = socket.recv().await {}
-        })
+        });
+    Ok(response)
 }

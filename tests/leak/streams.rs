@@ -13,7 +13,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::store::StoreError;
     use tower_service_token::streams::{
         InsertTicketError, MemoryTicketStore, PrincipalEnd, PrincipalWatcher, RightsDigest,
-        StoredTicket, TicketLayer, TicketLimits, Tickets,
+        StoredTicket, StreamLimits, TicketLayer, TicketLimits, Tickets,
     };
     use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
@@ -32,6 +32,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     let ticket = runtime.block_on(tickets.issue(&principal()));
     let layer = TicketLayer::new(ServiceTokenLayer::new(store.clone()), tickets.clone());
     let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
+    let builder = PrincipalWatcher::builder(store.clone());
     let watcher = PrincipalWatcher::new(store);
     let stored = StoredTicket {
         digest: TokenDigest::of(SECRET),
@@ -51,8 +52,10 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         debug_text("StoredTicket", &stored),
         debug_text("RightsDigest", &stored.rights),
         debug_text("TicketLimits", &TicketLimits::default()),
+        debug_text("StreamLimits", &StreamLimits::default()),
         error_text("InsertTicketError", &error),
         debug_text("PrincipalWatcher", &watcher),
+        debug_text("PrincipalWatcherBuilder", &builder),
         debug_text("PrincipalWatch", &watcher.watch(&principal())),
         debug_text("PrincipalEnd", &PrincipalEnd::Revoked),
     ]
@@ -69,8 +72,10 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "StoredTicket",
         "RightsDigest",
         "TicketLimits",
+        "StreamLimits",
         "InsertTicketError",
         "PrincipalWatcher",
+        "PrincipalWatcherBuilder",
         "PrincipalWatch",
         "PrincipalEnd",
     ]

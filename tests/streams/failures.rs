@@ -32,7 +32,7 @@ struct Faulty {
     mode: Arc<AtomicU8>,
     release: Arc<Notify>,
     is_lost: Arc<AtomicU8>,
-    /// The token whose lookups do not hang.
+    /// The token whose lookups neither hang nor panic.
     prompt: Arc<AtomicI64>,
 }
 
@@ -64,12 +64,11 @@ impl TokenStore for Faulty {
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
         let found = self.store.find_again(id, digest).await;
+        let is_prompt = id.as_i64() == self.prompt.load(Ordering::SeqCst);
         match self.mode.load(Ordering::SeqCst) {
             FAILS => return Err(StoreError::unavailable("down")),
-            HANGS if id.as_i64() != self.prompt.load(Ordering::SeqCst) => {
-                std::future::pending::<()>().await;
-            }
-            PANICS => panic!("the store panics"),
+            HANGS if !is_prompt => std::future::pending::<()>().await,
+            PANICS if !is_prompt => panic!("the store panics"),
             LATE => self.release.notified().await,
             _ => {}
         }
@@ -91,7 +90,9 @@ impl TokenStore for Faulty {
 async fn watched() -> (Fixture, Faulty, PrincipalWatcher) {
     let fixture = Fixture::new().await;
     let store = Faulty::new(&fixture);
-    let watcher = PrincipalWatcher::new(store.clone()).with_clock(fixture.clock.clone());
+    let watcher = PrincipalWatcher::builder(store.clone())
+        .with_clock(fixture.clock.clone())
+        .build();
     (fixture, store, watcher)
 }
 
@@ -101,7 +102,7 @@ async fn an_outage_longer_than_the_bound_ends_streams() {
         let (fixture, store, watcher) = watched().await;
         store.set(mode);
         let started = Instant::now();
-        let watch = watcher.watch(&fixture.principal().await);
+        let watch = watcher.watch(&fixture.principal().await).unwrap();
         assert_eq!(watch.ended().await, PrincipalEnd::Unavailable);
         let elapsed = started.elapsed();
         assert!(
@@ -115,7 +116,7 @@ async fn an_outage_longer_than_the_bound_ends_streams() {
 async fn a_shorter_outage_ends_none_and_delays_revocations_only() {
     for mode in [FAILS, HANGS] {
         let (fixture, store, watcher) = watched().await;
-        let watch = watcher.watch(&fixture.principal().await);
+        let watch = watcher.watch(&fixture.principal().await).unwrap();
         sleep(SECOND).await;
         store.set(mode);
         let update = TokenUpdate::new().with_name("renamed");
@@ -139,7 +140,7 @@ async fn a_shorter_outage_ends_none_and_delays_revocations_only() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_without_a_change_ends_streams_only_if_the_feed_is_lost() {
     let (fixture, store, watcher) = watched().await;
-    let watch = watcher.watch(&fixture.principal().await);
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     sleep(SECOND).await;
     store.set(FAILS);
     sleep(600 * SECOND).await;
@@ -152,7 +153,7 @@ async fn an_outage_without_a_change_ends_streams_only_if_the_feed_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn while_the_feed_is_lost_tokens_are_looked_up() {
     let (fixture, store, watcher) = watched().await;
-    let watch = watcher.watch(&fixture.principal().await);
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     sleep(SECOND).await;
     // The listener misses the change, as over a lost connection.
     let record = fixture.token.record().clone();
@@ -164,9 +165,11 @@ async fn while_the_feed_is_lost_tokens_are_looked_up() {
         store: silent,
         ..store.clone()
     };
-    let watcher = PrincipalWatcher::new(store_with_missed_change).with_clock(fixture.clock.clone());
+    let watcher = PrincipalWatcher::builder(store_with_missed_change)
+        .with_clock(fixture.clock.clone())
+        .build();
     store.is_lost.store(1, Ordering::SeqCst);
-    let lost = watcher.watch(&fixture.principal().await);
+    let lost = watcher.watch(&fixture.principal().await).unwrap();
     assert_eq!(
         timeout(10 * SECOND, lost.ended()).await,
         Ok(PrincipalEnd::Revoked)
@@ -184,12 +187,12 @@ async fn expiry_is_on_time_while_lookups_hang() {
         let new = NewToken::new(format!("token {number}"));
         let issued = fixture.tokens().create(new).await.unwrap();
         let caller = principal_of(&store, issued.expose_secret(), &fixture.clock).await;
-        opened.push(watcher.watch(&caller));
+        opened.push(watcher.watch(&caller).unwrap());
     }
     let new = NewToken::new("expires").with_expiry("2026-11-18T11:06:45Z".parse().unwrap());
     let issued = fixture.tokens().create(new).await.unwrap();
     let caller = principal_of(&store, issued.expose_secret(), &fixture.clock).await;
-    let expires = watcher.watch(&caller);
+    let expires = watcher.watch(&caller).unwrap();
     sleep(SECOND).await;
     assert!(!expires.has_ended());
     fixture.clock.advance(5 * SECOND);
@@ -202,7 +205,7 @@ async fn expiry_is_on_time_while_lookups_hang() {
 async fn a_change_during_a_lookup_is_not_lost() {
     let (fixture, store, watcher) = watched().await;
     store.set(LATE);
-    let watch = watcher.watch(&fixture.principal().await);
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     sleep(Duration::from_millis(100)).await;
     // The first lookup has read the active record and not returned it.
     fixture
@@ -217,15 +220,42 @@ async fn a_change_during_a_lookup_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_at_the_record_of_one_token_does_not_end_streams_of_others() {
+    let (fixture, store, watcher) = watched().await;
+    let issued = fixture
+        .tokens()
+        .create(NewToken::new("other"))
+        .await
+        .unwrap();
+    let other = principal_of(&store, issued.expose_secret(), &fixture.clock).await;
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
+    let other = watcher.watch(&other).unwrap();
+    sleep(SECOND).await;
+    let id = fixture.token.record().id();
+    store.prompt.store(id.as_i64(), Ordering::SeqCst);
+    store.set(PANICS);
+    let update = TokenUpdate::new().with_description("changed");
+    let other_id = issued.record().id();
+    fixture.tokens().update(other_id, update).await.unwrap();
+    let end = timeout(SECOND, other.ended()).await;
+    assert_eq!(end, Ok(PrincipalEnd::Unavailable));
+    sleep(60 * SECOND).await;
+    assert!(!watch.has_ended());
+    fixture.tokens().revoke(id).await.unwrap();
+    let end = timeout(SECOND, watch.ended()).await;
+    assert_eq!(end, Ok(PrincipalEnd::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_panics_ends_streams_and_later_ones_are_watched() {
     let (fixture, store, watcher) = watched().await;
     let caller = fixture.principal().await;
     store.set(PANICS);
-    let watch = watcher.watch(&caller);
+    let watch = watcher.watch(&caller).unwrap();
     let end = timeout(SECOND, watch.ended()).await;
     assert_eq!(end, Ok(PrincipalEnd::Unavailable));
     store.set(WORKS);
-    let watch = watcher.watch(&caller);
+    let watch = watcher.watch(&caller).unwrap();
     sleep(60 * SECOND).await;
     assert!(!watch.has_ended());
     fixture
@@ -250,7 +280,7 @@ fn streams_end_when_the_runtime_of_the_watcher_is_shut_down() {
     let caller = first.block_on(fixture.principal());
     let watch = {
         let _entered = first.enter();
-        watcher.watch(&caller)
+        watcher.watch(&caller).unwrap()
     };
     first.shutdown_timeout(5 * SECOND);
     let second = runtime();
@@ -258,7 +288,7 @@ fn streams_end_when_the_runtime_of_the_watcher_is_shut_down() {
     assert_eq!(end, Ok(PrincipalEnd::Unavailable));
     // Another runtime starts the task again.
     second.block_on(async {
-        let watch = watcher.watch(&caller);
+        let watch = watcher.watch(&caller).unwrap();
         fixture
             .tokens()
             .revoke(fixture.token.record().id())
@@ -280,7 +310,7 @@ fn a_watch_outside_of_a_runtime_panics_and_does_not_stop_later_ones() {
     let outside = std::panic::AssertUnwindSafe(|| watcher.watch(&caller));
     std::panic::catch_unwind(outside).unwrap_err();
     runtime.block_on(async {
-        let watch = watcher.watch(&caller);
+        let watch = watcher.watch(&caller).unwrap();
         fixture
             .tokens()
             .revoke(fixture.token.record().id())
@@ -295,7 +325,7 @@ fn a_watch_outside_of_a_runtime_panics_and_does_not_stop_later_ones() {
 #[tokio::test(start_paused = true)]
 async fn continuous_changes_of_a_name_end_no_stream() {
     let (fixture, store, watcher) = watched().await;
-    let watch = watcher.watch(&fixture.principal().await);
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     let id = fixture.token.record().id();
     for number in 0..300 {
         store.set(LATE);
@@ -317,9 +347,9 @@ async fn lookups_that_hang_take_turns_with_others() {
         let new = NewToken::new(format!("token {number}"));
         let issued = fixture.tokens().create(new).await.unwrap();
         let caller = principal_of(&store, issued.expose_secret(), &fixture.clock).await;
-        hanging.push((issued.record().id(), watcher.watch(&caller)));
+        hanging.push((issued.record().id(), watcher.watch(&caller).unwrap()));
     }
-    let watch = watcher.watch(&fixture.principal().await);
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     sleep(SECOND).await;
     let id = fixture.token.record().id();
     store.prompt.store(id.as_i64(), Ordering::SeqCst);

@@ -93,8 +93,10 @@ async fn tickets_of_tokens_with_another_owner_are_refused_and_with_other_data_ac
         let is_accepted = response.status() == StatusCode::OK;
         let refused = (!is_accepted).then(|| code(&response));
         assert_eq!(refused.as_deref(), expected);
-        let watcher = PrincipalWatcher::new(store).with_clock(fixture.clock.clone());
-        let watch = watcher.watch(&fixture.principal().await);
+        let watcher = PrincipalWatcher::builder(store)
+            .with_clock(fixture.clock.clone())
+            .build();
+        let watch = watcher.watch(&fixture.principal().await).unwrap();
         let end = timeout(Duration::from_millis(200), watch.ended()).await;
         let ended = expected.map(|_| PrincipalEnd::RightsChanged);
         assert_eq!(end.ok(), ended);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::Principal;
 use tower_service_token::lifecycle::{NewToken, TokenUpdate};
-use tower_service_token::streams::{PrincipalEnd, PrincipalWatch, PrincipalWatcher};
+use tower_service_token::streams::{PrincipalEnd, PrincipalWatch, PrincipalWatcher, StreamLimits};
 
 use super::fixture::{Fixture, WithoutFeed, principal_of};
 
@@ -15,7 +15,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 fn watcher(fixture: &Fixture) -> PrincipalWatcher {
-    PrincipalWatcher::new(fixture.store.clone()).with_clock(fixture.clock.clone())
+    PrincipalWatcher::builder(fixture.store.clone())
+        .with_clock(fixture.clock.clone())
+        .build()
 }
 
 /// Waits for the end of the first lookup.
@@ -47,7 +49,7 @@ async fn ends_within(
 
 async fn end_after(change: impl AsyncFnOnce(&Fixture)) -> Option<PrincipalEnd> {
     let fixture = Fixture::new().await;
-    let watch = watcher(&fixture).watch(&fixture.principal().await);
+    let watch = watcher(&fixture).watch(&fixture.principal().await).unwrap();
     settle(&watch).await;
     change(&fixture).await;
     timeout(AT_ONCE, watch.ended()).await.ok()
@@ -95,8 +97,10 @@ async fn a_principal_ends_at_once_with_its_token() {
 async fn a_principal_ends_with_a_token_that_is_deleted_between_two_lookups() {
     let fixture = Fixture::new().await;
     let store = WithoutFeed::new(&fixture.store);
-    let watcher = PrincipalWatcher::new(store).with_clock(fixture.clock.clone());
-    let watch = watcher.watch(&fixture.principal().await);
+    let watcher = PrincipalWatcher::builder(store)
+        .with_clock(fixture.clock.clone())
+        .build();
+    let watch = watcher.watch(&fixture.principal().await).unwrap();
     settle(&watch).await;
     let id = fixture.token.record().id();
     fixture.tokens().revoke(id).await.unwrap();
@@ -145,7 +149,7 @@ async fn expiry_needs_no_notification() {
             .duration_since(fixture.clock.now())
             .unwrap()
     };
-    let watch = watcher(&fixture).watch(&fixture.principal().await);
+    let watch = watcher(&fixture).watch(&fixture.principal().await).unwrap();
     let (passed, end) = ends_within(&fixture, &watch, lifetime + SECOND)
         .await
         .unwrap();
@@ -160,7 +164,7 @@ async fn expiry_needs_no_notification() {
 async fn a_new_expiry_replaces_the_one_at_the_start_of_the_stream() {
     let expiry = "2026-11-18T11:07:40Z".parse().unwrap();
     let fixture = Fixture::with(NewToken::new("dashboard").with_expiry(expiry)).await;
-    let watch = watcher(&fixture).watch(&fixture.principal().await);
+    let watch = watcher(&fixture).watch(&fixture.principal().await).unwrap();
     settle(&watch).await;
     let update = TokenUpdate::new().with_expiry("2026-11-18T12:07:40Z".parse().unwrap());
     fixture
@@ -175,12 +179,12 @@ async fn a_new_expiry_replaces_the_one_at_the_start_of_the_stream() {
 async fn a_replaced_secret_ends_with_its_grace_period_and_the_new_one_does_not() {
     let fixture = Fixture::new().await;
     let watcher = watcher(&fixture);
-    let old = watcher.watch(&fixture.principal().await);
+    let old = watcher.watch(&fixture.principal().await).unwrap();
     settle(&old).await;
     let id = fixture.token.record().id();
     let issued = fixture.tokens().rotate(id, 20 * SECOND).await.unwrap();
     let new = principal_of(&fixture.store, issued.expose_secret(), &fixture.clock).await;
-    let new = watcher.watch(&new);
+    let new = watcher.watch(&new).unwrap();
     let (passed, end) = ends_within(&fixture, &old, 30 * SECOND).await.unwrap();
     assert_eq!(end, PrincipalEnd::Superseded);
     assert!((20 * SECOND..=21 * SECOND).contains(&passed), "{passed:?}");
@@ -196,7 +200,7 @@ async fn a_principal_of_a_stale_cache_ends_after_the_first_lookup() {
         .revoke(fixture.token.record().id())
         .await
         .unwrap();
-    let watch = watcher(&fixture).watch(&stale);
+    let watch = watcher(&fixture).watch(&stale).unwrap();
     let end = timeout(AT_ONCE, watch.ended()).await;
     assert_eq!(end, Ok(PrincipalEnd::Revoked));
     // An ended principal is not shared with a later stream.
@@ -205,7 +209,7 @@ async fn a_principal_of_a_stale_cache_ends_after_the_first_lookup() {
         .revoke(fixture.token.record().id())
         .await
         .unwrap();
-    let again = watcher(&fixture).watch(&stale);
+    let again = watcher(&fixture).watch(&stale).unwrap();
     assert_eq!(
         timeout(AT_ONCE, again.ended()).await,
         Ok(PrincipalEnd::Revoked)
@@ -217,10 +221,11 @@ async fn without_change_feed_a_revocation_ends_streams_within_the_bound() {
     for bound in [1, 2, 10, 60] {
         let bound = bound * SECOND;
         let fixture = Fixture::new().await;
-        let watcher = PrincipalWatcher::new(WithoutFeed::new(&fixture.store))
+        let watcher = PrincipalWatcher::builder(WithoutFeed::new(&fixture.store))
             .with_clock(fixture.clock.clone())
-            .with_bound(bound);
-        let watch = watcher.watch(&fixture.principal().await);
+            .with_bound(bound)
+            .build();
+        let watch = watcher.watch(&fixture.principal().await).unwrap();
         assert_eq!(ends_within(&fixture, &watch, 5 * bound).await, None);
         fixture
             .tokens()
@@ -237,9 +242,12 @@ async fn without_change_feed_a_revocation_ends_streams_within_the_bound() {
 async fn streams_of_one_token_share_their_lookups() {
     let fixture = Fixture::new().await;
     let store = WithoutFeed::new(&fixture.store);
-    let watcher = PrincipalWatcher::new(store.clone()).with_clock(fixture.clock.clone());
+    let watcher = PrincipalWatcher::builder(store.clone())
+        .with_clock(fixture.clock.clone())
+        .with_limits(StreamLimits::new().with_per_token(5000))
+        .build();
     let caller = fixture.principal().await;
-    let opened: Vec<_> = (0..5000).map(|_| watcher.watch(&caller)).collect();
+    let opened: Vec<_> = (0..5000).map(|_| watcher.watch(&caller).unwrap()).collect();
     sleep(60 * SECOND).await;
     let lookups = store.lookups();
     assert!((10..=14).contains(&lookups), "{lookups} lookups in 60 s");
@@ -261,11 +269,13 @@ async fn streams_of_one_token_share_their_lookups() {
 async fn tokens_are_not_looked_up_after_their_streams_ended() {
     let fixture = Fixture::new().await;
     let store = WithoutFeed::new(&fixture.store);
-    let watcher = PrincipalWatcher::new(store.clone()).with_clock(fixture.clock.clone());
+    let watcher = PrincipalWatcher::builder(store.clone())
+        .with_clock(fixture.clock.clone())
+        .build();
     let caller = fixture.principal().await;
     for _ in 0..3 {
         let before = store.lookups();
-        let watch = watcher.watch(&caller);
+        let watch = watcher.watch(&caller).unwrap();
         sleep(20 * SECOND).await;
         assert!(store.lookups() > before + 2);
         drop(watch);
@@ -278,7 +288,7 @@ async fn tokens_are_not_looked_up_after_their_streams_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_outlives_its_watcher() {
     let fixture = Fixture::new().await;
-    let watch = watcher(&fixture).watch(&fixture.principal().await);
+    let watch = watcher(&fixture).watch(&fixture.principal().await).unwrap();
     sleep(60 * SECOND).await;
     fixture
         .tokens()
@@ -301,7 +311,7 @@ async fn thousands_of_tokens_end_promptly_in_one_change() {
         let issued = fixture.tokens().create(new).await.unwrap();
         let caller: Principal =
             principal_of(&fixture.store, issued.expose_secret(), &fixture.clock).await;
-        opened.push((issued.record().id(), watcher.watch(&caller)));
+        opened.push((issued.record().id(), watcher.watch(&caller).unwrap()));
     }
     sleep(SECOND).await;
     for (id, _) in opened.iter().step_by(2) {
