@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use super::actor::RequestActor;
 use super::state::ApiState;
-use crate::lifecycle::{Actor, ServiceTokens};
+use crate::lifecycle::{Actor, Holder, ServiceTokens};
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::middleware::Checker;
 use crate::principal::{Principal, Requirement};
@@ -82,9 +82,8 @@ impl Caller {
             Self::Holder { credential, origin } => {
                 let checker = &state.checker;
                 let principal = reauthenticate(checker, &credential, origin, requirement.clone());
-                Actor::holder(principal.await?)
-                    .with_credential(credential)
-                    .with_client_address(origin.address.map(ClientAddress::ip))
+                let holder = Holder::new(principal.await?).with_credential(credential);
+                Actor::from(holder).with_client_address(origin.address.map(ClientAddress::ip))
             }
         };
         let actor = match requirement {
@@ -111,7 +110,10 @@ impl<X: Send + Sync> FromRequestParts<Arc<ApiState<X>>> for Reader {
         let principal = parts.extensions.get::<Principal>().cloned();
         let missing = || state.checker.reject(RejectionReason::MissingLayer);
         let principal = principal.ok_or_else(missing)?;
-        Ok(Self(state.tokens.clone().acting_for(principal)))
+        // The layer accepted the token just before.
+        Ok(Self(
+            state.tokens.clone().acting_for(principal).trust_reader(),
+        ))
     }
 }
 

@@ -72,7 +72,7 @@ mod tests {
             DenialKind::NotYetValid,
         ];
         let authority = [
-            AuthorityError::OwnerRejected,
+            AuthorityError::ActorRejected,
             AuthorityError::RequirementNotMet(Arc::new(Requirement::all_roles(["a"]))),
             AuthorityError::EscalationDenied {
                 missing: vec!["a".into()],

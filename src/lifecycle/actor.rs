@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Owner, TokenPolicy};
+use super::{Holder, Operator, Owner};
 use crate::digest::TokenDigest;
 use crate::principal::{Principal, Requirement};
 use crate::store::{Credential, TokenRecord};
@@ -9,64 +9,41 @@ use crate::token::TokenId;
 
 /// Who creates and changes tokens, and with which rights.
 ///
-/// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). A [`Principal`]
-/// converts into the actor that holds its token, and an [`Owner`] into one that acts for it.
+/// Pass one to [`ServiceTokens::acting_for`](super::ServiceTokens::acting_for). An [`Operator`], a
+/// [`Holder`], an [`Owner`] and a [`Principal`] convert into one.
 ///
 /// The [name](Self::name) of an actor begins with its kind, so that an operator's name cannot equal
-/// a token's [displayed id](Principal::display_id): `operator:alice`, `token:6GcLxtJEDQ`, `owner:user:42`. It is stored as
-/// [`created_by`](crate::store::TokenRecord::created_by) and in the audit trail.
+/// a token's [displayed id](Principal::display_id): `operator:alice`, `token:6GcLxtJEDQ`,
+/// `owner:user:42`. It is stored as [`created_by`](crate::store::TokenRecord::created_by) and in the
+/// audit trail.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Actor {
     pub(super) kind: Kind,
-    /// Of a holder or an owner.
-    pub(super) requirement: Option<Arc<Requirement>>,
     client_address: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// May change everything.
-    Operator(Box<str>),
+    Operator(Operator),
     Holder(Box<Holder>),
     Owner(Box<Owner>),
     /// Presents the secret of the token that it revokes.
     Possession(TokenId, TokenDigest),
 }
 
-/// The holder of a token, whose rights bound what it may change.
-#[derive(Clone, Debug)]
-pub(super) struct Holder {
-    pub(super) principal: Principal,
-    pub(super) credential: Option<Arc<Credential<'static>>>,
-}
-
-impl Holder {
-    /// Returns whether the presented secret belongs to this token.
-    pub(super) fn holds(&self, record: &TokenRecord) -> bool {
-        let presented = self.principal.presented_digest();
-        record.digests().any(|known| *known == presented)
-    }
-}
-
 impl Actor {
     /// Creates an operator, who may grant and change everything, such as an administrator with access
-    /// to the database.
-    pub fn operator(name: impl Into<Box<str>>) -> Self {
-        Self::of(Kind::Operator(name.into()))
+    /// to the database. Pass its name, or an [`Operator`] with a check.
+    pub fn operator(operator: impl Into<Operator>) -> Self {
+        Self::of(Kind::Operator(operator.into()))
     }
 
-    /// Creates the holder of a token, who may grant and change only what the token covers.
-    ///
-    /// The token is read again in the transaction of each change. If it lives in another store than
-    /// the tokens it changes, declare that store with
-    /// [`with_actor_store`](super::ServiceTokens::with_actor_store) and add the
-    /// [credential](Self::with_credential).
-    pub fn holder(principal: Principal) -> Self {
-        Self::of(Kind::Holder(Box::new(Holder {
-            principal,
-            credential: None,
-        })))
+    /// Creates the holder of a token, who may grant and change only what the token covers. Pass its
+    /// [`Principal`], or a [`Holder`].
+    pub fn holder(holder: impl Into<Holder>) -> Self {
+        Self::of(Kind::Holder(Box::new(holder.into())))
     }
 
     /// Creates an actor that manages the tokens of an owner, which the application authenticated.
@@ -85,7 +62,6 @@ impl Actor {
     fn of(kind: Kind) -> Self {
         Self {
             kind,
-            requirement: None,
             client_address: None,
         }
     }
@@ -102,34 +78,11 @@ impl Actor {
         self.client_address
     }
 
-    /// Adds the credential that a holder presented, with which a
-    /// [declared store](super::ServiceTokens::with_actor_store) is queried again before each change.
-    /// Has an effect on holders only.
-    pub fn with_credential(mut self, credential: Credential<'static>) -> Self {
-        if let Kind::Holder(holder) = &mut self.kind {
-            holder.credential = Some(Arc::new(credential));
-        }
-        self
-    }
-
-    /// Requires that a holder or an owner has these roles or scopes at the moment of each change. Those
-    /// of an owner are the ones that its [check](Owner::with_check) returned just before, or that it was
-    /// created with.
-    ///
-    /// Has no effect on operators, who may change everything, and on a
-    /// [possession](Self::possession), which only revokes.
-    pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
-        if matches!(self.kind, Kind::Holder(_) | Kind::Owner(_)) {
-            self.requirement = Some(requirement.into());
-        }
-        self
-    }
-
     /// Sets the requirement of a holder that has none. An owner needs none.
     #[cfg(feature = "api")]
     pub(crate) fn with_default_requirement(mut self, requirement: Arc<Requirement>) -> Self {
-        if let Kind::Holder(_) = &self.kind {
-            self.requirement.get_or_insert(requirement);
+        if let Kind::Holder(holder) = &mut self.kind {
+            holder.requirement.get_or_insert(requirement);
         }
         self
     }
@@ -137,7 +90,11 @@ impl Actor {
     /// Returns the requirement of a holder or an owner, if it has one.
     #[cfg(feature = "api")]
     pub(crate) fn requirement(&self) -> Option<&Arc<Requirement>> {
-        self.requirement.as_ref()
+        match &self.kind {
+            Kind::Holder(holder) => holder.requirement.as_ref(),
+            Kind::Owner(owner) => owner.requirement(),
+            Kind::Operator(_) | Kind::Possession(..) => None,
+        }
     }
 
     /// Returns the owner that the actor acts for.
@@ -150,22 +107,35 @@ impl Actor {
     }
 
     /// Returns the name in the audit trail: `operator:` and a name, `owner:` and its id, or `token:` and
-    /// the [displayed id](Principal::display_id) of the token.
+    /// the [displayed id](Principal::display_id) of the token. The name of an owner ends with `#` and
+    /// its [acting user](Owner::with_acting_user), if it has one.
     pub fn name(&self) -> String {
         match &self.kind {
-            Kind::Operator(name) => format!("operator:{name}"),
+            Kind::Operator(operator) => format!("operator:{}", operator.name()),
             Kind::Holder(holder) => format!("token:{}", holder.principal.display_id()),
-            Kind::Owner(owner) => format!("owner:{}", owner.id()),
+            Kind::Owner(owner) => owner.audit_name(),
             Kind::Possession(id, _) => format!("token:{id}"),
         }
     }
 
+    /// Returns whether the actor created this token. All acting users of an owner are one actor.
+    pub(super) fn created(&self, record: &TokenRecord) -> bool {
+        let Some(creator) = record.created_by() else {
+            return false;
+        };
+        match &self.kind {
+            Kind::Owner(owner) => owner.is_audit_name(creator),
+            _ => self.name() == creator,
+        }
+    }
+
     /// Returns what distinguishes the actor from all others. It does not depend on displayed ids, which
-    /// need not be unique.
+    /// need not be unique, nor on the user that acts for an owner.
     pub(super) fn key(&self) -> String {
         match &self.kind {
             Kind::Holder(holder) => format!("token:{}", holder.principal.id()),
-            _ => self.name(),
+            Kind::Owner(owner) => format!("owner:{}", owner.id()),
+            Kind::Operator(_) | Kind::Possession(..) => self.name(),
         }
     }
 
@@ -188,14 +158,6 @@ impl Actor {
             Kind::Owner(owner) => Some(owner.id()),
             Kind::Holder(holder) => holder.principal.owner(),
             Kind::Operator(_) | Kind::Possession(..) => None,
-        }
-    }
-
-    /// Returns the rules that replace those of `ServiceTokens`.
-    pub(super) fn policy(&self) -> Option<&TokenPolicy> {
-        match &self.kind {
-            Kind::Owner(owner) => owner.policy(),
-            Kind::Operator(_) | Kind::Holder(_) | Kind::Possession(..) => None,
         }
     }
 
@@ -227,6 +189,18 @@ impl Actor {
 impl From<Principal> for Actor {
     fn from(principal: Principal) -> Self {
         Self::holder(principal)
+    }
+}
+
+impl From<Holder> for Actor {
+    fn from(holder: Holder) -> Self {
+        Self::holder(holder)
+    }
+}
+
+impl From<Operator> for Actor {
+    fn from(operator: Operator) -> Self {
+        Self::operator(operator)
     }
 }
 

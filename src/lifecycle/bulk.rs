@@ -209,8 +209,8 @@ impl ServiceTokens {
         let expired = unrevoked
             .clone()
             .with_expires_before(now + Duration::from_millis(1));
-        let unrevoked = self.count(unrevoked).await?;
-        let expired = self.count(expired).await?;
+        let unrevoked = self.count_matches(unrevoked).await?;
+        let expired = self.count_matches(expired).await?;
         let live = unrevoked.saturating_sub(expired);
         Ok(ids.len() as u64 * 2 > live)
     }

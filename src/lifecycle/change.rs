@@ -1,9 +1,12 @@
 use std::time::{Duration, SystemTime};
 
 use super::create::check_idempotency_key;
+use super::field_rules::is_line;
 use super::fields::Fields;
 use super::rights::Rights;
-use super::{ChangedToken, IssuedToken, LifecycleError, ServiceTokens, TokenUpdate};
+use super::{
+    ChangedToken, IssuedToken, LifecycleError, Patch, ServiceTokens, TokenPolicy, TokenUpdate,
+};
 use crate::audit::AuditAction;
 use crate::clock::earliest;
 use crate::digest::TokenDigest;
@@ -27,11 +30,34 @@ pub(super) fn reduces_administration(
     before.may_administer(now) && (is_shorter || !after.may_administer(now))
 }
 
+/// A change to a token.
+struct Change<'a> {
+    action: AuditAction,
+    /// The permitted revisions; `None` for any.
+    revisions: Option<&'a [u64]>,
+    owner: &'a Patch<String>,
+}
+
+/// What a change depends on, besides the record.
+struct Context {
+    rights: Rights,
+    policy: TokenPolicy,
+    now: SystemTime,
+}
+
 impl ServiceTokens {
     /// Changes the fields of a token. The secret stays valid.
     ///
     /// If a holder whose token expires adds roles or scopes to a token that expires later or never,
     /// that token gets the expiry of the holder's, unless the update sets another one.
+    ///
+    /// A change of the owner transfers the token:
+    ///
+    /// 1. The grace period of its last rotation ends.
+    /// 2. [`created_by`](TokenRecord::created_by) is removed, because it may name the previous owner.
+    /// 3. The current secret stays valid, so that clients continue. The previous owner may still have
+    ///    it, and with it manages what the token may manage for the new owner.
+    ///    [Rotate](Self::rotate) the token without a grace period to end that.
     ///
     /// # Errors
     ///
@@ -45,19 +71,32 @@ impl ServiceTokens {
     ) -> Result<ChangedToken, LifecycleError> {
         let revision = update.revision.map(|revision| [revision]);
         let revisions = revision.as_ref().map(|revision| &revision[..]);
-        let revisions = revisions.or(self.revisions.as_deref());
-        let action = AuditAction::Updated;
-        self.change(id, action, revisions, |record, rights, now| {
+        let change = Change {
+            action: AuditAction::Updated,
+            revisions: revisions.or(self.revisions.as_deref()),
+            owner: &update.owner,
+        };
+        self.change(id, change, |record, context| {
+            let Context {
+                rights,
+                policy,
+                now,
+            } = context;
             let known = Fields::from_record(record);
-            let mut fields = known.updated(update.clone(), record, self.policy(), now);
+            let mut fields = known.updated(update.clone(), record, policy, *now);
             fields.confine_to(rights.owner());
             fields.check_counts(Some(&known))?;
             if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
                 fields.limit_expiry(rights.latest_expiry());
             }
-            fields.check(Some(&known), self.policy())?;
+            fields.check(Some(&known), policy)?;
             let state = update.state.unwrap_or(record.state());
-            Ok(fields.apply_to(record.clone()).with_state(state))
+            let updated = fields.apply_to(record.clone()).with_state(state);
+            if updated.owner() == record.owner() {
+                return Ok(updated);
+            }
+            // They are those of the owner from before the transfer.
+            Ok(updated.with_previous_digest(None).with_created_by(None))
         })
         .await
     }
@@ -169,15 +208,19 @@ impl ServiceTokens {
         request: Option<RotationRequest<'_>>,
     ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
-        let (action, revisions) = (AuditAction::Rotated, self.revisions.as_deref());
-        let rotated = self.change(id, action, revisions, |record, _, now| {
+        let change = self.change_of(AuditAction::Rotated);
+        let rotated = self.change(id, change, |record, context| {
+            let now = context.now;
             if let Some(request) = request {
                 self.reject_repetition(record, request)?;
             }
             if record.status(now) == TokenStatus::Expired {
                 return Err(LifecycleError::Expired);
             }
+            let latest = context.policy.latest_expiry(now);
             let rotated = self.rotated(record, &secret, now, grace);
+            let expires_at = earliest(rotated.expires_at(), latest);
+            let rotated = rotated.with_expires_at(expires_at);
             let key = request.map(|request| request.key(rotated.digest()));
             Ok(rotated.with_rotation_key(key))
         });
@@ -220,7 +263,10 @@ impl ServiceTokens {
     /// administer tokens afterwards, or the store is unavailable.
     pub async fn revoke(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
         match self.revoke_once(id).await {
-            Err(LifecycleError::Revoked) => Ok(self.changed(self.get(id).await?)),
+            Err(LifecycleError::Revoked) => {
+                let record = self.find(id).await?.ok_or(LifecycleError::NotFound)?;
+                Ok(self.changed(record))
+            }
             revoked => revoked,
         }
     }
@@ -237,11 +283,19 @@ impl ServiceTokens {
         action: AuditAction,
         state: TokenState,
     ) -> Result<ChangedToken, LifecycleError> {
-        let revisions = self.revisions.as_deref();
-        self.change(id, action, revisions, |record, _, _| {
+        self.change(id, self.change_of(action), |record, _| {
             Ok(record.clone().with_state(state))
         })
         .await
+    }
+
+    /// Returns a change that keeps the owner.
+    fn change_of(&self, action: AuditAction) -> Change<'_> {
+        Change {
+            action,
+            revisions: self.revisions.as_deref(),
+            owner: &Patch::Keep,
+        }
     }
 
     /// Reads, changes and writes a record, and retries if another change came in between. A change
@@ -249,15 +303,21 @@ impl ServiceTokens {
     async fn change(
         &self,
         id: TokenId,
-        action: AuditAction,
-        revisions: Option<&[u64]>,
-        next: impl Fn(&TokenRecord, &Rights, SystemTime) -> Result<TokenRecord, LifecycleError>,
+        change: Change<'_>,
+        next: impl Fn(&TokenRecord, &Context) -> Result<TokenRecord, LifecycleError>,
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
+        let (action, revisions) = (change.action, change.revisions);
         let is_conditional = revisions.is_some_and(|revisions| revisions.len() == 1);
         for _ in 0..MAX_ATTEMPTS {
+            // The rights are read last, so that they are current when the record is written.
+            let before = self.find(id).await;
+            let policy = match &before {
+                Ok(Some(before)) => self.policy_of_change(&change, before).await,
+                _ => Ok(TokenPolicy::new()),
+            };
             let rights = self.rights(is_conditional).await?;
-            let before = self.get(id).await?;
+            let before = before?.ok_or(LifecycleError::NotFound)?;
             rights.check_change(&before)?;
             if revisions.is_some_and(|revisions| !revisions.contains(&before.revision())) {
                 return Err(LifecycleError::RevisionMismatch);
@@ -269,10 +329,14 @@ impl ServiceTokens {
             if action == AuditAction::Rotated && digest != *before.digest() {
                 return Err(LifecycleError::ConcurrentRotation);
             }
-            let now = self.clock.now();
-            let after = next(&before, &rights, now)?.with_updated_at(now);
-            rights.check(Some(&before), &after)?;
-            let write = self.change_write(action, &before, after, &rights, now);
+            let context = Context {
+                rights,
+                policy: policy?,
+                now: self.clock.now(),
+            };
+            let after = next(&before, &context)?.with_updated_at(context.now);
+            context.rights.check(Some(&before), &after)?;
+            let write = self.change_write(action, &before, after, &context);
             if write.event().changes().is_empty() && action != AuditAction::Rotated {
                 return Ok(self.changed(before));
             }
@@ -293,16 +357,38 @@ impl ServiceTokens {
         action: AuditAction,
         before: &TokenRecord,
         after: TokenRecord,
-        rights: &Rights,
-        now: SystemTime,
+        context: &Context,
     ) -> Write {
+        let Context {
+            rights,
+            policy,
+            now,
+        } = context;
         // A rotation does not end a token: its holder continues with the new secret.
         let needs_admin_check = action != AuditAction::Rotated
             && !self.allows_last_admin_removal
             && !self.actor.is_possession()
-            && reduces_administration(before, &after, now);
-        let write = self.write(action, before, after, rights);
-        write.with_last_admin_check(needs_admin_check.then_some(now))
+            && reduces_administration(before, &after, *now);
+        self.write(action, before, after, rights)
+            .reserve_name(policy.unique_names)
+            .with_last_admin_check(needs_admin_check.then_some(*now))
+    }
+
+    /// Returns the rules for the token after the change. A change that ends the token needs none, so
+    /// that it does not depend on their source.
+    async fn policy_of_change(
+        &self,
+        change: &Change<'_>,
+        before: &TokenRecord,
+    ) -> Result<TokenPolicy, LifecycleError> {
+        if matches!(change.action, AuditAction::Disabled | AuditAction::Revoked) {
+            return Ok(TokenPolicy::new());
+        }
+        match change.owner {
+            Patch::Clear => self.policy_of(None).await,
+            Patch::Set(owner) if is_line(owner) => self.policy_of(Some(owner)).await,
+            Patch::Set(_) | Patch::Keep => self.policy_of(before.owner()).await,
+        }
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {
@@ -319,7 +405,6 @@ impl ServiceTokens {
         now: SystemTime,
         grace: Duration,
     ) -> TokenRecord {
-        let expires_at = earliest(record.expires_at(), self.policy().latest_expiry(now));
         let grace_end = earliest(now.checked_add(grace.min(MAX_GRACE)), record.expires_at());
         // A holder that presents the previous secret has lost the current one. The current secret
         // ends, and the presented one keeps the rest of its grace period.
@@ -339,6 +424,5 @@ impl ServiceTokens {
             .with_previous_digest(previous)
             .with_rotated_at(now)
             .with_hint(&*self.format.hint(record.id()))
-            .with_expires_at(expires_at)
     }
 }

@@ -1,7 +1,10 @@
+use super::field_rules::is_line;
 use super::fields::Fields;
 use super::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 use super::rights::Rights;
-use super::{Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens};
+use super::{
+    Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens, TokenPolicy,
+};
 use crate::audit::AuditAction;
 use crate::digest::TokenDigest;
 use crate::registry::RegistryError;
@@ -12,6 +15,9 @@ const DOMAIN: &str = "tower-service-token/idempotency-key/2";
 
 /// The number of attempts to create a token whose existing record is purged at the same time.
 const MAX_ATTEMPTS: usize = 100;
+
+/// The rights of the actor of a creation, and the rules for the token.
+type Authorized = (Rights, Result<TokenPolicy, LifecycleError>);
 
 /// Checks the form of an idempotency key.
 pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {
@@ -59,15 +65,16 @@ impl ServiceTokens {
     /// if a token was created with the same [idempotency key](NewToken::with_idempotency_key), if
     /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
-        let rights = self.rights(false).await?;
         if let Some(key) = new.idempotency_key().map(str::to_owned) {
-            check_idempotency_key(&key)?;
-            return self.create_once(new, &key, &rights).await;
+            return self.create_once(new, &key).await;
         }
-        let fields = self.new_fields(new, &rights);
-        fields.check(None, self.policy())?;
+        let (rights, policy) = self.authorize_creation(&new).await?;
+        let policy = policy?;
+        let fields = self.new_fields(new, &rights, &policy);
+        fields.check(None, &policy)?;
         loop {
-            match self.issue(&fields, self.format.mint()?, &rights).await {
+            let secret = self.format.mint()?;
+            match self.issue(&fields, secret, &rights, &policy).await {
                 // The random id or its number is in use. With a million tokens, about one creation in
                 // 10⁷ gets one.
                 Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
@@ -87,14 +94,16 @@ impl ServiceTokens {
         new: NewToken,
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
-        let rights = self.rights(false).await?;
-        let fields = self.new_fields(new, &rights);
-        fields.check(None, self.policy())?;
+        let (rights, policy) = self.authorize_creation(&new).await?;
+        let policy = policy?;
+        let fields = self.new_fields(new, &rights, &policy);
+        fields.check(None, &policy)?;
         loop {
             // Only the id is used; the secret is dropped.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
             let action = AuditAction::Imported;
-            match self.insert(&fields, record, action, &rights).await {
+            let inserted = self.insert(&fields, record, action, &rights, &policy);
+            match inserted.await {
                 Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
                 inserted => return Ok(inserted?),
             }
@@ -102,34 +111,30 @@ impl ServiceTokens {
     }
 
     /// Creates the token of this key, or returns an error if it was created before.
-    async fn create_once(
-        &self,
-        new: NewToken,
-        key: &str,
-        rights: &Rights,
-    ) -> Result<IssuedToken, LifecycleError> {
-        let fields = self.new_fields(new, rights);
-        // A replay changes nothing, but returns the record.
-        rights.check_accepted()?;
-        fields.check_counts(None)?;
+    async fn create_once(&self, new: NewToken, key: &str) -> Result<IssuedToken, LifecycleError> {
         let mut collisions = 0;
-        let mut id = token_id(&self.actor, key, collisions);
-        // Before the other rules: fields that were valid at the first call may be invalid now, such
-        // as an expiry that has passed.
-        self.reject_replay(id, &fields).await?;
-        fields.check(None, self.policy())?;
         for _ in 0..MAX_ATTEMPTS {
+            let id = token_id(&self.actor, key, collisions);
+            // Before the authority, which must be current when the token is written.
+            let existing = self.registry.get(id).await;
+            let (rights, policy) = self.authorize_creation(&new).await?;
+            check_idempotency_key(key)?;
+            let policy = policy?;
+            let fields = self.new_fields(new.clone(), &rights, &policy);
+            // A replay changes nothing, but returns the record.
+            rights.check_accepted()?;
+            fields.check_counts(None)?;
+            // Before the other rules: fields that were valid at the first call may be invalid now, such
+            // as an expiry that has passed.
+            self.reject_replay(existing?, &fields)?;
+            fields.check(None, &policy)?;
             let secret = self.format.mint_with_id(id)?;
-            match self.issue(&fields, secret, rights).await {
-                Err(RegistryError::DuplicateId) => self.reject_replay(id, &fields).await?,
-                Err(RegistryError::DuplicateNumber) => {
-                    collisions += 1;
-                    id = token_id(&self.actor, key, collisions);
-                    self.reject_replay(id, &fields).await?;
-                }
+            match self.issue(&fields, secret, &rights, &policy).await {
+                Err(RegistryError::DuplicateId) => {}
+                Err(RegistryError::DuplicateNumber) => collisions += 1,
                 // Perhaps by this token, which another call with the same key created first.
                 Err(error @ (RegistryError::NameTaken | RegistryError::TooManyTokens)) => {
-                    self.reject_replay(id, &fields).await?;
+                    self.reject_replay(self.registry.get(id).await?, &fields)?;
                     return Err(error.into());
                 }
                 issued => return Ok(issued?),
@@ -141,9 +146,33 @@ impl ServiceTokens {
         )
     }
 
-    /// Returns an error if a token with this id exists.
-    async fn reject_replay(&self, id: TokenId, fields: &Fields) -> Result<(), LifecycleError> {
-        match self.registry.get(id).await? {
+    /// Returns the rights of the actor, and the rules for the token. The rights are read last, so that
+    /// they are current when the token is written.
+    async fn authorize_creation(&self, new: &NewToken) -> Result<Authorized, LifecycleError> {
+        let wanted = new.owner.as_deref().filter(|owner| is_line(owner));
+        let mut confined: Option<Box<str>> = self.actor.confined_to().map(Box::from);
+        loop {
+            let policy = match (wanted, confined.as_deref()) {
+                // Rejected below.
+                (Some(wanted), Some(confined)) if wanted != confined => self.policy_of(None).await,
+                (wanted, confined) => self.policy_of(wanted.or(confined)).await,
+            };
+            let rights = self.rights(false).await?;
+            if rights.owner() == confined.as_deref() {
+                return Ok((rights, policy));
+            }
+            // The token of a holder was transferred.
+            confined = rights.owner().map(Box::from);
+        }
+    }
+
+    /// Returns an error if the token exists.
+    fn reject_replay(
+        &self,
+        existing: Option<TokenRecord>,
+        fields: &Fields,
+    ) -> Result<(), LifecycleError> {
+        match existing {
             None => Ok(()),
             Some(record) if self.is_visible(&record) && self.is_replay(&record, fields) => {
                 Err(LifecycleError::AlreadyCreated(Box::new(record)))
@@ -155,15 +184,14 @@ impl ServiceTokens {
     /// Returns whether this actor created the record with the same fields. Fields are not compared
     /// once the record was changed, because the original ones are unknown then.
     fn is_replay(&self, record: &TokenRecord, fields: &Fields) -> bool {
-        record.created_by() == Some(&*self.actor.name())
-            && (record.revision() > 1 || fields.matches_record(record))
+        self.actor.created(record) && (record.revision() > 1 || fields.matches_record(record))
     }
 
     /// Returns the fields of a new token. One without an expiry expires with the actor's token, and one
     /// without an owner gets that of the actor.
-    fn new_fields(&self, new: NewToken, rights: &Rights) -> Fields {
+    fn new_fields(&self, new: NewToken, rights: &Rights, policy: &TokenPolicy) -> Fields {
         let has_expiry = new.expiry.is_some();
-        let mut fields = Fields::from_new_token(new, self.policy(), self.clock.now());
+        let mut fields = Fields::from_new_token(new, policy, self.clock.now());
         if !has_expiry {
             fields.limit_expiry(rights.latest_expiry());
         }
@@ -178,10 +206,12 @@ impl ServiceTokens {
         fields: &Fields,
         secret: MintedToken,
         rights: &Rights,
+        policy: &TokenPolicy,
     ) -> Result<IssuedToken, RegistryError> {
         let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
         let action = AuditAction::Created;
-        let record = self.insert(fields, record, action, rights).await?;
+        let inserted = self.insert(fields, record, action, rights, policy);
+        let record = inserted.await?;
         Ok(IssuedToken {
             secret,
             record,
@@ -195,6 +225,7 @@ impl ServiceTokens {
         bare: TokenRecord,
         action: AuditAction,
         rights: &Rights,
+        policy: &TokenPolicy,
     ) -> Result<TokenRecord, RegistryError> {
         let now = self.clock.now();
         let actor = self.actor.name();
@@ -207,8 +238,9 @@ impl ServiceTokens {
         rights.check(None, &record)?;
         let write = self
             .write(action, &bare, record.clone(), rights)
-            .with_max_tokens(self.policy().max_tokens)
-            .with_max_tokens_of_owner(self.policy().max_tokens_per_owner);
+            .reserve_name(policy.unique_names)
+            .with_max_tokens(policy.max_tokens)
+            .with_max_tokens_of_owner(policy.max_tokens_per_owner);
         self.registry.insert(&write).await?;
         self.sink.record(write.event());
         Ok(record)

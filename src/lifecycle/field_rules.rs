@@ -55,6 +55,13 @@ pub(super) fn check_line(pointer: &'static str, text: &str, problems: &mut Vec<F
     check_length(pointer, text, MAX_TEXT_CHARS, problems);
 }
 
+/// Returns whether [`check_line`] finds no problem.
+pub(super) fn is_line(text: &str) -> bool {
+    let mut problems = Vec::new();
+    check_line("", text, &mut problems);
+    problems.is_empty()
+}
+
 /// Checks a text of several lines.
 pub(super) fn check_description(text: &str, problems: &mut Vec<FieldProblem>) {
     const POINTER: &str = "/description";

@@ -84,12 +84,15 @@ impl Fields {
                 None => fields.labels.remove(&key),
             };
         }
+        let issued_at = record.rotated_at().or(record.created_at());
+        let issued_at = issued_at.unwrap_or(now);
         // An expiry that stays may have passed.
         if let Some(expiry) = &update.expiry
             && !expiry.is(self.expires_at)
         {
-            let issued_at = record.rotated_at().or(record.created_at());
-            fields.set_expiry(expiry, policy, now, issued_at.unwrap_or(now));
+            fields.set_expiry(expiry, policy, now, issued_at);
+        } else if fields.has_new_owner(Some(self)) {
+            fields.expiry_problem = policy.check_expiry(fields.expires_at, issued_at).err();
         }
         fields
     }
@@ -131,6 +134,12 @@ impl Fields {
                 self.expiry_problem = Some(FieldProblem::new("/expires_at", error.to_string()));
             }
         }
+    }
+
+    /// Returns whether these fields are those of a token with another owner than `known`. The rules of
+    /// that owner apply to what stays as it is.
+    fn has_new_owner(&self, known: Option<&Self>) -> bool {
+        self.owner.is_some() && known.is_some_and(|known| known.owner != self.owner)
     }
 
     /// Gives a new token without an owner this one. `None` is no owner.
@@ -187,6 +196,10 @@ impl Fields {
         let mut problems = Vec::from_iter(self.expiry_problem.clone());
         if known.is_none_or(|known| known.name != self.name) {
             self.check_name(policy, &mut problems);
+        } else if self.has_new_owner(known)
+            && let Err(detail) = policy.check_name(&self.name)
+        {
+            problems.push(FieldProblem::new("/name", detail));
         }
         if let Some(description) = &self.description
             && known.is_none_or(|known| known.description != self.description)

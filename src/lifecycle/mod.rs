@@ -49,6 +49,7 @@
 //! ```
 
 mod actor;
+mod actor_check;
 mod bulk;
 mod change;
 mod create;
@@ -58,8 +59,11 @@ mod expiry;
 mod expiry_serde;
 mod field_rules;
 mod fields;
+mod holder;
 mod new_token;
+mod operator;
 mod owner;
+mod owner_policies;
 mod page;
 mod policy;
 mod purge;
@@ -68,15 +72,19 @@ mod tokens;
 mod update;
 
 pub use self::actor::Actor;
+pub use self::actor_check::{ActorCheck, ActorCheckError};
 pub use self::bulk::{BulkPreview, BulkRevocation};
 #[cfg(feature = "api")]
 pub use self::error::{FieldProblem, LifecycleError};
 pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
+pub use self::holder::Holder;
 #[cfg(any(feature = "api", feature = "client"))]
 pub(crate) use self::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 pub use self::new_token::{IssuedToken, NewToken};
-pub use self::owner::{Owner, OwnerCheck, OwnerCheckError};
+pub use self::operator::Operator;
+pub use self::owner::Owner;
+pub use self::owner_policies::OwnerPolicies;
 pub use self::page::Page;
 pub use self::policy::TokenPolicy;
 pub use self::tokens::ServiceTokens;

@@ -1,14 +1,9 @@
-use std::error::Error;
-use std::fmt;
-use std::future::Future;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
-use super::{LifecycleError, TokenPolicy};
-use crate::principal::{Roles, Scopes};
+use super::{ActorCheck, LifecycleError};
+use crate::principal::{Requirement, Roles, Scopes};
 use crate::registry::{AuthorityError, OwnerRights};
-use crate::store::StoreError;
 
 /// A user, team or tenant of the application, which manages its own tokens.
 ///
@@ -20,10 +15,10 @@ use crate::store::StoreError;
 /// 2. New tokens get this owner. The owner of a token cannot be changed.
 /// 3. The owner grants only its roles and scopes, and cannot change or rotate a token that exceeds
 ///    them. It may always disable and revoke its own tokens.
-/// 4. [Unique names](TokenPolicy::require_unique_names) and
-///    [`max_tokens_per_owner`](TokenPolicy::with_max_tokens_per_owner) apply to its tokens only.
-/// 5. Idempotency keys, and the [name](super::Actor::name) in the audit trail, are those of the owner,
-///    not of one session.
+/// 4. [Unique names](super::TokenPolicy::require_unique_names) and
+///    [`max_tokens_per_owner`](super::TokenPolicy::with_max_tokens_per_owner) apply to its tokens
+///    only. [`OwnerPolicies`](super::OwnerPolicies) have rules for each owner.
+/// 5. Idempotency keys are those of the owner, not of one session or [user](Self::with_acting_user).
 ///
 /// ```
 /// use tower_service_token::lifecycle::{NewToken, Owner, Page};
@@ -49,8 +44,9 @@ pub struct Owner {
     id: Box<str>,
     roles: Roles,
     scopes: Scopes,
-    policy: Option<TokenPolicy>,
-    check: Option<Arc<dyn OwnerCheck>>,
+    acting_user: Option<Box<str>>,
+    requirement: Option<Arc<Requirement>>,
+    check: Option<Arc<dyn ActorCheck<Self>>>,
 }
 
 impl Owner {
@@ -62,7 +58,8 @@ impl Owner {
             id: id.into(),
             roles: Roles::default(),
             scopes: Scopes::default(),
-            policy: None,
+            acting_user: None,
+            requirement: None,
             check: None,
         }
     }
@@ -79,17 +76,27 @@ impl Owner {
         self
     }
 
-    /// Sets the rules for tokens of this owner, such as those of its plan. They replace the
-    /// [policy](super::ServiceTokens::with_policy) of [`ServiceTokens`](super::ServiceTokens), which is
-    /// the default.
-    pub fn with_policy(mut self, policy: TokenPolicy) -> Self {
-        self.policy = Some(policy);
+    /// Sets the user that acts for a team or a tenant: a name or an id. The default is none.
+    ///
+    /// The audit trail and [`created_by`](crate::store::TokenRecord::created_by) then have the id of
+    /// the owner, `#` and this text: `owner:team:7#alice`. In both parts, `%`, `#` and control
+    /// characters are percent-encoded. The other members of the team see the text.
+    pub fn with_acting_user(mut self, user: impl Into<Box<str>>) -> Self {
+        self.acting_user = Some(user.into());
         self
     }
 
-    /// Sets a check that runs immediately before each change. The default is none: a change is made
-    /// although the session ended since the request began.
-    pub fn with_check(mut self, check: impl OwnerCheck) -> Self {
+    /// Requires that the owner has these roles or scopes at the moment of each call: those that its
+    /// [check](Self::with_check) returned just before, or that it was created with. The default is
+    /// none.
+    pub fn with_requirement(mut self, requirement: impl Into<Arc<Requirement>>) -> Self {
+        self.requirement = Some(requirement.into());
+        self
+    }
+
+    /// Sets a check that runs before each read, and immediately before each change. The default is
+    /// none: a change is made although the session ended since the request began.
+    pub fn with_check(mut self, check: impl ActorCheck<Self>) -> Self {
         self.check = Some(Arc::new(check));
         self
     }
@@ -109,24 +116,64 @@ impl Owner {
         &self.scopes
     }
 
-    pub(super) fn policy(&self) -> Option<&TokenPolicy> {
-        self.policy.as_ref()
+    /// Returns the user that acts for the owner.
+    pub fn acting_user(&self) -> Option<&str> {
+        self.acting_user.as_deref()
+    }
+
+    #[cfg(feature = "api")]
+    pub(super) fn requirement(&self) -> Option<&Arc<Requirement>> {
+        self.requirement.as_ref()
+    }
+
+    /// Returns the name in the audit trail.
+    pub(super) fn audit_name(&self) -> String {
+        let mut name = String::from("owner:");
+        push_encoded(&mut name, &self.id);
+        if let Some(user) = &self.acting_user {
+            name.push('#');
+            push_encoded(&mut name, user);
+        }
+        name
+    }
+
+    /// Returns whether this is the name of the owner, with any acting user.
+    pub(super) fn is_audit_name(&self, name: &str) -> bool {
+        let mut own = String::from("owner:");
+        push_encoded(&mut own, &self.id);
+        name.split('#').next() == Some(&*own)
     }
 
     /// Returns what the owner may grant now.
     pub(super) async fn rights(&self) -> Result<OwnerRights, LifecycleError> {
-        let Some(check) = &self.check else {
-            return Ok(self.clone().into());
+        let current = match &self.check {
+            None => self.clone(),
+            Some(check) => check.check().await?,
         };
-        let checked = check.check().await.map_err(|error| match error {
-            OwnerCheckError::Rejected => AuthorityError::OwnerRejected.into(),
-            OwnerCheckError::Unavailable(error) => StoreError::unavailable(error).into(),
-        });
-        match checked {
-            Ok(checked) if checked.id == self.id => Ok(checked.into()),
-            // The session belongs to another user now.
-            Ok(_) => Err(AuthorityError::OwnerRejected.into()),
-            Err(error) => Err(error),
+        // The session may have been replaced by that of another user.
+        if current.id != self.id || current.acting_user != self.acting_user {
+            return Err(AuthorityError::ActorRejected.into());
+        }
+        if let Some(requirement) = &self.requirement
+            && !requirement.is_met_by_rights(&current.roles, &current.scopes)
+        {
+            return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)).into());
+        }
+        Ok(current.into())
+    }
+}
+
+/// Appends a part of a name, in which `#` separates the parts.
+fn push_encoded(name: &mut String, part: &str) {
+    for char in part.chars() {
+        let mut buffer = [0; 4];
+        let text = char.encode_utf8(&mut buffer);
+        if matches!(char, '%' | '#') || char.is_control() {
+            for byte in text.bytes() {
+                let _ = write!(name, "%{byte:02X}");
+            }
+        } else {
+            name.push(char);
         }
     }
 }
@@ -146,75 +193,8 @@ impl fmt::Debug for Owner {
             .field("id", &self.id)
             .field("roles", &self.roles)
             .field("scopes", &self.scopes)
-            .field("policy", &self.policy)
+            .field("acting_user", &self.acting_user)
+            .field("requirement", &self.requirement)
             .finish_non_exhaustive()
-    }
-}
-
-/// Asks the application again about an [`Owner`], immediately before each change that is made for it.
-///
-/// Implemented by closures:
-///
-/// ```
-/// use tower_service_token::lifecycle::{Owner, OwnerCheckError};
-///
-/// # struct Session { user: u64 }
-/// # #[derive(Clone)] struct Sessions;
-/// # impl Sessions {
-/// #     async fn find(&self, _: u64) -> Result<Option<Session>, std::io::Error> { Ok(None) }
-/// # }
-/// fn owner(session: &Session) -> Owner {
-///     Owner::new(format!("user:{}", session.user)).with_scopes(["projects:*"])
-/// }
-///
-/// # let (sessions, session_id, session) = (Sessions, 1, Session { user: 42 });
-/// let alice = owner(&session).with_check(move || {
-///     let sessions = sessions.clone();
-///     async move {
-///         let session = sessions.find(session_id).await;
-///         let session = session.map_err(OwnerCheckError::unavailable)?;
-///         session.as_ref().map(owner).ok_or(OwnerCheckError::Rejected)
-///     }
-/// });
-/// ```
-#[async_trait]
-pub trait OwnerCheck: Send + Sync + 'static {
-    /// Returns the owner with its current roles and scopes, which bound the change. One with another
-    /// [id](Owner::id) is rejected. Its policy and its check are not used.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the session or the token behind the owner is no longer accepted, or if that
-    /// is unknown.
-    async fn check(&self) -> Result<Owner, OwnerCheckError>;
-}
-
-#[async_trait]
-impl<F, R> OwnerCheck for F
-where
-    F: Fn() -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Owner, OwnerCheckError>> + Send,
-{
-    async fn check(&self) -> Result<Owner, OwnerCheckError> {
-        self().await
-    }
-}
-
-/// The error of an [`OwnerCheck`]. The change is not made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OwnerCheckError {
-    /// The session or the token behind the owner is no longer accepted.
-    #[error("the owner is no longer accepted")]
-    Rejected,
-    /// It is unknown whether the owner is still accepted, because its source does not respond.
-    #[error("the owner cannot be checked")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl OwnerCheckError {
-    /// Creates the error of a source that does not respond.
-    pub fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Unavailable(error.into())
     }
 }

@@ -1,7 +1,16 @@
 use super::{FieldProblem, LifecycleError, ServiceTokens};
 use crate::registry::{Cursor, ListRequest, TokenFilter, TokenPage};
-use crate::store::TokenRecord;
+use crate::store::{StoreError, TokenRecord};
 use crate::token::TokenId;
+
+/// An owner that no token has, because owners have no control characters. A registry that finds
+/// tokens of this owner does not apply the filter, so that its counts and cursors would depend on the
+/// tokens of others.
+const NO_OWNER: &str = "\u{1f}";
+
+fn ignored_owner() -> LifecycleError {
+    StoreError::corrupt("the registry does not apply the filter by owner").into()
+}
 
 /// A page of a listing.
 ///
@@ -44,9 +53,19 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// Returns an error if the limit is out of range, the cursor is from another listing, or the
-    /// store is unavailable.
+    /// Returns an error if the limit is out of range, the cursor is from another listing, the actor is
+    /// no longer accepted, or the store is unavailable.
     pub async fn list(&self, filter: TokenFilter, page: Page) -> Result<TokenPage, LifecycleError> {
+        self.check_reader().await?;
+        self.list_page(filter, page).await
+    }
+
+    /// Lists a page for an actor that was checked.
+    pub(super) async fn list_page(
+        &self,
+        filter: TokenFilter,
+        page: Page,
+    ) -> Result<TokenPage, LifecycleError> {
         if !(1..=ListRequest::MAX_LIMIT).contains(&page.limit) {
             let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
             return Err(FieldProblem::new("/limit", detail).into());
@@ -63,9 +82,19 @@ impl ServiceTokens {
         if is_foreign {
             return Ok(request.page(Vec::new()));
         }
-        let mut page = self.registry.list(&request).await?;
-        // A registry may not know the filter.
-        page.records.retain(|record| self.is_visible(record));
+        let page = self.registry.list(&request).await?;
+        if !page.records.iter().all(|record| self.is_visible(record)) {
+            return Err(ignored_owner());
+        }
+        if let (Some(_), Some(next)) = (self.actor.confined_to(), page.next) {
+            // A cursor after the tokens of the owner would show that others have more.
+            let probe = request.filter().clone().with_owner(NO_OWNER);
+            let probe = ListRequest::new(probe, request.now()).with_limit(1);
+            let probe = probe.with_cursor(next).map_err(StoreError::corrupt)?;
+            if !self.registry.list(&probe).await?.records.is_empty() {
+                return Err(ignored_owner());
+            }
+        }
         Ok(page)
     }
 
@@ -74,12 +103,26 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// Returns an error if the store is unavailable.
+    /// Returns an error if the actor is no longer accepted, or the store is unavailable.
     pub async fn count(&self, filter: TokenFilter) -> Result<u64, LifecycleError> {
-        match self.confine(filter) {
-            Some(filter) => Ok(self.registry.count(&filter, self.clock.now()).await?),
-            None => Ok(0),
+        self.check_reader().await?;
+        self.count_matches(filter).await
+    }
+
+    /// Counts tokens for an actor that was checked.
+    pub(super) async fn count_matches(&self, filter: TokenFilter) -> Result<u64, LifecycleError> {
+        let Some(filter) = self.confine(filter) else {
+            return Ok(0);
+        };
+        let now = self.clock.now();
+        let count = self.registry.count(&filter, now).await?;
+        if count > 0 && self.actor.confined_to().is_some() {
+            let probe = filter.with_owner(NO_OWNER);
+            if self.registry.count(&probe, now).await? > 0 {
+                return Err(ignored_owner());
+            }
         }
+        Ok(count)
     }
 
     /// Returns the filter for the tokens that the actor sees, or `None` if none of them matches.
@@ -108,8 +151,10 @@ impl ServiceTokens {
     /// # Errors
     ///
     /// Returns an error if there is no such token, it belongs to another owner than the one that the
-    /// actor is [confined](super::Actor::confined_to) to, or the store is unavailable.
+    /// actor is [confined](super::Actor::confined_to) to, the actor is no longer accepted, or the store
+    /// is unavailable.
     pub async fn get(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
+        self.check_reader().await?;
         self.find(id).await?.ok_or(LifecycleError::NotFound)
     }
 
@@ -121,15 +166,17 @@ impl ServiceTokens {
     /// # Errors
     ///
     /// Returns an error if there is no such token, if several tokens of an earlier release have the
-    /// number, or if the store is unavailable.
+    /// number, if the actor is no longer accepted, or if the store is unavailable.
     pub async fn get_by_number(&self, number: i64) -> Result<TokenRecord, LifecycleError> {
         if number >= TokenId::NUMBER_END {
             let id = TokenId::from_i64(number).ok_or(LifecycleError::NotFound)?;
             return self.get(id).await;
         }
+        self.check_reader().await?;
         let filter = TokenFilter::new().with_number(number);
         for filter in [filter.clone().without_revoked(), filter] {
-            let mut records = self.list(filter, Page::with_limit(2)).await?.records;
+            let page = self.list_page(filter, Page::with_limit(2)).await?;
+            let mut records = page.records;
             // A registry may not know the filter.
             records.retain(|record| record.id().number() == number);
             match (records.pop(), records.is_empty()) {
@@ -161,7 +208,7 @@ impl Pages {
         let Some(page) = self.next.take() else {
             return Ok(None);
         };
-        let found = tokens.list(self.filter.clone(), page).await?;
+        let found = tokens.list_page(self.filter.clone(), page).await?;
         self.next = found.next.map(|next| page.after(next));
         Ok(Some(found.records))
     }

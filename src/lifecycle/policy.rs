@@ -6,7 +6,9 @@ use super::FieldProblem;
 
 type NameRule = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// Rules for every token, checked by every operation that creates or changes one.
+/// Rules for tokens, checked by every operation that creates or changes one: for all tokens
+/// ([`with_policy`](super::ServiceTokens::with_policy)), or for those of an owner
+/// ([`with_owner_policies`](super::ServiceTokens::with_owner_policies)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,7 +62,8 @@ impl TokenPolicy {
         self
     }
 
-    /// Sets the maximum number of unrevoked tokens, of all owners and none. The default is no limit.
+    /// Sets the maximum number of unrevoked tokens, of all owners and none, also in the policy of an
+    /// owner. The default is no limit.
     pub fn with_max_tokens(mut self, max_tokens: u64) -> Self {
         self.max_tokens = Some(max_tokens);
         self
@@ -91,6 +94,37 @@ impl TokenPolicy {
     ) -> Self {
         self.name_rule = Some(Arc::new(rule));
         self
+    }
+
+    /// Returns the policy whose rules are those of both, rule by rule.
+    ///
+    /// 1. Of two lifetimes or numbers, the smaller one applies.
+    /// 2. Names are unique if one of the policies requires it.
+    /// 3. A name must satisfy both rules for names.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_service_token::lifecycle::TokenPolicy;
+    ///
+    /// const DAY: Duration = Duration::from_secs(86_400);
+    /// let application = TokenPolicy::new().with_max_lifetime(365 * DAY).require_unique_names();
+    /// let plan = TokenPolicy::new().with_max_lifetime(30 * DAY).with_max_tokens_per_owner(20);
+    /// let both = application.and(plan); // 30 days, unique names, 20 tokens
+    /// ```
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            default_lifetime: smaller(self.default_lifetime, other.default_lifetime),
+            max_lifetime: smaller(self.max_lifetime, other.max_lifetime),
+            unique_names: self.unique_names || other.unique_names,
+            max_tokens: smaller(self.max_tokens, other.max_tokens),
+            max_tokens_per_owner: smaller(self.max_tokens_per_owner, other.max_tokens_per_owner),
+            name_rule: match (self.name_rule, other.name_rule) {
+                (Some(rule), Some(other)) => {
+                    Some(Arc::new(move |name| rule(name).and_then(|()| other(name))))
+                }
+                (rule, other) => rule.or(other),
+            },
+        }
     }
 
     pub(super) fn check_name(&self, name: &str) -> Result<(), String> {
@@ -129,6 +163,11 @@ impl TokenPolicy {
     }
 }
 
+/// Returns the smaller limit. `None` is no limit.
+fn smaller<T: Ord>(limit: Option<T>, other: Option<T>) -> Option<T> {
+    limit.into_iter().chain(other).min()
+}
+
 /// Writes whole seconds in the largest unit that divides them: `90d`, `36h`, `90m`, `30s`.
 fn in_largest_unit(lifetime: Duration) -> String {
     let seconds = lifetime.as_secs();
@@ -153,6 +192,117 @@ impl fmt::Debug for TokenPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// Returns a policy of each rule, and its stricter and its more lenient form.
+    fn forms() -> [(&'static str, TokenPolicy, TokenPolicy); 6] {
+        let new = TokenPolicy::new;
+        let rule = |end: &'static str| {
+            new().with_name_rule(move |name| {
+                name.ends_with(end)
+                    .then_some(())
+                    .ok_or(format!("end with {end}"))
+            })
+        };
+        [
+            (
+                "default_lifetime",
+                new().with_default_lifetime(DAY),
+                new().with_default_lifetime(2 * DAY),
+            ),
+            (
+                "max_lifetime",
+                new().with_max_lifetime(DAY),
+                new().with_max_lifetime(2 * DAY),
+            ),
+            ("unique_names", new().require_unique_names(), new()),
+            (
+                "max_tokens",
+                new().with_max_tokens(1),
+                new().with_max_tokens(2),
+            ),
+            (
+                "max_tokens_per_owner",
+                new().with_max_tokens_per_owner(0),
+                new().with_max_tokens_per_owner(2),
+            ),
+            ("name_rule", rule("-ci"), rule("ci")),
+        ]
+    }
+
+    /// Returns what the policy does: its limits, and the outcomes of names and expiries.
+    fn effect(policy: &TokenPolicy) -> impl PartialEq + fmt::Debug + use<> {
+        let now = SystemTime::UNIX_EPOCH;
+        let expiries = [
+            None,
+            Some(now + DAY),
+            Some(now + 2 * DAY),
+            Some(now + 3 * DAY),
+        ];
+        (
+            policy.default_expiry(now),
+            expiries.map(|expiry| policy.check_expiry(expiry, now)),
+            (
+                policy.unique_names,
+                policy.max_tokens,
+                policy.max_tokens_per_owner,
+            ),
+            ["a-ci", "ci", "cd"].map(|name| policy.check_name(name).is_ok()),
+        )
+    }
+
+    #[test]
+    fn the_stricter_of_two_policies_applies_rule_by_rule() {
+        for (rule, strict, lenient) in forms() {
+            let none = TokenPolicy::new();
+            assert_ne!(effect(&strict), effect(&lenient), "{rule}");
+            for (one, other) in [(&strict, &lenient), (&strict, &none), (&strict, &strict)] {
+                for both in [
+                    one.clone().and(other.clone()),
+                    other.clone().and(one.clone()),
+                ] {
+                    assert_eq!(effect(&both), effect(&strict), "{rule}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_combined_policy_has_the_rules_of_both() {
+        let all = forms().into_iter().map(|(_, strict, _)| strict);
+        let all = all.fold(TokenPolicy::new(), TokenPolicy::and);
+        let written = TokenPolicy::new()
+            .with_default_lifetime(DAY)
+            .with_max_lifetime(DAY)
+            .require_unique_names()
+            .with_max_tokens(1)
+            .with_max_tokens_per_owner(0)
+            .with_name_rule(|name| name.ends_with("-ci").then_some(()).ok_or(String::new()));
+        assert_eq!(effect(&all), effect(&written));
+
+        let starts = TokenPolicy::new().with_name_rule(|name| {
+            let starts = name.starts_with('a');
+            starts.then_some(()).ok_or("start with a".to_owned())
+        });
+        let ends = TokenPolicy::new().with_name_rule(|name| {
+            let ends = name.ends_with('z');
+            ends.then_some(()).ok_or("end with z".to_owned())
+        });
+        let both = starts.and(ends);
+        assert_eq!(both.check_name("a-z"), Ok(()));
+        assert_eq!(both.check_name("b-z"), Err("start with a".to_owned()));
+        assert_eq!(both.check_name("a-y"), Err("end with z".to_owned()));
+    }
+
+    /// A default of one policy does not exceed the maximum of the other.
+    #[test]
+    fn a_default_lifetime_stays_within_the_maximum_of_another_policy() {
+        let default = TokenPolicy::new().with_default_lifetime(90 * DAY);
+        let both = default.and(TokenPolicy::new().with_max_lifetime(30 * DAY));
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(both.default_expiry(now), Some(now + 30 * DAY));
+    }
 
     #[test]
     fn a_late_expiry_is_rejected_with_the_maximum_in_its_unit() {

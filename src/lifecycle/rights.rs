@@ -1,9 +1,8 @@
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::actor::{Holder, Kind};
+use super::actor::Kind;
 use super::diff::changed_fields;
-use super::{LifecycleError, ServiceTokens};
+use super::{Holder, LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
 use crate::principal::Principal;
 use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
@@ -83,25 +82,23 @@ impl ServiceTokens {
     /// revision of the token to change.
     pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
         let (authority, record, owner) = match &self.actor.kind {
-            Kind::Operator(_) => return Ok(Rights::default()),
+            Kind::Operator(operator) => {
+                operator.confirm().await?;
+                return Ok(Rights::default());
+            }
             Kind::Possession(_, digest) => {
                 let authority = Authority::new(ActorToken::Target(*digest), self.clock.clone());
                 (authority, None, None)
             }
             Kind::Owner(owner) => {
                 let rights = owner.rights().await?;
-                if let Some(requirement) = &self.actor.requirement
-                    && !requirement.is_met_by_rights(&rights.roles, &rights.scopes)
-                {
-                    return Err(AuthorityError::RequirementNotMet(Arc::clone(requirement)).into());
-                }
                 let id = rights.id.clone();
                 let authority = Authority::new(ActorToken::Owner(rights), self.clock.clone());
                 (authority, None, Some(id))
             }
             Kind::Holder(holder) => {
                 let (authority, record) = self.find_actor(holder).await?;
-                let authority = authority.with_requirement(self.actor.requirement.clone());
+                let authority = authority.with_requirement(holder.requirement.clone());
                 let owner = record.owner().map(Box::from);
                 let authority = authority.with_condition(is_conditional);
                 (authority, Some(record), owner)
@@ -146,6 +143,15 @@ impl ServiceTokens {
         Ok((authority, record))
     }
 
+    /// Returns an error unless the actor is still accepted. A listing or a record is returned only
+    /// after it.
+    pub(super) async fn check_reader(&self) -> Result<(), LifecycleError> {
+        if self.trusts_reader {
+            return Ok(());
+        }
+        Ok(self.rights(false).await?.check_accepted()?)
+    }
+
     /// Returns the record of the actor's token if it is in the registry.
     #[cfg(feature = "api")]
     pub(crate) async fn own_record(&self) -> Result<TokenRecord, LifecycleError> {
@@ -164,7 +170,7 @@ impl ServiceTokens {
     #[cfg(feature = "api")]
     pub(crate) async fn get_to_change(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
-        let record = self.get(id).await?;
+        let record = self.find(id).await?.ok_or(LifecycleError::NotFound)?;
         rights.check_change(&record)?;
         Ok(record)
     }
@@ -184,9 +190,7 @@ impl ServiceTokens {
         let event = changed_fields(before, &after)
             .into_iter()
             .fold(event, AuditEvent::with_change);
-        Write::new(after, event)
-            .reserve_name(self.policy().unique_names)
-            .with_authority(rights.authority.clone())
+        Write::new(after, event).with_authority(rights.authority.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Actor, TokenPolicy};
+use super::{Actor, Operator, OwnerPolicies, TokenPolicy};
 use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
 use crate::registry::TokenRegistry;
@@ -18,7 +18,10 @@ pub struct ServiceTokens {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) format: TokenFormat,
     pub(super) policy: TokenPolicy,
+    pub(super) owner_policies: Option<Arc<dyn OwnerPolicies>>,
     pub(super) actor: Actor,
+    /// Whether the caller checked the actor just before a read.
+    pub(super) trusts_reader: bool,
     pub(super) actor_store: Option<Arc<dyn TokenStore>>,
     /// The revisions at which a token is changed; `None` for any.
     pub(super) revisions: Option<Arc<[u64]>>,
@@ -37,7 +40,9 @@ impl ServiceTokens {
             clock: Arc::new(SystemClock),
             format: TokenFormat::default(),
             policy: TokenPolicy::new(),
+            owner_policies: None,
             actor: Actor::operator("operator"),
+            trusts_reader: false,
             actor_store: None,
             revisions: None,
             allows_last_admin_removal: false,
@@ -48,6 +53,24 @@ impl ServiceTokens {
     /// Sets the rules for every token. The default is [`TokenPolicy::new`].
     pub fn with_policy(mut self, policy: TokenPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Sets further rules for the tokens of each owner, such as those of its plan. By default there are
+    /// none.
+    ///
+    /// 1. They bind whoever changes a token of the owner: the owner, the holder of one of its tokens,
+    ///    and an operator.
+    /// 2. They apply [in addition](TokenPolicy::and) to [`with_policy`](Self::with_policy), which they
+    ///    cannot relax.
+    /// 3. They are queried before each creation, update, rotation and enabling. If they are
+    ///    unavailable, the change fails. Disabling, revoking and purging do not need them.
+    /// 4. A token that is transferred must meet those of its new owner, except the
+    ///    [maximum number](TokenPolicy::with_max_tokens_per_owner).
+    ///
+    /// See [`OwnerPolicies`] for an example.
+    pub fn with_owner_policies(mut self, policies: impl OwnerPolicies) -> Self {
+        self.owner_policies = Some(Arc::new(policies));
         self
     }
 
@@ -75,27 +98,27 @@ impl ServiceTokens {
         Arc::clone(&self.clock)
     }
 
-    /// Returns the rules for every token that the actor creates or changes.
-    pub(super) fn policy(&self) -> &TokenPolicy {
-        self.actor.policy().unwrap_or(&self.policy)
-    }
-
     /// Acts as an [operator](Actor::operator) with this name. The default is `operator`.
     pub fn acting_as(self, operator: impl Into<Box<str>>) -> Self {
-        self.acting_for(Actor::operator(operator))
+        self.acting_for(Operator::new(operator))
     }
 
     /// Acts with the authority of this actor. A [`Principal`](crate::Principal) acts as the holder of
     /// its token, and an [`Owner`](super::Owner) manages its tokens.
+    ///
+    /// The holder's token, and the check of an [owner](super::Owner::with_check) or an
+    /// [operator](Operator::with_check), are queried again for each call: before a read returns, and
+    /// immediately before each write.
     ///
     /// The holder of a token
     ///
     /// 1. cannot grant roles or scopes that its own token does not cover,
     /// 2. cannot change, rotate or revoke tokens that its own token does not cover,
     /// 3. cannot create or extend tokens beyond its own expiry. A new token without an expiry gets the
-    ///    expiry of the holder's token.
+    ///    expiry of the holder's token,
+    /// 4. cannot set or change the owner of a token.
     ///
-    /// The scope `service-tokens:admin` lifts all three limits. The registry checks them in the
+    /// The scope `service-tokens:admin` lifts all four limits. The registry checks them in the
     /// transaction that writes, and also checks there that the holder's token is still accepted.
     ///
     /// The holder of a token with an [owner](crate::store::TokenRecord::owner) reads and changes only
@@ -122,6 +145,13 @@ impl ServiceTokens {
         self
     }
 
+    /// Skips the check of the actor before reads, for a caller that has just made it.
+    #[cfg(feature = "api")]
+    pub(crate) fn trust_reader(mut self) -> Self {
+        self.trusts_reader = true;
+        self
+    }
+
     /// Allows changes that leave no valid token that
     /// [may administer](crate::store::TokenRecord::may_administer) tokens. By default, they fail with
     /// [`LastAdmin`](super::LifecycleError::LastAdmin). Bulk revocation never allows them.
@@ -132,11 +162,11 @@ impl ServiceTokens {
 
     /// Declares a store of actors whose tokens are not in the registry, such as a file of emergency
     /// tokens or an authorization server. By default there is none, and
-    /// [holders](super::Actor::holder) of such tokens cannot change tokens.
+    /// [holders](super::Holder) of such tokens cannot read or change tokens.
     ///
-    /// The store is queried immediately before each change, bypassing its caches
+    /// The store is queried before each read and immediately before each change, bypassing its caches
     /// ([`find_uncached`](TokenStore::find_uncached)), with the
-    /// [credential](super::Actor::with_credential) that the actor presented. It must not include the
+    /// [credential](super::Holder::with_credential) that the actor presented. It must not include the
     /// registry.
     ///
     /// ```

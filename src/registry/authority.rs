@@ -124,6 +124,9 @@ impl Authority {
         if is_admin && (actor.owner().is_none() || is_end(before, after)) {
             return Ok(());
         }
+        if actor.owner().is_none() {
+            check_transfer(before, after)?;
+        }
         check_rights(actor.roles(), actor.scopes(), before, after)?;
         Ok(check_lifetime(actor, before, after)?)
     }
@@ -162,6 +165,16 @@ fn check_owner(
     } else {
         Err(RegistryError::UnknownId)
     }
+}
+
+/// Checks that the change sets no owner and does not change it. Otherwise a token that may write would
+/// put tokens among those of each owner, use up its maximum number, and take its tokens away.
+fn check_transfer(before: Option<&TokenRecord>, after: &TokenRecord) -> Result<(), AuthorityError> {
+    if before.and_then(TokenRecord::owner) == after.owner() {
+        return Ok(());
+    }
+    let missing = vec![ADMIN_SCOPE.to_owned()];
+    Err(AuthorityError::EscalationDenied { missing })
 }
 
 /// Returns whether the change disables, revokes or deletes the token and changes nothing else.
@@ -213,8 +226,7 @@ fn check_rights(
 }
 
 /// Returns an error if the change grants something that outlives the actor: a new token, a later
-/// expiry, more rights, another owner, an enabled token, an earlier start, or the secret of another
-/// token.
+/// expiry, more rights, an enabled token, an earlier start, or the secret of another token.
 fn check_lifetime(
     actor: &TokenRecord,
     before: Option<&TokenRecord>,
@@ -229,7 +241,6 @@ fn check_lifetime(
     let grants = before.is_none_or(|before| {
         expires_later(after.expiry(), before.expiry())
             || adds_rights(before, after)
-            || (before.owner().is_some() && before.owner() != after.owner())
             || becomes_valid(before, after)
             || (before.digest() != after.digest() && before.id() != actor.id())
     });

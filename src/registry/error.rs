@@ -48,10 +48,10 @@ pub enum AuthorityError {
     /// The actor's token is no longer accepted.
     #[error("caller's token is no longer accepted: {0}")]
     ActorTokenRejected(DenialKind),
-    /// The [owner](crate::lifecycle::Owner) is no longer accepted: its
-    /// [check](crate::lifecycle::OwnerCheck) rejected it.
+    /// The [owner](crate::lifecycle::Owner) or [operator](crate::lifecycle::Operator) is no longer
+    /// accepted: its [check](crate::lifecycle::ActorCheck) rejected it.
     #[error("the session or token of the caller is no longer accepted")]
-    OwnerRejected,
+    ActorRejected,
     /// The actor's token, or its [owner](crate::lifecycle::Owner), lacks the roles or scopes that the
     /// call requires.
     #[error("caller lacks {}", join_names(.0))]

@@ -75,7 +75,7 @@ enum Kind {
 fn authority_kind(error: &AuthorityError) -> Kind {
     match error {
         AuthorityError::ActorTokenRejected(kind) => Kind::Rejection(RejectionReason::from(*kind)),
-        AuthorityError::OwnerRejected => Kind::Problem(StatusCode::UNAUTHORIZED, "actor_rejected"),
+        AuthorityError::ActorRejected => Kind::Problem(StatusCode::UNAUTHORIZED, "actor_rejected"),
         AuthorityError::RequirementNotMet(_) => Kind::Rejection(RejectionReason::InsufficientScope),
         AuthorityError::EscalationDenied { .. } | AuthorityError::OutlivesActor { .. } => {
             Kind::Problem(StatusCode::FORBIDDEN, "escalation_denied")

@@ -125,14 +125,16 @@ pub(super) fn line_or_null() -> Object {
 
 pub(super) fn owner() -> Object {
     let description = "Who manages the token. A token with an owner manages at most the tokens of that \
-                       owner. The default is the owner of the caller's token.";
+                       owner. The default is the owner of the caller's token. Another one needs the scope \
+                       `service-tokens:admin`.";
     let owner = nullable(line_text());
     owner.description(Some(description)).build()
 }
 
 pub(super) fn owner_patch() -> Object {
-    let description =
-        "Who manages the token. The holder of a token with an owner cannot change it.";
+    let description = "Who manages the token. The holder of a token with an owner cannot change it, others need the \
+         scope `service-tokens:admin`. A change ends the grace period of the last rotation, and removes \
+         `created_by`.";
     let owner = nullable(line_text());
     owner.description(Some(description)).build()
 }

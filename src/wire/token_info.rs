@@ -65,7 +65,7 @@ pub struct TokenInfo {
     #[cfg_attr(feature = "api", schema(required, value_type = Option<String>, format = DateTime))]
     pub created_at: Option<SystemTime>,
     /// The [name](crate::lifecycle::Actor::name) of the actor that created it, such as `operator:alice` or
-    /// `token:6GcLxtJEDQ`.
+    /// `token:6GcLxtJEDQ`. `None` if it is unknown, or if the token got another owner since.
     #[cfg_attr(feature = "api", schema(required))]
     pub created_by: Option<String>,
     /// When the token was last changed.

@@ -6,8 +6,8 @@ use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, Expiry, FieldProblem, LifecycleError, NewToken, Owner, OwnerCheckError, Page,
-    TokenPolicy, TokenUpdate,
+    Actor, ActorCheckError, Expiry, FieldProblem, Holder, LifecycleError, NewToken, Operator,
+    Owner, Page, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{
     AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
@@ -109,14 +109,19 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
         debug_text("ChangedToken", &changed),
         debug_text("BulkRevocation", &revoked),
         debug_text("BulkPreview", &preview),
-        debug_text("Actor", &holder()),
+        debug_text("Actor", &Actor::from(holder())),
+        debug_text("Holder", &holder()),
+        debug_text(
+            "Operator",
+            &Operator::new("alice").with_check(|| async { Err(ActorCheckError::Rejected) }),
+        ),
         debug_text(
             "Owner",
-            &Owner::new("user:1").with_check(|| async { Err(OwnerCheckError::Rejected) }),
+            &Owner::new("user:1").with_check(|| async { Err(ActorCheckError::Rejected) }),
         ),
         error_text(
-            "OwnerCheckError",
-            &OwnerCheckError::unavailable("no route to host"),
+            "ActorCheckError",
+            &ActorCheckError::unavailable("no route to host"),
         ),
         error_text(
             "AuthorityError",
@@ -131,9 +136,9 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
 }
 
 /// Returns the holder of a token as the actor, with the presented credential.
-fn holder() -> Actor {
+fn holder() -> Holder {
     let token = PresentedToken::new(SECRET).expect("visible ASCII");
-    Actor::holder(principal()).with_credential(Credential::new(token).into_owned())
+    Holder::new(principal()).with_credential(Credential::new(token).into_owned())
 }
 
 /// Returns errors about fields that contain the secret, as if a caller put a token in the wrong

@@ -5,6 +5,7 @@ mod concurrent_creation;
 #[cfg(feature = "axum")]
 mod responses;
 mod time_forms;
+mod unfiltered_registry;
 
 use std::sync::Arc;
 

@@ -148,7 +148,7 @@ async fn each_error_has_its_status_code_and_headers() {
             None,
         ),
         (
-            AuthorityError::OwnerRejected.into(),
+            AuthorityError::ActorRejected.into(),
             401,
             "actor_rejected",
             None,

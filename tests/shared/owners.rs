@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
-use tower_service_token::clock::{Clock, ManualClock};
+use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, Owner, OwnerCheckError, Page,
+    Actor, ActorCheckError, FieldProblem, IssuedToken, LifecycleError, NewToken, Owner, Page,
     TokenPolicy, TokenUpdate,
 };
 use tower_service_token::principal::Requirement;
@@ -18,6 +18,25 @@ use tower_service_token::token::{PresentedToken, TokenId};
 use tower_service_token::{Principal, ServiceTokens};
 
 use crate::operations::Store;
+
+mod checks;
+mod policies;
+mod transfers;
+
+pub use self::checks::{
+    a_session_that_ends_between_read_and_write_changes_nothing,
+    acting_users_are_named_and_share_the_keys_of_their_owner, checks_reject_another_user,
+    holders_are_checked_before_each_read, owners_and_operators_are_checked_before_each_read,
+};
+pub use self::policies::{
+    policies_are_those_of_the_stored_owner_of_a_holder, policies_of_an_owner_bind_every_actor,
+    policies_of_an_owner_do_not_relax_those_of_the_application,
+    transferred_tokens_meet_the_policy_of_the_new_owner, unavailable_policies_permit_only_ends,
+};
+pub use self::transfers::{
+    a_transfer_ends_the_grace_period_and_removes_the_creator,
+    updates_without_a_transfer_keep_the_grace_period_and_the_creator,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -346,7 +365,7 @@ pub async fn owned_tokens_never_count_as_administrators(store: Store) {
 }
 
 pub async fn owner_is_checked_before_each_change(store: Store) {
-    type Checked = Result<Owner, OwnerCheckError>;
+    type Checked = Result<Owner, ActorCheckError>;
     let operator = manage(&store);
     let calls = Arc::new(AtomicUsize::new(0));
     let answer = Arc::new(Mutex::new((|| Ok(Owner::new("user:1"))) as fn() -> Checked));
@@ -365,7 +384,7 @@ pub async fn owner_is_checked_before_each_change(store: Store) {
     let id = create(&alice, NewToken::new("a")).await;
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     alice.get(id).await.unwrap();
-    assert_eq!(calls.load(Ordering::SeqCst), 1, "reads are not checked");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "one check of each read");
 
     // The rights that it returns bound the change.
     let granted = || NewToken::new("x").with_scopes(["projects:read"]);
@@ -373,7 +392,7 @@ pub async fn owner_is_checked_before_each_change(store: Store) {
     *answer.lock().unwrap() = || Ok(Owner::new("user:1").with_scopes(["projects:read"]));
     create(&alice, granted()).await;
 
-    *answer.lock().unwrap() = || Err(OwnerCheckError::unavailable("no route to host"));
+    *answer.lock().unwrap() = || Err(ActorCheckError::unavailable("no route to host"));
     for outcome in all_changes(&alice, id).await {
         assert!(
             matches!(outcome, Err(LifecycleError::Store(_))),
@@ -381,13 +400,13 @@ pub async fn owner_is_checked_before_each_change(store: Store) {
         );
     }
     let rejections: [fn() -> Checked; 2] = [
-        || Err(OwnerCheckError::Rejected),
+        || Err(ActorCheckError::Rejected),
         || Ok(Owner::new("user:2")),
     ];
     for rejection in rejections {
         *answer.lock().unwrap() = rejection;
         for outcome in all_changes(&alice, id).await {
-            let rejected = LifecycleError::Unauthorized(AuthorityError::OwnerRejected).to_string();
+            let rejected = LifecycleError::Unauthorized(AuthorityError::ActorRejected).to_string();
             assert_eq!(outcome.unwrap_err().to_string(), rejected);
         }
     }
@@ -401,8 +420,9 @@ pub async fn the_requirement_of_an_owner_is_checked_before_each_change(store: St
     let owner = |scopes: &[&str]| Owner::new("user:1").with_scopes(scopes);
     let acting = |owner: Owner| {
         let requirement = Requirement::all_scopes(["tokens:manage"]);
-        let actor = Actor::owner(owner).with_requirement(requirement);
-        operator.clone().acting_for(actor)
+        operator
+            .clone()
+            .acting_for(owner.with_requirement(requirement))
     };
     let covered = || owner(&["tokens:*"]);
     let lost = owner(&["projects:*"]);
@@ -469,22 +489,6 @@ pub async fn limits_of_an_owner_count_only_its_tokens(store: Store) {
     create(&bob, NewToken::new("b2")).await;
     alice.revoke(first).await.unwrap();
     create(&alice, NewToken::new("a3")).await;
-
-    // The policy of the owner replaces that of the store.
-    let paying = Owner::new("user:1").with_policy(
-        TokenPolicy::new()
-            .with_max_tokens_per_owner(3)
-            .with_max_lifetime(DAY),
-    );
-    let paying = operator.clone().acting_for(paying);
-    let issued = create(&paying, NewToken::new("a4")).await;
-    let expires_at = paying.get(issued).await.unwrap().expires_at();
-    assert_eq!(expires_at, Some(clock().now() + DAY));
-    let fourth = paying.create(NewToken::new("a5")).await;
-    assert!(
-        matches!(fourth, Err(LifecycleError::TooManyTokens)),
-        "{fourth:?}"
-    );
 }
 
 pub async fn concurrent_creations_stay_within_the_limit_of_an_owner(store: Store) {
@@ -636,10 +640,10 @@ pub async fn possession_and_unconfined_holders_reach_owned_tokens(store: Store) 
     let owned = NewToken::new("owned")
         .with_owner("user:1")
         .with_scopes(["projects:read"]);
-    let owned = manager.create(owned).await.unwrap();
+    let owned = operator.create(owned).await.unwrap();
     let id = owned.record().id();
     manager
-        .update(id, TokenUpdate::new().with_owner("user:2"))
+        .update(id, TokenUpdate::new().with_description("x"))
         .await
         .unwrap();
     let credential = Credential::new(PresentedToken::new(owned.expose_secret()).unwrap());
@@ -650,34 +654,54 @@ pub async fn possession_and_unconfined_holders_reach_owned_tokens(store: Store) 
     assert_eq!(operator.get(id).await.unwrap().state(), TokenState::Revoked);
 }
 
-/// A holder that expires cannot give a token that does not expire to another owner, or to none.
-pub async fn expiring_holder_cannot_widen_lasting_tokens(store: Store) {
+/// A token without an owner sets the owner of a token only if it is an administrator's.
+pub async fn only_administrators_set_owners(store: Store) {
     let operator = manage(&store);
-    let manager = NewToken::new("manager").with_expiry("30d".parse().unwrap());
-    let manager = operator.create(manager).await.unwrap();
-    let manager = operator
-        .clone()
-        .acting_for(principal(&store, &manager).await);
-    let id = create(&operator, NewToken::new("lasting").with_owner("user:1")).await;
-    for update in [
-        TokenUpdate::new().without_owner(),
-        TokenUpdate::new().with_owner("user:2"),
+    let holder = async |scopes: &[&str]| {
+        let new = NewToken::new("manager").with_scopes(scopes.iter().copied());
+        let issued = operator.create(new).await.unwrap();
+        let principal = principal(&store, &issued).await;
+        operator.clone().acting_for(principal)
+    };
+    let writer = holder(&["projects:**", "service-tokens:read", "service-tokens:write"]).await;
+    let owned = create(&operator, NewToken::new("owned").with_owner("user:1")).await;
+    let unowned = create(&operator, NewToken::new("unowned")).await;
+    let set = || TokenUpdate::new().with_owner("user:2");
+    let new = || NewToken::new("x").with_owner("user:1");
+    let digest = TokenDigest::of("elsewhere");
+    for outcome in [
+        writer.create(new()).await.map(drop),
+        writer
+            .create(new().with_idempotency_key("key"))
+            .await
+            .map(drop),
+        writer.import(new(), digest).await.map(drop),
+        writer.update(owned, set()).await.map(drop),
+        writer
+            .update(owned, TokenUpdate::new().without_owner())
+            .await
+            .map(drop),
+        writer.update(unowned, set()).await.map(drop),
     ] {
-        let outcome = manager.update(id, update).await;
-        let Err(LifecycleError::Unauthorized(AuthorityError::OutlivesActor { .. })) = outcome
-        else {
-            panic!("{outcome:?}");
-        };
+        assert_eq!(missing(outcome), ["service-tokens:admin"]);
     }
-    manager
-        .update(id, TokenUpdate::new().with_description("x"))
-        .await
-        .unwrap();
-    let unowned = create(&operator, NewToken::new("lasting")).await;
-    manager
-        .update(unowned, TokenUpdate::new().with_owner("user:1"))
-        .await
-        .unwrap();
+    assert_eq!(operator.get(owned).await.unwrap().revision(), 1);
+    assert_eq!(operator.get(unowned).await.unwrap().revision(), 1);
+    assert_eq!(operator.count(TokenFilter::new()).await.unwrap(), 3);
+    for id in [owned, unowned] {
+        let update = TokenUpdate::new().with_description("x");
+        writer.update(id, update).await.unwrap();
+    }
+
+    let admin = holder(&["service-tokens:admin"]).await;
+    let made = create(&admin, new()).await;
+    assert_eq!(operator.get(made).await.unwrap().owner(), Some("user:1"));
+    for id in [owned, unowned] {
+        let updated = admin.update(id, set()).await.unwrap();
+        assert_eq!(updated.record.owner(), Some("user:2"));
+    }
+    let cleared = TokenUpdate::new().without_owner();
+    admin.update(owned, cleared).await.unwrap();
 }
 
 /// Passes the name of each test to a macro.
@@ -700,7 +724,19 @@ macro_rules! every_owner_test {
             repetitions_return_only_tokens_of_the_owner,
             bulk_calls_and_purges_of_an_owner_leave_other_tokens,
             possession_and_unconfined_holders_reach_owned_tokens,
-            expiring_holder_cannot_widen_lasting_tokens,
+            only_administrators_set_owners,
+            a_session_that_ends_between_read_and_write_changes_nothing,
+            owners_and_operators_are_checked_before_each_read,
+            holders_are_checked_before_each_read,
+            checks_reject_another_user,
+            acting_users_are_named_and_share_the_keys_of_their_owner,
+            policies_of_an_owner_bind_every_actor,
+            policies_of_an_owner_do_not_relax_those_of_the_application,
+            policies_are_those_of_the_stored_owner_of_a_holder,
+            transferred_tokens_meet_the_policy_of_the_new_owner,
+            unavailable_policies_permit_only_ends,
+            a_transfer_ends_the_grace_period_and_removes_the_creator,
+            updates_without_a_transfer_keep_the_grace_period_and_the_creator,
         }
     };
 }

@@ -225,6 +225,8 @@ enum Defect {
     ForgetsOwners,
     IgnoresLimitsOfOwners,
     IgnoresOwnersInFilters,
+    CountsOtherOwners,
+    ComparesOwnersByPrefix,
 }
 
 /// A `MemoryStore` with one defect.
@@ -392,6 +394,18 @@ impl TokenRegistry for Defective {
             filter.owner = None;
             defective = ListRequest::new(filter, request.now()).with_limit(request.limit());
         }
+        if self.has(Defect::ComparesOwnersByPrefix)
+            && let Some(owner) = &request.filter().owner
+        {
+            let mut filter = request.filter().clone();
+            filter.owner = Some(format!("{owner}1"));
+            defective = ListRequest::new(filter, request.now()).with_limit(request.limit());
+            let found = self.store.list(&defective).await?;
+            if !found.records.is_empty() {
+                return Ok(found);
+            }
+            defective = request.clone();
+        }
         let mut page = self.store.list(&defective).await?;
         if self.has(Defect::ListsTwice) && page.next.is_none() {
             let duplicate = page.records.first().cloned();
@@ -475,6 +489,9 @@ impl TokenRegistry for Defective {
         if self.has(Defect::CountsRevokedTokens) {
             filter.without_revoked = false;
         }
+        if self.has(Defect::CountsOtherOwners) {
+            filter.owner = None;
+        }
         if self.has(Defect::CountsOnePage) {
             let page = self.store.list(&ListRequest::new(filter, now)).await?;
             return Ok(page.records.len() as u64);
@@ -533,6 +550,8 @@ fn conformance_detects_each_defect() {
         Defect::ForgetsOwners,
         Defect::IgnoresLimitsOfOwners,
         Defect::IgnoresOwnersInFilters,
+        Defect::CountsOtherOwners,
+        Defect::ComparesOwnersByPrefix,
     ] {
         assert!(run_suite(defect).is_err(), "{defect:?} was not detected");
     }

@@ -1,6 +1,7 @@
 //! The application: users in PostgreSQL, sessions of axum-login, the management API for users, and a
 //! route for their tokens.
 
+use std::future::ready;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 use test_support::postgres::Postgres;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::lifecycle::{Owner, OwnerCheckError, TokenPolicy};
+use tower_service_token::lifecycle::{ActorCheckError, Owner, TokenPolicy};
 use tower_service_token::store::sql::PostgresStore;
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -65,12 +66,7 @@ impl AuthUser for User {
 
 impl User {
     fn owner(&self) -> Owner {
-        let policy = TokenPolicy::new()
-            .require_unique_names()
-            .with_max_tokens_per_owner(MAX_TOKENS);
-        Owner::new(format!("user:{}", self.id))
-            .with_scopes(["projects:*"])
-            .with_policy(policy)
+        Owner::new(format!("user:{}", self.id)).with_scopes(["projects:*"])
     }
 }
 
@@ -157,21 +153,21 @@ impl AuthnBackend for Users {
 type Session = AuthSession<Users>;
 
 /// Reads the session and the user again.
-async fn check(session: Session, user: User) -> Result<Owner, OwnerCheckError> {
+async fn check(session: Session, user: User) -> Result<Owner, ActorCheckError> {
     session
         .session
         .load()
         .await
-        .map_err(OwnerCheckError::unavailable)?;
+        .map_err(ActorCheckError::unavailable)?;
     let login = session.session.get_value("axum-login.data").await;
-    let login = login.map_err(OwnerCheckError::unavailable)?;
+    let login = login.map_err(ActorCheckError::unavailable)?;
     if login.is_none_or(|login| login["user_id"] != user.id) {
-        return Err(OwnerCheckError::Rejected);
+        return Err(ActorCheckError::Rejected);
     }
     let current = session.backend.get_user(&user.id).await;
-    match current.map_err(OwnerCheckError::unavailable)? {
+    match current.map_err(ActorCheckError::unavailable)? {
         Some(it) if it.password_hash == user.password_hash => Ok(it.owner()),
-        _ => Err(OwnerCheckError::Rejected),
+        _ => Err(ActorCheckError::Rejected),
     }
 }
 
@@ -208,7 +204,12 @@ impl Application {
         let pool = PgPool::connect(&database.url).await.unwrap();
         let store = PostgresStore::with_pool(pool.clone()).await.unwrap();
         let users = Users::create_table(pool).await;
-        let tokens = ServiceTokens::new(store.clone());
+        let tokens = ServiceTokens::new(store.clone()).with_owner_policies(|_: &str| {
+            let policy = TokenPolicy::new()
+                .require_unique_names()
+                .with_max_tokens_per_owner(MAX_TOKENS);
+            ready(Ok(policy))
+        });
         let meanwhile = Meanwhile::default();
         let next = Arc::clone(&meanwhile);
         let api = ManagementApi::for_actor(tokens.clone(), move |parts: &Parts| {

@@ -10,11 +10,12 @@
 //!    change. Otherwise the response is 403 `escalation_denied` with the `missing` names. Revoking,
 //!    disabling, renaming and rotating are changes. A caller whose token expires creates and extends
 //!    no token beyond that time. A new token without an expiry gets the caller's, and so does a
-//!    token that lives longer and gets more roles or scopes from the caller. These rules do not
-//!    apply to a caller with `service-tokens:admin`.
+//!    token that lives longer and gets more roles or scopes from the caller. A caller sets no `owner`,
+//!    and changes none. These rules do not apply to a caller with `service-tokens:admin`.
 //!
 //!    A caller whose token has an `owner` reads and changes only tokens of that owner, whatever its
 //!    scopes; others are 404. Its new tokens get the owner, and another `owner` in its request is 422.
+//!    A token that gets another owner loses `created_by` and the grace period of its last rotation.
 //!    `service-tokens:admin` lifts none of the rules for it, but lets it disable and revoke each token
 //!    of the owner.
 //! 3. Only the responses to a creation and a rotation have a secret, as `token`.
@@ -81,13 +82,15 @@
 //! differences:
 //!
 //! 1. The actor decides what the caller may do. An [`Owner`](crate::lifecycle::Owner) reads and changes
-//!    only its tokens, and needs no scope for it, unless its actor has a
-//!    [requirement](crate::lifecycle::Actor::with_requirement). An operator reads and changes all
-//!    tokens. The holder of a token needs the scopes of rule 1, or the requirement of its actor instead. An
+//!    only its tokens, and needs no scope for it, unless it has a
+//!    [requirement](crate::lifecycle::Owner::with_requirement). An operator reads and changes all
+//!    tokens. The holder of a token needs the scopes of rule 1, or its
+//!    [requirement](crate::lifecycle::Holder::with_requirement) instead. An
 //!    [`Actor::possession`](crate::lifecycle::Actor::possession) is 403.
-//! 2. The actor is determined before the body is read. The [check](crate::lifecycle::Owner::with_check)
-//!    of an owner runs again immediately before each change. If it rejects the owner, the response is 401
-//!    `actor_rejected`; if the check fails, 503. Nothing is changed in either case.
+//! 2. The actor is determined before the body is read. The check of an
+//!    [owner](crate::lifecycle::Owner::with_check) or an [operator](crate::lifecycle::Operator::with_check)
+//!    runs again before each read, and immediately before each change. If it rejects the actor, the
+//!    response is 401 `actor_rejected`; if it is unavailable, 503. Nothing is changed in either case.
 //! 3. Browsers send cookies also with requests that pages of other sites make. A change is accepted if
 //!    one of these holds, and otherwise 403 `cross_site_request`:
 //!

@@ -321,7 +321,8 @@ impl TokenRecord {
         self.cold()?.created_at.map(SystemTime::from)
     }
 
-    /// Returns who created the token, if that is known.
+    /// Returns who created the token, if that is known. A [change of the
+    /// owner](crate::ServiceTokens::update) removes it.
     pub fn created_by(&self) -> Option<&str> {
         self.cold()?.created_by.as_deref()
     }

@@ -140,11 +140,16 @@ fn filters_without_revoked() -> [TokenFilter; 7] {
     ]
 }
 
-fn filters_by_owner() -> [TokenFilter; 9] {
+fn filters_by_owner() -> [TokenFilter; 13] {
     let owned = || TokenFilter::new().with_owner("user:1");
     [
         owned(),
         TokenFilter::new().with_owner("user:3"),
+        // Owners are compared as a whole, and none matches a token without one.
+        TokenFilter::new().with_owner("user:"),
+        TokenFilter::new().with_owner("USER:1"),
+        TokenFilter::new().with_owner("%"),
+        TokenFilter::new().with_owner("\u{1f}"),
         owned().without_revoked(),
         owned().with_name("ci"),
         owned().with_role("deployer").with_label("team", "x"),

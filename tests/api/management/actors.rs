@@ -17,7 +17,7 @@ use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::audit::{AuditEvent, AuditSink};
 use tower_service_token::lifecycle::{
-    Actor, IssuedToken, NewToken, Owner, OwnerCheckError, TokenPolicy, TokenUpdate,
+    Actor, ActorCheckError, Holder, IssuedToken, NewToken, Owner, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::openapi::SecuritySchemes;
@@ -75,8 +75,8 @@ pub(super) fn owner(parts: &Parts, session: Session) -> Result<Owner, Redirect> 
     Ok(owner(&id).with_check(move || {
         ready(match session {
             Session::Open => Ok(checked.clone()),
-            Session::Ends => Err(OwnerCheckError::Rejected),
-            Session::Fails => Err(OwnerCheckError::unavailable("no response")),
+            Session::Ends => Err(ActorCheckError::Rejected),
+            Session::Fails => Err(ActorCheckError::unavailable("no response")),
             Session::Changes => Ok(owner("user:2")),
         })
     }))
@@ -333,8 +333,8 @@ async fn holders_need_the_scopes_of_the_api_or_their_own_requirement() {
                 let own = own.clone();
                 ManagementApi::for_actor(managed.tokens.clone(), move |parts: &Parts| {
                     let principal = parts.extensions.get::<Principal>().unwrap().clone();
-                    let actor = Actor::holder(principal).with_requirement(own.clone());
-                    ready(Ok::<_, StatusCode>(actor))
+                    let holder = Holder::new(principal).with_requirement(own.clone());
+                    ready(Ok::<_, StatusCode>(holder))
                 })
             }
         };
@@ -402,7 +402,7 @@ async fn the_requirement_of_an_owner_holds_for_every_call() {
     let manager = || Requirement::all_scopes(["tokens:manage"]);
     let with = |scopes: &[&str]| {
         let owner = Owner::new("user:1").with_scopes(scopes);
-        Server::with_actor(Actor::owner(owner).with_requirement(manager()))
+        Server::with_actor(owner.with_requirement(manager()))
     };
     let server = with(&["projects:*"]).await;
     for call in CHANGES.map(|it| it.0).iter().chain(&READS) {
@@ -454,16 +454,19 @@ impl FromRequestParts<Users> for User {
 
 impl From<User> for Actor {
     fn from(user: User) -> Self {
-        let policy = TokenPolicy::new().with_max_tokens_per_owner(1);
-        Owner::new(user.0).with_policy(policy).into()
+        Owner::new(user.0).into()
     }
 }
 
 #[tokio::test]
 async fn extractors_determine_the_actor() {
-    let server =
-        Server::with(|tokens| ManagementApi::for_actor_extractor::<User, _>(tokens, Users("user")))
-            .await;
+    let server = Server::with(|tokens| {
+        let tokens = tokens.with_owner_policies(|_: &str| {
+            ready(Ok(TokenPolicy::new().with_max_tokens_per_owner(1)))
+        });
+        ManagementApi::for_actor_extractor::<User, _>(tokens, Users("user"))
+    })
+    .await;
     let refused = server.send("GET /service-tokens", |it| it, "").await;
     assert_eq!((refused.status, &*refused.body), (401, "log in"));
     let listed = server.call("1", "GET /service-tokens", "").await;

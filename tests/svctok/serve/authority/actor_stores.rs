@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tower_service_token::clock::{ManualClock, SystemClock};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::introspection::{ClientAuth, IntrospectionBuilder, IntrospectionStore};
-use tower_service_token::lifecycle::{Actor, LifecycleError, NewToken};
+use tower_service_token::lifecycle::{Holder, LifecycleError, NewToken};
 use tower_service_token::registry::AuthorityError;
 use tower_service_token::store::file::FileStore;
 use tower_service_token::store::{
@@ -150,7 +150,7 @@ pub(crate) async fn rejects_changes_after_token_is_removed_from_file(_: Arc<Test
     let credential = Credential::new(PresentedToken::new(SECRET).unwrap());
     let found = store.find(&credential).await.unwrap();
     let principal = verdict(found, &credential, &SystemClock).unwrap();
-    let actor = Actor::holder(principal).with_credential(credential);
+    let actor = Holder::new(principal).with_credential(credential);
     let tokens = service.tokens().clone().acting_for(actor);
 
     file.write("tokens = []\n");
