@@ -17,7 +17,7 @@ const DOMAIN: &str = "tower-service-token/idempotency-key/2";
 const MAX_ATTEMPTS: usize = 100;
 
 /// The rights of the actor of a creation, and the rules for the token.
-type Authorized = (Rights, Result<TokenPolicy, LifecycleError>);
+type Authorized = (Rights, Result<TokenPolicy, StoreError>);
 
 /// Checks the form of an idempotency key.
 pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {

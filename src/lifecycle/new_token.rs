@@ -86,7 +86,7 @@ impl NewToken {
     /// Sets the owner, who manages the token: a user, a team or a tenant of the application, at most 200
     /// characters. A token with an owner manages at most the tokens of that owner, whatever its scopes.
     /// The default is the [owner](crate::lifecycle::Actor::confined_to) that the actor is confined to,
-    /// or none.
+    /// or none. A holder that is not confined needs the scope `service-tokens:admin` to set it.
     pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Some(owner.into());
         self

@@ -1,11 +1,11 @@
 use async_trait::async_trait;
 
-use super::{LifecycleError, ServiceTokens, TokenPolicy};
+use super::TokenPolicy;
 use crate::store::StoreError;
 
 /// The rules for the tokens of each owner, such as those of its plan.
 ///
-/// Pass them to [`with_owner_policies`](ServiceTokens::with_owner_policies). Implemented by closures:
+/// Pass them to [`with_owner_policies`](super::ServiceTokens::with_owner_policies). Implemented by closures:
 ///
 /// ```
 /// use tower_service_token::lifecycle::{NewToken, TokenPolicy};
@@ -33,7 +33,7 @@ use crate::store::StoreError;
 #[async_trait]
 pub trait OwnerPolicies: Send + Sync + 'static {
     /// Returns the rules for the tokens of this owner. They apply in addition to those of
-    /// [`with_policy`](ServiceTokens::with_policy).
+    /// [`with_policy`](super::ServiceTokens::with_policy).
     ///
     /// # Errors
     ///
@@ -50,19 +50,5 @@ where
 {
     async fn policy(&self, owner: &str) -> Result<TokenPolicy, StoreError> {
         self(owner).await
-    }
-}
-
-impl ServiceTokens {
-    /// Returns the rules for a token of this owner.
-    pub(super) async fn policy_of(
-        &self,
-        owner: Option<&str>,
-    ) -> Result<TokenPolicy, LifecycleError> {
-        let policy = self.policy.clone();
-        match (&self.owner_policies, owner) {
-            (Some(policies), Some(owner)) => Ok(policy.and(policies.policy(owner).await?)),
-            _ => Ok(policy),
-        }
     }
 }

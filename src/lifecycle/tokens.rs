@@ -5,7 +5,7 @@ use super::{Actor, Operator, OwnerPolicies, TokenPolicy};
 use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
 use crate::registry::TokenRegistry;
-use crate::store::TokenStore;
+use crate::store::{StoreError, TokenStore};
 use crate::token::TokenFormat;
 
 /// Creates, lists, changes and revokes the tokens of a [registry](TokenRegistry).
@@ -127,6 +127,7 @@ impl ServiceTokens {
     /// token of the owner.
     pub fn acting_for(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
+        self.trusts_reader = false;
         self
     }
 
@@ -180,6 +181,15 @@ impl ServiceTokens {
     pub fn with_actor_store(mut self, store: impl TokenStore) -> Self {
         self.actor_store = Some(Arc::new(store));
         self
+    }
+
+    /// Returns the rules for a token of this owner.
+    pub(super) async fn policy_of(&self, owner: Option<&str>) -> Result<TokenPolicy, StoreError> {
+        let policy = self.policy.clone();
+        match (&self.owner_policies, owner) {
+            (Some(policies), Some(owner)) => Ok(policy.and(policies.policy(owner).await?)),
+            _ => Ok(policy),
+        }
     }
 }
 

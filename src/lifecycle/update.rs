@@ -113,8 +113,9 @@ impl TokenUpdate {
         self
     }
 
-    /// Transfers the token to this owner. An actor that is
-    /// [confined](crate::lifecycle::Actor::confined_to) to an owner cannot do that.
+    /// [Transfers](crate::ServiceTokens::update) the token to this owner. An actor that is
+    /// [confined](crate::lifecycle::Actor::confined_to) to an owner cannot do that, and a holder needs
+    /// the scope `service-tokens:admin`.
     pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Patch::Set(owner.into());
         self

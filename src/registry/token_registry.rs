@@ -60,7 +60,9 @@ pub trait TokenRegistry: TokenStore {
     async fn find_by_digest(&self, digest: &TokenDigest)
     -> Result<Option<TokenRecord>, StoreError>;
 
-    /// Lists one page of tokens.
+    /// Lists one page of the tokens that match the whole filter.
+    /// [`ServiceTokens`](crate::ServiceTokens) rejects pages and counts that ignore the
+    /// [owner](TokenFilter::owner).
     ///
     /// # Errors
     ///

@@ -165,6 +165,36 @@ async fn management_api_sets_the_owner() {
 }
 
 #[tokio::test]
+async fn management_api_sets_no_owner_without_the_scope_of_an_administrator() {
+    let server = Server::new().await;
+    let scopes = ["projects:read", "service-tokens:write"];
+    let writer = server.managed.holder(&scopes).await;
+    let target = server.managed.holder(&["projects:read"]).await;
+    let path = format!("PATCH /service-tokens/{}", target.record().id());
+    for (call, body) in [
+        (
+            "POST /service-tokens",
+            r#"{"name":"made","owner":"user:1"}"#,
+        ),
+        (&path, r#"{"owner":"user:1"}"#),
+    ] {
+        let response = server.call_as(&writer, call, body).await;
+        let problem = response.assert_error(403, "escalation_denied");
+        assert_eq!(problem["missing"], json!(["service-tokens:admin"]));
+    }
+    let renamed = r#"{"name":"renamed"}"#;
+    let renamed = server.call_as(&writer, &path, renamed).await;
+    assert_eq!(renamed.status, 200, "{renamed:?}");
+    let given = r#"{"owner":"user:1"}"#;
+    let given = server.call_as(&server.managed.admin, &path, given).await;
+    let given = given.json();
+    assert_eq!(
+        (&given["owner"], &given["created_by"]),
+        (&json!("user:1"), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn lists_leave_out_revoked_tokens_on_request() {
     let server = Server::new().await;
     let admin = &server.managed.admin;

@@ -83,7 +83,7 @@ async fn a_registry_that_ignores_owners_answers_no_owner() {
     let alice = operator.clone().acting_for(Owner::new("user:1"));
     let all = TokenFilter::new;
     for name in ["first", "second"] {
-        alice.create(NewToken::new(name)).await.unwrap();
+        let _ = alice.create(NewToken::new(name)).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
     let foreign = NewToken::new("foreign").with_owner("user:2");

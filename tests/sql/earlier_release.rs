@@ -175,8 +175,10 @@ pub(crate) async fn owners_manage_tokens_in_databases_of_schema_version_3(databa
     let rotated = find(&store, secrets.rotated).await.unwrap();
     let transfer = TokenUpdate::new().with_owner("user:1");
     operator.update(rotated.id(), transfer).await.unwrap();
-    let rotated = find(&store, secrets.before_rotation).await.unwrap();
+    let rotated = find(&store, secrets.rotated).await.unwrap();
     assert_eq!(rotated.owner(), Some("user:1"));
+    // The transfer ended the grace period.
+    find(&store, secrets.before_rotation).await.unwrap_err();
     let page = alice.list(TokenFilter::new(), Page::default()).await;
     let [record] = &page.unwrap().records[..] else {
         panic!("one token");

@@ -11,7 +11,7 @@ use proptest::sample::subsequence;
 use proptest::test_runner::{Config, TestRunner};
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::lifecycle::{Actor, Expiry, LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::lifecycle::{Expiry, Holder, LifecycleError, NewToken, TokenUpdate};
 use tower_service_token::principal::Requirement;
 use tower_service_token::registry::AuthorityError;
 use tower_service_token::store::{Cached, Credential, verdict};
@@ -190,7 +190,7 @@ impl Model {
             Operation::RotateOwn(_) | Operation::RevokeOwn
         );
         let required_scope = (!is_own).then_some("service-tokens:write");
-        let actor = Actor::holder(principal.clone());
+        let actor = Holder::new(principal.clone());
         let actor = match required_scope {
             Some(scope) => {
                 actor.with_requirement(Requirement::any_scope([scope, "service-tokens:admin"]))

@@ -17,13 +17,14 @@ use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::audit::{AuditEvent, AuditSink};
 use tower_service_token::lifecycle::{
-    Actor, ActorCheckError, Holder, IssuedToken, NewToken, Owner, TokenPolicy, TokenUpdate,
+    Actor, ActorCheckError, Holder, IssuedToken, NewToken, Operator, Owner, TokenPolicy,
+    TokenUpdate,
 };
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::openapi::SecuritySchemes;
 use tower_service_token::principal::Requirement;
 use tower_service_token::registry::TokenFilter;
-use tower_service_token::store::Credential;
+use tower_service_token::store::{Credential, StoreError};
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, Principal, ServiceTokens};
 
@@ -271,6 +272,61 @@ async fn a_session_that_ends_before_the_write_changes_nothing() {
         let response = server.call("user:1", "POST /service-tokens/revoke", trial);
         assert_eq!(response.await.status, status);
     }
+}
+
+#[tokio::test]
+async fn the_session_of_an_operator_is_checked_before_each_call() {
+    type Checked = fn() -> Result<Operator, ActorCheckError>;
+    let sessions: [(Checked, u16, &str); 3] = [
+        (|| Err(ActorCheckError::Rejected), 401, "actor_rejected"),
+        (|| Ok(Operator::new("other")), 401, "actor_rejected"),
+        (
+            || Err(ActorCheckError::unavailable("no response")),
+            503,
+            "change_failed",
+        ),
+    ];
+    for (checked, status, code) in sessions {
+        let operator = Operator::new("root").with_check(move || ready(checked()));
+        let server = Server::with_actor(operator).await;
+        for (call, body) in CHANGES {
+            let response = server.call("", call, body).await;
+            response.assert_error(status, code);
+            server.assert_unchanged(call).await;
+        }
+        for call in READS {
+            let response = server.call("", call, "").await;
+            assert_eq!(response.status, status, "{call}: {response:?}");
+        }
+    }
+    let operator = Operator::new("root").with_check(|| ready(Ok(Operator::new("root"))));
+    let server = Server::with_actor(operator).await;
+    let listed = server.call("", "GET /service-tokens", "").await;
+    assert_eq!(names(&listed).len(), 4);
+}
+
+#[tokio::test]
+async fn unavailable_policies_of_an_owner_change_nothing() {
+    let server = Server::with(|tokens| {
+        let tokens = tokens
+            .with_owner_policies(|_: &str| ready(Err(StoreError::unavailable("no response"))));
+        ManagementApi::with_actor(tokens, |parts| ready(owner(parts, Session::Open)))
+    })
+    .await;
+    let own = server.own.record().id();
+    for (call, body) in [
+        ("POST /service-tokens".to_owned(), r#"{"name":"x"}"#),
+        (format!("PATCH /service-tokens/{own}"), r#"{"name":"x"}"#),
+        (format!("POST /service-tokens/{own}/rotate"), ""),
+        (format!("POST /service-tokens/{own}/enable"), ""),
+    ] {
+        let response = server.call("user:1", &call, body).await;
+        response.assert_error(503, "change_failed");
+        assert!(response.header("retry-after").is_some(), "{call}");
+        server.assert_unchanged(&call).await;
+    }
+    let revoked = server.call("user:1", "DELETE /service-tokens/{id}", "");
+    assert_eq!(revoked.await.status, 204);
 }
 
 /// A replay would show the record.

@@ -42,8 +42,8 @@ fn days(days: u32) -> Expiry {
     format!("{days}d").parse().unwrap()
 }
 
-fn in_days(days: u32) -> Option<SystemTime> {
-    Some(clock().now() + days * DAY)
+fn in_days(days: u32) -> SystemTime {
+    clock().now() + days * DAY
 }
 
 fn assert_problem<T>(outcome: Result<T, LifecycleError>, pointer: &str) {
@@ -89,7 +89,7 @@ pub async fn policies_of_an_owner_bind_every_actor(store: Store) {
         }
 
         let record = tokens.get(id).await.unwrap();
-        assert_eq!(record.expires_at(), in_days(1), "{actor}");
+        assert_eq!(record.expires_at(), Some(in_days(1)), "{actor}");
         for expiry in [days(3), Expiry::NEVER] {
             let update = TokenUpdate::new().with_expiry(expiry);
             assert_problem(tokens.update(id, update).await, "/expires_at");
@@ -104,11 +104,11 @@ pub async fn policies_of_an_owner_bind_every_actor(store: Store) {
         assert!(is_taken, "{actor}: {renamed:?}");
 
         let rotated = tokens.rotate(lasting, Duration::ZERO).await.unwrap();
-        assert_eq!(rotated.record().expires_at(), in_days(2), "{actor}");
+        assert_eq!(rotated.record().expires_at(), Some(in_days(2)), "{actor}");
         let lasts = TokenUpdate::new().with_expiry(Expiry::NEVER);
         unbound.update(lasting, lasts).await.unwrap();
         let rotated = tokens.rotate_once(lasting, DAY, actor).await.unwrap();
-        assert_eq!(rotated.record().expires_at(), in_days(2), "{actor}");
+        assert_eq!(rotated.record().expires_at(), Some(in_days(2)), "{actor}");
         let lasts = TokenUpdate::new().with_expiry(Expiry::NEVER);
         unbound.update(lasting, lasts).await.unwrap();
         for id in [taken, id] {
@@ -138,7 +138,7 @@ pub async fn policies_of_an_owner_do_not_relax_those_of_the_application(store: S
         assert_problem(tokens.create(NewToken::new("cd")).await, "/name");
         let first = create(&tokens, NewToken::new("ci")).await;
         let record = tokens.get(first).await.unwrap();
-        assert_eq!(record.expires_at(), in_days(1), "{owner}");
+        assert_eq!(record.expires_at(), Some(in_days(1)), "{owner}");
         let second = tokens.create(NewToken::new("ci")).await.map(drop);
         let expected = match owner {
             "user:1" => matches!(
@@ -167,7 +167,7 @@ pub async fn policies_are_those_of_the_stored_owner_of_a_holder(store: Store) {
     let record = issued.record();
     assert_eq!(
         (record.owner(), record.expires_at()),
-        (Some("user:1"), in_days(1))
+        (Some("user:1"), Some(in_days(1)))
     );
 }
 
