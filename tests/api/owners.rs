@@ -179,7 +179,9 @@ async fn management_api_sets_no_owner_without_the_scope_of_an_administrator() {
         (&path, r#"{"owner":"user:1"}"#),
     ] {
         let response = server.call_as(&writer, call, body).await;
-        let problem = response.assert_error(403, "escalation_denied");
+        assert_eq!(response.status, 403, "{call}: {response:?}");
+        let problem = response.json();
+        assert_eq!(problem["code"], "escalation_denied");
         assert_eq!(problem["missing"], json!(["service-tokens:admin"]));
     }
     let renamed = r#"{"name":"renamed"}"#;
