@@ -74,7 +74,6 @@ mod update;
 pub use self::actor::Actor;
 pub use self::actor_check::{ActorCheck, ActorCheckError};
 pub use self::bulk::{BulkPreview, BulkRevocation};
-#[cfg(feature = "api")]
 pub use self::error::{FieldProblem, LifecycleError};
 pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};

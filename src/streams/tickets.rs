@@ -7,6 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
 use crate::reject::{Rejection, RejectionReason};
+use crate::store::StoreError;
 use crate::ticket_store::{InsertTicketError, RightsDigest, StoredTicket, TicketStore};
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(30);
