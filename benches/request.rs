@@ -102,7 +102,7 @@ fn print_accepted(cases: &mut [Case]) {
     let times = Times::measure(cases);
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
     println!(
-        "ratio (memory - bare_with_principal) / (floor - bare_with_principal) = {:.2} (goal <= 1.25)",
+        "ratio (memory - bare_with_principal) / (floor - bare_with_principal) = {:.2} (goal <= 1.20)",
         over_bare("memory") / over_bare("floor")
     );
 }

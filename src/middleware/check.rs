@@ -237,7 +237,8 @@ impl Checker {
         counted.map_or_else(Rejection::rate_limited, |()| rejection)
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "as `verdict_again`")]
+    #[inline(always)]
     pub(crate) fn evaluate(
         &self,
         found: Option<TokenRecord>,

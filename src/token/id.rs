@@ -72,7 +72,13 @@ impl TokenId {
     }
 
     pub(super) fn digits(self) -> [u8; Self::DIGITS] {
-        base62::encode(self.0)
+        // The divisions of one half do not wait for those of the other.
+        const HALF: u64 = 62_u64.pow(5);
+        let [high, low] = [self.0 / HALF, self.0 % HALF].map(base62::encode::<5>);
+        let mut digits = [0; Self::DIGITS];
+        digits[..5].copy_from_slice(&high);
+        digits[5..].copy_from_slice(&low);
+        digits
     }
 }
 
