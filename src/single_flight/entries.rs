@@ -36,7 +36,7 @@ type Map<T> = Cache<CacheKey, Entry<T>, EntryWeighter<T>, KeyHash>;
 ///
 /// It is NH, as in UMAC (RFC 4418 §5.2) with words of 64 bits, whose halves are combined. Any two
 /// digests have the same NH under at most one key in 2^64. The digests are uniformly distributed, so
-/// nothing else is asked of the hash. It takes 2 ns, SipHash of the digest 10 ns.
+/// nothing else is asked of the hash. It takes 2 ns, `SipHash` of the digest 10 ns.
 #[derive(Clone)]
 pub(super) struct KeyHash([u64; 4]);
 

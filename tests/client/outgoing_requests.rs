@@ -19,9 +19,8 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tower::{Layer, Service, ServiceExt};
-use tower_service_token::client::{
-    AddServiceTokenLayer, Origin, TokenSourceError, TokenSourceErrorKind,
-};
+use tower_service_token::client::{AddServiceTokenLayer, TokenSourceError, TokenSourceErrorKind};
+use tower_service_token::origin::Origin;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
 use tower_service_token::{MemoryStore, Principal, ServiceTokenLayer};

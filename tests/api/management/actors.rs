@@ -310,7 +310,7 @@ async fn unavailable_policies_of_an_owner_change_nothing() {
     let server = Server::with(|tokens| {
         let tokens = tokens
             .with_owner_policies(|_: &str| ready(Err(StoreError::unavailable("no response"))));
-        ManagementApi::with_actor(tokens, |parts| ready(owner(parts, Session::Open)))
+        ManagementApi::for_actor(tokens, |parts| ready(owner(parts, Session::Open)))
     })
     .await;
     let own = server.own.record().id();
