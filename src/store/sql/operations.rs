@@ -68,13 +68,7 @@ impl<B: Backend> TokenRegistry for SqlStore<B> {
         &self,
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        let digest = [Value::Bytes(Some(digest.as_bytes()))];
-        let deadline = self.deadline();
-        // One statement for both digests takes half as long again in PostgreSQL.
-        match self.record(FIND_CURRENT, &digest, deadline).await? {
-            Some(record) => Ok(Some(record)),
-            None => self.record(FIND, &digest, deadline).await,
-        }
+        self.look_up(digest).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
@@ -260,6 +254,20 @@ impl<B: Backend> SqlStore<B> {
         Ok(())
     }
 
+    /// Returns the record with this digest, current or previous.
+    pub(super) async fn look_up(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<TokenRecord>, StoreError> {
+        let digest = [Value::Bytes(Some(digest.as_bytes()))];
+        let deadline = self.deadline();
+        // One statement for both digests takes half as long again in PostgreSQL.
+        match self.record(FIND_CURRENT, &digest, deadline).await? {
+            Some(record) => Ok(Some(record)),
+            None => self.record(FIND, &digest, deadline).await,
+        }
+    }
+
     async fn record(
         &self,
         statement: &'static str,
@@ -276,7 +284,8 @@ impl<B: Backend> SqlStore<B> {
             return Ok(Vec::new());
         }
         let (sql, values) = query.into_parts();
-        self.rows(Statement::unprepared(sql), &values).await
+        let statement = Statement::planned_for_values(sql, &Self::DIALECT);
+        self.rows(statement, &values).await
     }
 
     /// Checks the privileges of a role that may not write the table of the state. PostgreSQL has

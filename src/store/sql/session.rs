@@ -1,6 +1,7 @@
 //! Statements on a connection, the same for both databases.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::future::ready;
 
 use futures::future::{BoxFuture, TryFutureExt};
@@ -67,11 +68,20 @@ impl From<&'static str> for Statement {
 }
 
 impl Statement {
-    /// Creates a statement that is prepared for each use and planned for its values.
+    /// Creates a statement that is prepared for each use.
     pub(super) fn unprepared(text: String) -> Self {
         Self {
             text: AssertSqlSafe(text).into_sql_str(),
             is_persistent: false,
+        }
+    }
+
+    /// Creates a statement that is planned for its values, and kept if the database plans a kept
+    /// statement again for other values.
+    pub(super) fn planned_for_values(text: String, dialect: &Dialect) -> Self {
+        Self {
+            is_persistent: dialect.replans_kept_statements,
+            ..Self::unprepared(text)
         }
     }
 }
@@ -102,6 +112,8 @@ pub(super) struct Dialect {
     /// Selects whether the role of the connection may change tokens, as 0 or 1 in the column
     /// `may_update`, if the database has roles.
     pub(super) has_privilege: Option<&'static str>,
+    /// Whether a kept statement is planned again if its plan depends on values that have changed.
+    pub(super) replans_kept_statements: bool,
     /// Whether the planner knows which index is more selective.
     pub(super) has_statistics: bool,
     /// Whether a text can contain the character U+0000.
@@ -231,30 +243,76 @@ where
     Ok(sqlx::query_with(statement.text, arguments).persistent(statement.is_persistent))
 }
 
-/// Reads the columns of a row by name.
+/// A column of a row, by its name. Its position, where it is known, takes less time to find.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    name: &'static str,
+    position: Option<usize>,
+}
+
+impl Column {
+    pub(super) const fn at(position: usize, name: &'static str) -> Self {
+        Self {
+            name,
+            position: Some(position),
+        }
+    }
+}
+
+impl From<&'static str> for Column {
+    fn from(name: &'static str) -> Self {
+        Self {
+            name,
+            position: None,
+        }
+    }
+}
+
+/// Errors contain the name.
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.name, f)
+    }
+}
+
+impl<R: sqlx::Row> ColumnIndex<R> for Column
+where
+    for<'n> &'n str: ColumnIndex<R>,
+    usize: ColumnIndex<R>,
+{
+    fn index(&self, row: &R) -> Result<usize, sqlx::Error> {
+        match self.position {
+            Some(position) => position.index(row),
+            None => self.name.index(row),
+        }
+    }
+}
+
+/// Reads the columns of a row.
 pub(super) trait NamedColumns {
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
-    fn text(&self, column: &str) -> Result<Option<&str>, sqlx::Error>;
-    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error>;
+    fn int(&self, column: impl Into<Column>) -> Result<Option<i64>, sqlx::Error>;
+    fn text(&self, column: impl Into<Column>) -> Result<Option<&str>, sqlx::Error>;
+    fn bytes(&self, column: impl Into<Column>) -> Result<Option<&[u8]>, sqlx::Error>;
 }
 
 impl<R> NamedColumns for R
 where
     R: sqlx::Row,
     for<'n> &'n str: ColumnIndex<R>,
+    usize: ColumnIndex<R>,
     i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
     for<'r> &'r str: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> &'r [u8]: Decode<'r, R::Database> + Type<R::Database>,
 {
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
+    fn int(&self, column: impl Into<Column>) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column.into())
     }
 
-    fn text(&self, column: &str) -> Result<Option<&str>, sqlx::Error> {
-        self.try_get(column)
+    fn text(&self, column: impl Into<Column>) -> Result<Option<&str>, sqlx::Error> {
+        self.try_get(column.into())
     }
 
-    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, sqlx::Error> {
-        self.try_get(column)
+    fn bytes(&self, column: impl Into<Column>) -> Result<Option<&[u8]>, sqlx::Error> {
+        self.try_get(column.into())
     }
 }

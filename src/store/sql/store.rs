@@ -15,7 +15,6 @@ use super::open_error::OpenStoreError;
 use super::schema;
 use super::session::{Dialect, Driver, Session, Statement, Value};
 use crate::digest::TokenDigest;
-use crate::registry::TokenRegistry;
 use crate::store::{
     ChangeListener, Credential, FeedStatus, StoreError, TokenChange, TokenRecord, TokenStore,
 };
@@ -144,14 +143,24 @@ impl<B: Backend> SqlStore<B> {
         self.backend.check(Access::Read)?;
         let mut retries = self.backend.max_retries();
         loop {
-            let mut lease = self.acquire(Access::Read, deadline).await?;
-            let failure = match before_deadline(deadline, read(&mut lease)).await {
-                Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(error)) => Failure::from(error).before_commit(),
-                Err(timed_out) => timed_out,
+            let mut lease = None;
+            // One timer for both, because a lookup that hits no cache makes one for each.
+            let attempt = before_deadline(deadline, async {
+                let lease = lease.insert(self.backend.acquire(Access::Read).await?);
+                read(lease).await
+            });
+            let outcome = attempt.await;
+            let failure = match (outcome, &mut lease) {
+                (Ok(Ok(rows)), _) => return Ok(rows),
+                (Ok(Err(error)), None) => return Err(error.into()),
+                // Other operations still use the connections.
+                (Err(_), None) => return Err(Failure::AcquireTimedOut),
+                (Ok(Err(error)), Some(_)) => Failure::from(error).before_commit(),
+                (Err(timed_out), Some(_)) => timed_out,
             };
-            self.retry(&mut lease, failure, deadline, &mut retries)
-                .await?;
+            if let Some(lease) = &mut lease {
+                self.retry(lease, failure, deadline, &mut retries).await?;
+            }
         }
     }
 
@@ -231,7 +240,7 @@ impl<B: Backend> SqlStore<B> {
 #[async_trait]
 impl<B: Backend> TokenStore for SqlStore<B> {
     async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_by_digest(credential.digest()).await
+        self.look_up(credential.digest()).await
     }
 
     async fn find_again(
@@ -239,7 +248,7 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         _: TokenId,
         digest: &TokenDigest,
     ) -> Result<Option<TokenRecord>, StoreError> {
-        self.find_by_digest(digest).await
+        self.look_up(digest).await
     }
 
     fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {

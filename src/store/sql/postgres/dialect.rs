@@ -45,6 +45,7 @@ impl Session for PgConnection {
         has_privilege: Some(
             "SELECT has_table_privilege('service_tokens', 'UPDATE')::INT::BIGINT AS may_update",
         ),
+        replans_kept_statements: false,
         has_statistics: true,
         allows_nul: false,
         explain: ("EXPLAIN ", "QUERY PLAN"),

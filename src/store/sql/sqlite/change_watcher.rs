@@ -123,7 +123,7 @@ async fn publish_changes(
 async fn number(
     connection: &mut SqliteConnection,
     statement: &'static str,
-    column: &str,
+    column: &'static str,
 ) -> Result<i64, sqlx::Error> {
     let row = connection.row(statement.into(), &[]).await?;
     let row = row.ok_or(sqlx::Error::RowNotFound)?;

@@ -37,6 +37,7 @@ impl Session for SqliteConnection {
         ),
         lock: None,
         has_privilege: None,
+        replans_kept_statements: true,
         has_statistics: false,
         allows_nul: true,
         explain: ("EXPLAIN QUERY PLAN ", "detail"),
