@@ -5,7 +5,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::StatusCode;
-use http::header::CACHE_CONTROL;
 use http::request::Parts;
 
 use super::identity::identity_headers;
@@ -124,8 +123,9 @@ impl Endpoint {
         let (mut parts, _) = request.into_parts();
         match self.verify(&mut parts, requirements).await {
             Ok(caller) => {
-                let no_store = [(CACHE_CONTROL, "no-store")];
-                (self.accepted, no_store, identity_headers(&caller)).into_response()
+                let mut response = self.accepted.into_response();
+                *response.headers_mut() = identity_headers(&caller);
+                response
             }
             Err(rejection) => rejection.into_response(),
         }

@@ -1,4 +1,7 @@
-use http::{HeaderName, HeaderValue};
+use std::fmt::Write;
+
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::principal::Principal;
@@ -10,71 +13,71 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add
 /// 4 kB to 16 kB, and reject a longer response.
 const MAX_LIST_BYTES: usize = 2048;
 
-/// Returns the headers that describe the caller.
-pub(super) fn identity_headers(caller: &Principal) -> [(HeaderName, HeaderValue); 6] {
-    let id = encoded(&caller.display_id().to_string());
-    let roles = List::new(caller.roles().iter(), ",");
-    let scopes = List::new(caller.scopes().iter(), " ");
-    let truncated = match (roles.is_truncated, scopes.is_truncated) {
+const TOKEN_ID: HeaderName = HeaderName::from_static("x-service-token-id");
+const NAME: HeaderName = HeaderName::from_static("x-service-token-name");
+const SUBJECT: HeaderName = HeaderName::from_static("x-service-token-subject");
+const ROLES: HeaderName = HeaderName::from_static("x-service-token-roles");
+const SCOPES: HeaderName = HeaderName::from_static("x-service-token-scopes");
+const TRUNCATED: HeaderName = HeaderName::from_static("x-service-token-truncated");
+
+/// Room for the headers here and those that a server adds, so that the map does not grow.
+const CAPACITY: usize = 12;
+
+/// Returns the headers that describe the caller, and forbid caches to store them.
+pub(super) fn identity_headers(caller: &Principal) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(CAPACITY);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // One buffer, so that each value is one allocation.
+    let mut text = String::new();
+    write!(text, "{}", caller.display_id()).expect("a string accepts any text");
+    let id = value(&text);
+    headers.insert(TOKEN_ID, id);
+    headers.insert(NAME, encoded(caller.name(), &mut text));
+    let subject = caller.subject().unwrap_or_default();
+    headers.insert(SUBJECT, encoded(subject, &mut text));
+    let are_roles_cut = !join(caller.roles().iter(), ",", &mut text);
+    headers.insert(ROLES, value(&text));
+    let are_scopes_cut = !join(caller.scopes().iter(), " ", &mut text);
+    headers.insert(SCOPES, value(&text));
+    let truncated = match (are_roles_cut, are_scopes_cut) {
         (false, false) => "",
         (true, false) => "roles",
         (false, true) => "scopes",
         (true, true) => "roles, scopes",
     };
-    [
-        ("x-service-token-id", value(id)),
-        ("x-service-token-name", value(encoded(caller.name()))),
-        (
-            "x-service-token-subject",
-            value(encoded(caller.subject().unwrap_or_default())),
-        ),
-        ("x-service-token-roles", value(roles.text)),
-        ("x-service-token-scopes", value(scopes.text)),
-        (
-            "x-service-token-truncated",
-            HeaderValue::from_static(truncated),
-        ),
-    ]
-    .map(|(name, value)| (HeaderName::from_static(name), value))
+    headers.insert(TRUNCATED, HeaderValue::from_static(truncated));
+    headers
 }
 
-/// Percent-encoded entries and their separators.
-struct List {
-    text: String,
-    /// Whether the list ends before its last entry.
-    is_truncated: bool,
-}
-
-impl List {
-    fn new<'a>(entries: impl Iterator<Item = &'a str>, separator: &str) -> Self {
-        let mut text = String::new();
-        for (place, entry) in entries.enumerate() {
-            let end = text.len();
-            if place > 0 {
-                text.push_str(separator);
-            }
-            text.extend(percent_encode(entry.as_bytes(), ENCODED));
-            if text.len() > MAX_LIST_BYTES {
-                text.truncate(end);
-                return Self {
-                    text,
-                    is_truncated: true,
-                };
-            }
+/// Writes percent-encoded entries with separators. Returns `false` if the list is cut before its last
+/// entry.
+fn join<'a>(entries: impl Iterator<Item = &'a str>, separator: &str, text: &mut String) -> bool {
+    text.clear();
+    for (place, entry) in entries.enumerate() {
+        let end = text.len();
+        if place > 0 {
+            text.push_str(separator);
         }
-        Self {
-            text,
-            is_truncated: false,
+        text.extend(percent_encode(entry.as_bytes(), ENCODED));
+        if text.len() > MAX_LIST_BYTES {
+            text.truncate(end);
+            return false;
         }
     }
+    true
 }
 
-fn encoded(text: &str) -> String {
-    percent_encode(text.as_bytes(), ENCODED).collect()
+fn encoded(plain: &str, text: &mut String) -> HeaderValue {
+    text.clear();
+    text.extend(percent_encode(plain.as_bytes(), ENCODED));
+    value(text)
 }
 
-fn value(encoded: String) -> HeaderValue {
-    HeaderValue::try_from(encoded).expect("all other characters are encoded")
+fn value(encoded: &str) -> HeaderValue {
+    if encoded.is_empty() {
+        return HeaderValue::from_static("");
+    }
+    HeaderValue::from_str(encoded).expect("all other characters are encoded")
 }
 
 #[cfg(test)]
@@ -91,11 +94,11 @@ mod tests {
             (&[""], ""),
             (&["projects:*"], "projects:*"),
         ] {
-            let list = List::new(texts.iter().copied(), ",");
-            assert_eq!(value(list.text), expected);
-            assert!(!list.is_truncated);
+            let mut list = "of an earlier value".to_owned();
+            assert!(join(texts.iter().copied(), ",", &mut list));
+            assert_eq!(value(&list), expected);
             if let [text] = texts {
-                assert_eq!(encoded(text), expected);
+                assert_eq!(encoded(text, &mut list), expected);
             }
         }
     }
@@ -116,8 +119,9 @@ mod tests {
             (&["ab", &spaces], 2, true),
             (&[&format!("{half}{half}a")], 0, true),
         ] {
-            let list = List::new(entries.iter().copied(), ",");
-            assert_eq!((list.text.len(), list.is_truncated), (length, is_truncated));
+            let mut list = String::new();
+            let is_whole = join(entries.iter().copied(), ",", &mut list);
+            assert_eq!((list.len(), !is_whole), (length, is_truncated));
         }
     }
 }
