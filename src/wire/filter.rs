@@ -62,9 +62,14 @@ pub(crate) struct Filter {
     last_used_before: Option<String>,
 }
 
-/// One page of a listing.
-#[derive(Serialize, Deserialize)]
+/// One page of a listing. `list_json` writes it.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema), schema(as = ServiceTokenList))]
+#[cfg_attr(
+    not(any(feature = "client", test)),
+    expect(dead_code, reason = "only describes the body")
+)]
 pub(crate) struct ListResponse {
     /// The cursor of the next page. `null` on the last page.
     #[cfg_attr(feature = "api", schema(required))]

@@ -24,6 +24,8 @@ mod schema;
 #[cfg(any(feature = "api", feature = "client"))]
 mod secret;
 mod token_info;
+#[cfg(feature = "api")]
+mod token_json;
 mod token_request;
 
 #[cfg(any(feature = "api", feature = "client"))]
@@ -46,6 +48,8 @@ pub(crate) use self::secret::{ReplayedResponse, RotatedResponse};
 pub use self::token_info::TokenInfo;
 #[cfg(feature = "api")]
 pub(crate) use self::token_info::time::serialize as rfc_3339_or_null;
+#[cfg(feature = "api")]
+pub(crate) use self::token_json::list_json;
 #[cfg(feature = "client")]
 pub(crate) use self::token_request::replaces_labels;
 #[cfg(any(feature = "api", feature = "client"))]

@@ -1,5 +1,5 @@
 use axum::extract::{RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::state::SharedState;
 use crate::api::body;
 use crate::api::caller::Reader;
 use crate::lifecycle::Page;
-use crate::wire::{FieldProblems, Filter, ListResponse, from_members};
+use crate::wire::{FieldProblems, Filter, ListResponse, from_members, list_json};
 
 const DEFAULT_LIMIT: usize = 50;
 
@@ -42,11 +42,8 @@ pub(super) async fn handle(
     let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT)).after(cursor);
     let page = tokens.list(filter, page).await;
     let page = page.map_err(|error| state.error(error))?;
-    let list = ListResponse {
-        next_cursor: page.next.map(|cursor| cursor.to_string()),
-        service_tokens: page.records.iter().map(|it| state.info(it)).collect(),
-    };
-    Ok(body::response(StatusCode::OK, &list))
+    let json = list_json(page.next, &page.records, state.checker.clock.now());
+    Ok(body::with_json(StatusCode::OK.into_response(), json))
 }
 
 /// Returns the parameters of a query. None may be repeated.
