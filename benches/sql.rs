@@ -7,6 +7,8 @@
 //! 3. `lists`: a first and a later page of 50 for every filter, with 10,000 and with 1,000,000
 //!    tokens, and the query plans.
 //!
+//! `-- lookup` runs only the first part, with 10,000 tokens.
+//!
 //! Without PostgreSQL (installed, or `DATABASE_URL`) its part is skipped with a message. Round
 //! trips to a database are too long and too noisy for criterion, so the bench prints medians.
 
@@ -35,10 +37,10 @@ const LOOKUPS: usize = 50;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let sizes: &[i64] = if mode::is_full_run() {
-        &[10_000, 1_000_000]
-    } else {
-        &[200, 400]
+    let sizes: &[i64] = match (mode::is_full_run(), only_lookups()) {
+        (true, true) => &[10_000],
+        (true, false) => &[10_000, 1_000_000],
+        (false, _) => &[200, 400],
     };
     let folder = std::env::temp_dir().join(format!("sql-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("the folder is new");
@@ -72,8 +74,14 @@ async fn report(name: &str, filled: &[Tables]) {
         println!("\n{name}, {} tokens", tables.size);
         lookups(tables).await;
     }
-    cached(&filled[0]).await;
-    lists(name, filled).await;
+    if !only_lookups() {
+        cached(&filled[0]).await;
+        lists(name, filled).await;
+    }
+}
+
+fn only_lookups() -> bool {
+    std::env::args().any(|argument| argument == "lookup")
 }
 
 async fn lookups(tables: &Tables) {

@@ -30,9 +30,11 @@ enum Pool {
     Postgres(PgPool, PostgresStore),
 }
 
+/// The columns of a record, in the order of the store's own statement.
 const BARE: &str = "SELECT id, digest, previous_digest, grace_ends_at, state, name, description, \
-    subject, roles, scopes, labels, created_at, created_by, updated_at, rotated_at, last_used_at, \
-    expires_at, not_before, revision, hint FROM service_tokens WHERE digest = $1";
+    subject, roles, scopes, labels, created_at, created_by, updated_at, rotated_at, expires_at, \
+    not_before, revision, hint, rotation_key, owner, last_used_at FROM service_tokens \
+    WHERE digest = $1";
 
 impl Tables {
     pub(crate) async fn sqlite(path: &Path, size: i64) -> Self {
@@ -145,13 +147,13 @@ where
     for<'r> Option<String>: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> Option<Vec<u8>>: Decode<'r, R::Database> + Type<R::Database>,
 {
-    for column in [0, 3, 4, 11, 13, 14, 15, 16, 17, 18] {
+    for column in [0, 3, 4, 11, 13, 14, 15, 16, 17, 21] {
         black_box(row.get::<Option<i64>, _>(column));
     }
-    for column in [5, 6, 7, 8, 9, 10, 12, 19] {
+    for column in [5, 6, 7, 8, 9, 10, 12, 18, 20] {
         black_box(row.get::<Option<String>, _>(column));
     }
-    for column in [1, 2] {
+    for column in [1, 2, 19] {
         black_box(row.get::<Option<Vec<u8>>, _>(column));
     }
 }
