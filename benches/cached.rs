@@ -28,6 +28,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use benches::results::{Goal, Results};
 use criterion::Criterion;
 use http::StatusCode;
 use tokio::runtime::{Builder, Runtime};
@@ -67,12 +68,16 @@ fn main() {
 fn print_ratios(cases: &mut [Case]) {
     let times = Times::measure(cases);
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
-    let ratio = over_bare("cached") / over_bare("memory");
-    println!(
-        "ratio (cached - bare_with_principal) / (memory - bare_with_principal) = {ratio:.2} (goal <= 2.00)"
+    let mut results = Results::new("cached");
+    times.add_to(&mut results, "cached");
+    results.ratio(
+        "hit of `CachedStore` to `MemoryStore`, over no authentication",
+        over_bare("cached") / over_bare("memory"),
+        Goal::AtMost(2.0),
     );
     let expiry = times.of("cached_with_expiry") - times.of("cached");
     println!("an expiry in the record adds {expiry:.0} ns");
+    results.finish();
 }
 
 fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {

@@ -16,6 +16,7 @@ mod mode;
 use std::hint::black_box;
 use std::time::Instant;
 
+use benches::results::{Goal, Results};
 use tower_service_token::digest::TokenDigest;
 
 /// The number of comparisons per measurement. A single one is shorter than the clock's resolution.
@@ -26,6 +27,7 @@ type Bytes = [u8; 32];
 fn main() {
     let is_full_run = mode::is_full_run();
     let samples = if is_full_run { 1_000_000 } else { 2_000 };
+    let mut results = Results::new("constant_time");
     for (comparison, t) in [
         (
             "TokenDigest ==, equal or not",
@@ -38,6 +40,8 @@ fn main() {
     ] {
         println!("{comparison}: |t| = {t:.1} (below 4.5: no leak found)");
         assert!(t.is_finite(), "the clock does not advance");
+        let measured = format!("Welch's t of {comparison}");
+        results.add(measured, t, Goal::AtMost(4.5));
     }
     // A short run on a busy machine may not find the leak at first.
     let mut control = 0.0;
@@ -53,6 +57,12 @@ fn main() {
         control > 10.0,
         "the method does not find the leak of the control"
     );
+    results.add(
+        "Welch's t of a comparison that leaks",
+        control,
+        Goal::AtLeast(10.0),
+    );
+    results.finish();
 }
 
 /// The byte in which a digest differs from the one it is compared with.

@@ -37,6 +37,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use benches::results::{Goal, Results};
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_service_token::middleware::ServiceToken;
@@ -63,24 +64,27 @@ fn main() {
     let bench = Bench::new(window, rounds);
     let alone = [(); 8].map(|()| reader(&tokens::store(&bench.tokens)));
     let spread = |thread| &bench.tokens[thread * TOKENS_OF_A_THREAD..][..TOKENS_OF_A_THREAD];
-    bench.print_scaling(&[
+    let mut results = Results::new("contention");
+    let workloads = [
         Workload {
             name: "a store each",
-            goal: "no goal",
+            goal: Goal::None,
             reader_of: &|thread| (&alone[thread], spread(thread)),
         },
         Workload {
             name: "spread tokens",
-            goal: "goal >= 1.80",
+            goal: Goal::AtLeast(1.8),
             reader_of: &|thread| (&bench.reader, spread(thread)),
         },
         Workload {
             name: "one hot token",
-            goal: "goal >= 1.40",
+            goal: Goal::AtLeast(1.4),
             reader_of: &|_| (&bench.reader, &bench.tokens[..1]),
         },
-    ]);
+    ];
+    bench.print_scaling(&workloads, &mut results);
     bench.print_waits();
+    results.finish();
 }
 
 struct Bench {
@@ -106,7 +110,7 @@ impl Bench {
         }
     }
 
-    fn print_scaling(&self, kinds: &[Workload<'_>; 3]) {
+    fn print_scaling(&self, kinds: &[Workload<'_>; 3], results: &mut Results) {
         let mut readings = [(); 3].map(|()| THREADS.map(|_| Measurement::default()));
         for _ in 0..self.rounds {
             for (kind, readings) in kinds.iter().zip(&mut readings) {
@@ -119,7 +123,7 @@ impl Bench {
             }
         }
         for (kind, readings) in kinds.iter().zip(&readings) {
-            kind.print(readings);
+            kind.print(readings, results);
         }
     }
 
@@ -216,23 +220,29 @@ impl Bench {
 struct Workload<'a> {
     name: &'a str,
     /// The goal of the ratio for two threads.
-    goal: &'a str,
+    goal: Goal,
     reader_of: &'a dyn Fn(usize) -> (&'a Reader, &'a [MintedToken]),
 }
 
 impl Workload<'_> {
-    fn print(&self, readings: &[Measurement; 4]) {
+    fn print(&self, readings: &[Measurement; 4], results: &mut Results) {
         println!("{}", self.name);
         for (threads, reading) in THREADS.iter().zip(readings) {
             println!("{threads:>4} threads {reading}");
         }
         let [one, others @ ..] = readings;
-        let goals = [self.goal, "no goal", "no goal"];
+        results.read(self.name, "1", 1.0);
+        let goals = [self.goal, Goal::None, Goal::None];
         for ((threads, reading), goal) in THREADS[1..].iter().zip(others).zip(goals) {
+            let ratio = reading.best / one.best;
+            results.ratio(
+                format!("{threads} threads to 1, {}", self.name),
+                ratio,
+                goal,
+            );
+            results.read(self.name, &threads.to_string(), ratio);
             println!(
-                "ratio {}: {threads} threads / 1 thread = {:.2} ({goal}); CPU time = {:.2}",
-                self.name,
-                reading.best / one.best,
+                "CPU time of {threads} threads to 1 = {:.2}",
                 reading.cpu_time_each() / one.cpu_time_each()
             );
         }

@@ -35,6 +35,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum_gate::prelude::{Account, Gate, Group, JsonWebToken, JwtClaims, Role};
+use benches::results::{Goal, Results};
 use criterion::Criterion;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
@@ -70,26 +71,29 @@ fn main() {
     }
     criterion.final_summary();
     if mode::is_full_run() {
+        let mut results = Results::new("peers");
         for (keys, goal_of_scanning, cases) in &mut groups {
-            print_ratios(*keys, *goal_of_scanning, cases);
+            print_ratios(*keys, *goal_of_scanning, cases, &mut results);
         }
+        results.finish();
     }
 }
 
-fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case]) {
+fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case], results: &mut Results) {
     println!("\n{keys} keys");
     let times = Times::measure(cases);
+    times.add_to(results, &format!("peers/{keys}"));
     for peer in PEERS
         .into_iter()
         .filter(|&peer| peer != "axum_gate" || keys == 1)
     {
         let goal = match peer {
-            "ts_webapi" if keys == 1 => "no goal".to_owned(),
-            "oauth_resource_server" | "ts_webapi" => format!("goal >= {goal_of_scanning:.2}"),
-            _ => "goal >= 1.00".to_owned(),
+            "ts_webapi" if keys == 1 => Goal::None,
+            "oauth_resource_server" => Goal::AtLeast(goal_of_scanning),
+            _ => Goal::AtLeast(1.0),
         };
         let ratio = times.of(peer) / times.of("memory");
-        println!("ratio {keys} keys: {peer} / memory = {ratio:.2} ({goal})");
+        results.ratio(format!("`{peer}` to this crate, {keys} keys"), ratio, goal);
     }
 }
 

@@ -40,6 +40,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use axum::body::Body;
+use benches::results::{Goal, Results};
 use criterion::Criterion;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
@@ -57,6 +58,7 @@ use self::request::request_with;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    let mut results = Results::new("request");
     let mut accepted = accepted_cases(100);
     let mut accepted_one_token = accepted_cases(1);
     let mut rejected = rejected_cases();
@@ -69,13 +71,18 @@ fn main() {
     bench(&mut criterion, "rejected", &mut rejected);
     if mode::is_full_run() {
         println!("\naccepted, 100 tokens");
-        print_accepted(&mut accepted);
+        print_accepted("100 tokens", "accepted", &mut accepted, &mut results);
         println!("\naccepted, 1 token");
-        print_accepted(&mut accepted_one_token);
+        print_accepted(
+            "1 token",
+            "accepted_one_token",
+            &mut accepted_one_token,
+            &mut results,
+        );
         println!("\nrejected");
         let mut cases = accepted_cases(100);
         cases.extend(rejected);
-        print_rejected(&mut cases);
+        print_rejected(&mut cases, &mut results);
     }
     // Last, because a recorder and a log stay for the whole process. The layers above have counted a
     // request, and go on without the recorder.
@@ -91,30 +98,36 @@ fn main() {
             if mode::is_full_run() {
                 println!("\n{group}, with a recorder and a log");
                 cases.extend(observed);
-                print_observed(cases);
+                print_observed(count, cases, &mut results);
             }
         }
     }
     criterion.final_summary();
+    results.finish();
 }
 
-fn print_accepted(cases: &mut [Case]) {
+fn print_accepted(tokens: &str, group: &str, cases: &mut [Case], results: &mut Results) {
     let times = Times::measure(cases);
+    times.add_to(results, group);
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
-    println!(
-        "ratio (memory - bare_with_principal) / (floor - bare_with_principal) = {:.2} (goal <= 1.20)",
-        over_bare("memory") / over_bare("floor")
+    results.ratio(
+        format!("accepted request to floor, over no authentication, {tokens}"),
+        over_bare("memory") / over_bare("floor"),
+        Goal::AtMost(1.2),
     );
 }
 
 #[cfg(all(feature = "metrics", feature = "tracing"))]
-fn print_observed(cases: &mut [Case]) {
+fn print_observed(count: usize, cases: &mut [Case], results: &mut Results) {
     let times = Times::measure(cases);
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
-    println!(
-        "ratio (memory_observed - bare_with_principal) / (memory - bare_with_principal) = {:.2} \
-         (goal <= 1.35)",
-        over_bare("memory_observed") / over_bare("memory")
+    results.ratio(
+        format!(
+            "accepted request with a recorder and a log to one without, over no \
+             authentication, {count} tokens"
+        ),
+        over_bare("memory_observed") / over_bare("memory"),
+        Goal::AtMost(1.35),
     );
 }
 
@@ -140,23 +153,27 @@ fn observed_case(count: usize) -> Case {
     )
 }
 
-fn print_rejected(cases: &mut [Case]) {
+fn print_rejected(cases: &mut [Case], results: &mut Results) {
     let times = Times::measure(cases);
     let response = times.of("bare_rejection") - times.of("bare");
     println!("the response to a rejected request, with the reason: {response:.0} ns");
-    for (id, goal) in [
-        ("missing", "goal <= 0.50"),
-        ("malformed", "goal <= 1.00"),
-        ("unknown", "goal <= 1.20"),
-        ("wrong_digest", "no goal"),
-        ("expired", "no goal"),
+    times.add_to(results, "rejected");
+    for (id, subject, goal) in [
+        ("missing", "no token", Goal::AtMost(0.5)),
+        ("malformed", "bad checksum", Goal::AtMost(1.0)),
+        ("unknown", "unknown", Goal::AtMost(1.2)),
+        ("wrong_digest", "wrong digest", Goal::None),
+        ("expired", "expired", Goal::None),
     ] {
         let whole = times.of(id) / times.of("memory");
         let ratio = (times.of(id) - response) / times.of("memory");
         let problem_json = times.of(&format!("{id}_problem_json")) - times.of(id);
-        println!(
-            "ratio {id} / memory = {ratio:.2} ({goal}), {whole:.2} with the response; \
-             problem+json adds {problem_json:.0} ns"
+        results.ratio(format!("rejected to accepted: {subject}"), ratio, goal);
+        println!("{whole:.2} with the response; problem+json adds {problem_json:.0} ns");
+        results.add(
+            format!("nanoseconds that problem+json adds: {subject}"),
+            problem_json,
+            Goal::AtMost(150.0),
         );
     }
 }

@@ -22,6 +22,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use benches::results::{Goal, Results};
 use criterion::Criterion;
 use http::StatusCode;
 use test_support::counting_allocator::{CountingAllocator, Counts};
@@ -46,18 +47,20 @@ fn main() {
     } else {
         &[100]
     };
+    let mut results = Results::new("scale");
     for &count in counts {
         let tokens: Arc<[_]> = tokens::mint(count).into();
         if count == MILLION {
-            print_weights(&tokens);
+            print_weights(&tokens, &mut results);
         }
         let mut cases = cases(&tokens);
         bench(&mut criterion, &format!("scale/{count}"), &mut cases);
         if mode::is_full_run() {
-            print_ratio(count, &mut cases);
+            print_ratio(count, &mut cases, &mut results);
         }
     }
     criterion.final_summary();
+    results.finish();
 }
 
 fn cases(tokens: &Arc<[MintedToken]>) -> [Case; 3] {
@@ -78,18 +81,20 @@ fn cases(tokens: &Arc<[MintedToken]>) -> [Case; 3] {
     ]
 }
 
-fn print_ratio(count: usize, cases: &mut [Case]) {
+fn print_ratio(count: usize, cases: &mut [Case], results: &mut Results) {
     println!("\n{count} tokens");
     let times = Times::measure(cases);
+    times.add_to(results, &format!("scale/{count}"));
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
     let ratio = over_bare("memory") / over_bare("floor");
-    println!(
-        "ratio {count} tokens: (memory - bare_with_principal) / (floor - bare_with_principal) = \
-         {ratio:.2} (goal <= 1.25)\n"
+    results.ratio(
+        format!("accepted request to floor, over no authentication, {count} tokens"),
+        ratio,
+        Goal::AtMost(1.2),
     );
 }
 
-fn print_weights(tokens: &[MintedToken]) {
+fn print_weights(tokens: &[MintedToken], results: &mut Results) {
     let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
     let memory = bytes_per_token(|| {
         let store = MemoryStore::new();
@@ -103,6 +108,11 @@ fn print_weights(tokens: &[MintedToken]) {
     println!(
         "bytes per token: memory {memory:.0} (goal <= {GOAL_IN_BYTES}), floor {floor:.0}, \
          which has no expiry, no index by id and one map"
+    );
+    results.add(
+        "bytes per token, of a million",
+        memory,
+        Goal::AtMost(GOAL_IN_BYTES),
     );
 }
 

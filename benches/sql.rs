@@ -23,6 +23,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
+use benches::results::{Goal, Results};
 use test_support::postgres::Postgres;
 use tower_service_token::registry::{ListRequest, TokenFilter, TokenRegistry};
 use tower_service_token::store::{CachedStore, Credential, TokenStatus};
@@ -48,7 +49,8 @@ async fn main() {
     for size in sizes {
         filled.push(Tables::sqlite(&folder.join(format!("{size}.db")), *size).await);
     }
-    report("SQLite", &filled).await;
+    let mut results = Results::new("sql");
+    report("SQLite", &filled, &mut results).await;
     drop(filled);
     match Postgres::shared() {
         Ok(server) => {
@@ -58,7 +60,7 @@ async fn main() {
                 filled.push(Tables::postgres(&url, *size).await);
                 urls.push(url);
             }
-            report("PostgreSQL", &filled).await;
+            report("PostgreSQL", &filled, &mut results).await;
             drop(filled);
             for url in urls {
                 server.drop_database(&url).await;
@@ -67,15 +69,16 @@ async fn main() {
         Err(reason) => println!("PostgreSQL skipped: {reason}"),
     }
     std::fs::remove_dir_all(&folder).expect("the folder exists");
+    results.finish();
 }
 
-async fn report(name: &str, filled: &[Tables]) {
+async fn report(name: &str, filled: &[Tables], results: &mut Results) {
     for tables in filled {
         println!("\n{name}, {} tokens", tables.size);
-        lookups(tables).await;
+        lookups(name, tables, results).await;
     }
     if !only_lookups() {
-        cached(&filled[0]).await;
+        cached(name, &filled[0], results).await;
         lists(name, filled).await;
     }
 }
@@ -84,7 +87,7 @@ fn only_lookups() -> bool {
     std::env::args().any(|argument| argument == "lookup")
 }
 
-async fn lookups(tables: &Tables) {
+async fn lookups(name: &str, tables: &Tables, results: &mut Results) {
     let credentials: Vec<_> = tables.known.iter().map(credential).collect();
     let rounds = if mode::is_full_run() { ROUNDS } else { 3 };
     let mut times = [const { Vec::new() }; 3];
@@ -108,9 +111,13 @@ async fn lookups(tables: &Tables) {
     println!(
         "lookup: find {find:.1} us, bare SELECT {bare:.1} us, with its columns read {read:.1} us"
     );
-    println!(
-        "ratio find / bare SELECT = {:.2} (goal <= 1.15)",
-        find / bare
+    results.ratio(
+        format!(
+            "lookup in {name} to the driver's bare `SELECT`, {} tokens",
+            tables.size
+        ),
+        find / bare,
+        Goal::AtMost(1.15),
     );
     println!(
         "ratio find / bare SELECT with its columns read = {:.2}",
@@ -119,7 +126,7 @@ async fn lookups(tables: &Tables) {
 }
 
 /// A hit does not query the database.
-async fn cached(tables: &Tables) {
+async fn cached(name: &str, tables: &Tables, results: &mut Results) {
     let memory = MemoryStore::new();
     for token in &tables.known {
         let inserted = memory.insert(tower_service_token::store::TokenRecord::from(token));
@@ -145,9 +152,10 @@ async fn cached(tables: &Tables) {
         memory.push(hits(&over_memory, &credentials));
     }
     let (sql, memory) = (median(sql).as_secs_f64(), median(memory).as_secs_f64());
-    println!(
-        "ratio cached hit, over this store / over memory = {:.2} (goal: 1)",
-        sql / memory
+    results.ratio(
+        format!("hit of `CachedStore` over {name} to one over memory"),
+        sql / memory,
+        Goal::AtMost(1.05),
     );
 }
 

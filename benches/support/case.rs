@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use benches::results::Results;
 use criterion::{BatchSize, Criterion};
 use http::{Request, Response, StatusCode};
 use tower::Service;
@@ -138,6 +139,13 @@ impl Times {
             (case.id.clone(), median)
         });
         Self(medians.collect())
+    }
+
+    /// Adds the times to the results of a bench, as a group.
+    pub(crate) fn add_to(&self, results: &mut Results, group: &str) {
+        for (id, time) in &self.0 {
+            results.read(group, id, *time);
+        }
     }
 
     /// Returns the time of a case.

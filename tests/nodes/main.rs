@@ -12,6 +12,7 @@ mod contender;
 mod crash;
 mod database;
 mod expected_tokens;
+mod fan_out;
 mod mutator;
 mod node;
 mod outage;
@@ -26,7 +27,7 @@ use futures::future::{BoxFuture, FutureExt};
 use libtest_mimic::{Arguments, Trial};
 use test_support::optional_trial::optional_trial;
 use test_support::postgres::Postgres;
-use test_support::trials::{run, runtime, tests};
+use test_support::trials::{run, run_with_timeout, runtime, tests};
 
 use self::database::TestDatabase;
 use self::process_config::{ProcessConfig, Role};
@@ -81,6 +82,17 @@ fn main() -> ExitCode {
             },
         ));
     }
+    // Takes too long for CI: `.ci/long` runs it.
+    let long = Trial::test(
+        "postgres::fan_out::two_hundred_listeners_in_an_idle_minute",
+        || {
+            let database = TestDatabase::postgres(Arc::new(fan_out::server()?));
+            let test: Test =
+                |database| fan_out::two_hundred_listeners_in_an_idle_minute(database).boxed();
+            run_with_timeout(fan_out::LONG_TIMEOUT, test, database, TestDatabase::remove)
+        },
+    );
+    trials.push(long.with_ignored_flag(true));
     drop(shared);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -104,6 +116,7 @@ fn postgres_tests() -> Vec<(&'static str, Test)> {
 
 fn private_postgres_tests() -> Vec<(&'static str, Test)> {
     Vec::from(tests![
+        fan_out::revocation_reaches_ten_listeners,
         outage::nodes_and_feeds_recover_after_server_restart,
         outage::outage_under_load_returns_503_and_never_401,
         outage::cached_tokens_are_accepted_for_ttl_during_outage,

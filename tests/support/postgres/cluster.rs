@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use super::Stop;
 use crate::port::ReservedPort;
 
+const MAX_CONNECTIONS: u32 = 200;
+
 pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Cluster {
@@ -19,6 +21,7 @@ pub(super) struct Cluster {
     pub(super) folder: PathBuf,
     /// Reserved while the server is stopped, so that it can start again on the same port.
     pub(super) port: ReservedPort,
+    pub(super) max_connections: u32,
     owner: Option<Owner>,
     /// The parent shell of the server. It stops the server when this process ends.
     supervisor: Mutex<Option<Child>>,
@@ -48,6 +51,7 @@ impl Cluster {
             binaries,
             folder,
             port: ReservedPort::new(),
+            max_connections: MAX_CONNECTIONS,
             owner,
             supervisor: Mutex::new(None),
         })
@@ -73,7 +77,7 @@ impl Cluster {
         server.arg("-D").arg(self.data());
         server.arg("-k").arg(&self.folder);
         server.args(["-h", "127.0.0.1", "-p", &self.port_number()]);
-        server.args(["-N", "200"]);
+        server.args(["-N", &self.max_connections.to_string()]);
         let supervisor = server.spawn().map_err(|error| error.to_string())?;
         *self.supervisor.lock().unwrap() = Some(supervisor);
         let deadline = Instant::now() + CLUSTER_TIMEOUT;

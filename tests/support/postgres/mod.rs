@@ -10,6 +10,7 @@
 use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -58,6 +59,18 @@ impl Postgres {
     /// Returns an error if the binaries are not installed or do not work here.
     pub fn private() -> Result<Self, String> {
         let cluster = Cluster::new()?;
+        cluster.initialize()?;
+        Self::run_by(cluster)
+    }
+
+    /// Starts a server like [`private`](Self::private) that allows this many connections instead of 200.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the binaries are not installed or do not work here.
+    pub fn private_with_connections(connections: u32) -> Result<Self, String> {
+        let mut cluster = Cluster::new()?;
+        cluster.max_connections = connections;
         cluster.initialize()?;
         Self::run_by(cluster)
     }
@@ -149,6 +162,16 @@ impl Postgres {
 
     pub fn resume(&self) {
         self.cluster().signal("CONT");
+    }
+
+    /// Returns the CPU time that the processes of the server have used so far. Linux only.
+    pub fn cpu_time(&self) -> Duration {
+        let pids = self.cluster().processes();
+        let nanoseconds = pids.iter().filter_map(|pid| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     fn cluster(&self) -> &Cluster {
