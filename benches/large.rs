@@ -19,7 +19,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use benches::results::{Goal, Results};
+use benches::results::{Goal, Results, counted};
 use criterion::Criterion;
 use http::StatusCode;
 use test_support::counting_allocator::{CountingAllocator, Counts};
@@ -68,13 +68,13 @@ fn load(tokens: &[MintedToken], results: &mut Results) -> MemoryStore {
     let each = elapsed.as_secs_f64() * 1e6 / count;
     println!("loaded in {elapsed:.1?}, {each:.2} us per token");
     results.add(
-        format!("seconds to load {} tokens", tokens.len()),
+        format!("seconds to load {}", counted(tokens.len(), "token")),
         elapsed.as_secs_f64(),
         Goal::None,
     );
     let ten_bytes = u32::try_from(bytes / 10).expect("some gigabytes");
     results.add(
-        format!("bytes per token, of {}", tokens.len()),
+        format!("bytes per token, of {}", counted(tokens.len(), "token")),
         f64::from(ten_bytes) * 10.0 / count,
         Goal::AtMost(256.0),
     );
@@ -111,7 +111,10 @@ fn print_ratio(count: usize, cases: &mut [Case], results: &mut Results) {
     times.add_to(results, &format!("scale/{count}"));
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
     results.ratio(
-        format!("accepted request to floor, over no authentication, {count} tokens"),
+        format!(
+            "accepted request to floor, over no authentication, {}",
+            counted(count, "token")
+        ),
         over_bare("memory") / over_bare("floor"),
         Goal::AtMost(1.2),
     );

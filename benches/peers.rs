@@ -35,7 +35,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum_gate::prelude::{Account, Gate, Group, JsonWebToken, JwtClaims, Role};
-use benches::results::{Goal, Results};
+use benches::results::{Goal, Results, counted};
 use criterion::Criterion;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
@@ -93,7 +93,8 @@ fn print_ratios(keys: usize, goal_of_scanning: f64, cases: &mut [Case], results:
             _ => Goal::AtLeast(1.0),
         };
         let ratio = times.of(peer) / times.of("memory");
-        results.ratio(format!("`{peer}` to this crate, {keys} keys"), ratio, goal);
+        let measured = format!("`{peer}` to this crate, {}", counted(keys, "key"));
+        results.ratio(measured, ratio, goal);
     }
 }
 

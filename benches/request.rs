@@ -124,7 +124,8 @@ fn print_observed(count: usize, cases: &mut [Case], results: &mut Results) {
     results.ratio(
         format!(
             "accepted request with a recorder and a log to one without, over no \
-             authentication, {count} tokens"
+             authentication, {}",
+            benches::results::counted(count, "token")
         ),
         over_bare("memory_observed") / over_bare("memory"),
         Goal::AtMost(1.35),

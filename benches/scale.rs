@@ -22,7 +22,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use benches::results::{Goal, Results};
+use benches::results::{Goal, Results, counted};
 use criterion::Criterion;
 use http::StatusCode;
 use test_support::counting_allocator::{CountingAllocator, Counts};
@@ -88,7 +88,10 @@ fn print_ratio(count: usize, cases: &mut [Case], results: &mut Results) {
     let over_bare = |id| times.of(id) - times.of("bare_with_principal");
     let ratio = over_bare("memory") / over_bare("floor");
     results.ratio(
-        format!("accepted request to floor, over no authentication, {count} tokens"),
+        format!(
+            "accepted request to floor, over no authentication, {}",
+            counted(count, "token")
+        ),
         ratio,
         Goal::AtMost(1.2),
     );

@@ -23,7 +23,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
-use benches::results::{Goal, Results};
+use benches::results::{Goal, Results, counted};
 use test_support::postgres::Postgres;
 use tower_service_token::registry::{ListRequest, TokenFilter, TokenRegistry};
 use tower_service_token::store::{CachedStore, Credential, TokenStatus};
@@ -111,10 +111,11 @@ async fn lookups(name: &str, tables: &Tables, results: &mut Results) {
     println!(
         "lookup: find {find:.1} us, bare SELECT {bare:.1} us, with its columns read {read:.1} us"
     );
+    let size = usize::try_from(tables.size).expect("not negative");
     results.ratio(
         format!(
-            "lookup in {name} to the driver's bare `SELECT`, {} tokens",
-            tables.size
+            "lookup in {name} to the driver's bare `SELECT`, {}",
+            counted(size, "token")
         ),
         find / bare,
         Goal::AtMost(1.15),

@@ -5,6 +5,9 @@ use crate::svg::{Anchor, COLOURS, Svg};
 const WIDTH: f64 = 760.0;
 const ROW: f64 = 24.0;
 
+/// The name that stands out.
+pub(crate) const OWN: &str = "this crate";
+
 /// A named line or set of dots.
 pub(crate) struct Series<'a> {
     pub(crate) name: &'a str,
@@ -67,13 +70,12 @@ pub(crate) fn lines(labels: &Labels<'_>, ticks: &[f64], series: &[Series<'_>]) -
     while value <= y_axis.values.1 + step / 2.0 {
         let y = y_axis.position(value);
         svg.line("grid", (left, y), (right, y));
-        let digits = usize::from(step < 1.0);
-        svg.text(
-            "",
-            Anchor::End,
-            (left - 8.0, y + 4.0),
-            &format!("{value:.digits$}"),
-        );
+        let text = if step < 1.0 {
+            format!("{value:.1}")
+        } else {
+            thousands(value)
+        };
+        svg.text("", Anchor::End, (left - 8.0, y + 4.0), &text);
         value += step;
     }
     for tick in ticks {
@@ -138,7 +140,8 @@ pub(crate) fn dots(labels: &Labels<'_>, names: &[&str], series: &[Series<'_>]) -
     let mut row = 0.0;
     for name in names {
         svg.line("grid", (left, y_of(row)), (right, y_of(row)));
-        svg.text("", Anchor::End, (left - 12.0, y_of(row) + 4.0), name);
+        let class = if *name == OWN { "own" } else { "" };
+        svg.text(class, Anchor::End, (left - 12.0, y_of(row) + 4.0), name);
         row += 1.0;
     }
     for (number, series) in series.iter().enumerate() {

@@ -15,11 +15,15 @@ mod table;
 use std::fs;
 use std::path::Path;
 
-use benches::results::Results;
+use benches::results::{Goal, Results};
 
 fn main() {
     let has = |expected: &str| std::env::args().any(|argument| argument == expected);
-    if !has("--bench") || has("--test") || has("--list") {
+    if has("--list") {
+        return;
+    }
+    if !has("--bench") || has("--test") {
+        check();
         return;
     }
     let results = Results::read_all();
@@ -33,4 +37,37 @@ fn main() {
             println!("drew {}", path.display());
         }
     }
+}
+
+/// Checks the table and a plot of made-up results, for `cargo bench -- --test`.
+fn check() {
+    let mut results = Results::new("peers");
+    results.is_observed = false;
+    for (keys, ratio) in [("1", 1.196), ("1000", 0.994)] {
+        let group = format!("peers/{keys}");
+        results.read(&group, "memory", 250.0);
+        results.read(&group, "tower_http", 250.0 * ratio);
+        results.add(format!("peer, {keys}"), ratio, Goal::AtLeast(1.2));
+    }
+    let all = [results];
+    let text = table::markdown(&all);
+    for line in [
+        "| peer, 1 | 1.20 | at least 1.2 | held | `cargo bench --bench peers` |",
+        "| peer, 1000 | 0.99 | at least 1.2 | not held | `cargo bench --bench peers` |",
+        "not run: cached (`cargo bench --features tokio --bench cached`)",
+        "not run: toolkits (`cargo bench --manifest-path benches/toolkits/Cargo.toml`)",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("not run: peers"), "{text}");
+    let drawn = plots::all(&all);
+    let [("peers.svg", svg)] = &drawn[..] else {
+        panic!("only one plot has readings");
+    };
+    assert_eq!(
+        svg.matches("<circle").count(),
+        4 + 2,
+        "four dots and a legend"
+    );
+    assert!(svg.contains("tower-http, least check") && svg.len() < 20_000);
 }

@@ -2,7 +2,7 @@
 
 use benches::results::Results;
 
-use crate::chart::{Labels, Series, dots, lines};
+use crate::chart::{Labels, OWN, Series, dots, lines};
 
 const SIZES: [f64; 5] = [1.0, 100.0, 10_000.0, 1_000_000.0, 10_000_000.0];
 
@@ -99,7 +99,7 @@ fn label(id: &str) -> &str {
     match id {
         "bare_with_principal" => "no authentication",
         "floor" => "floor, by hand",
-        "memory" => "this crate",
+        "memory" => OWN,
         "tower_http" => "tower-http, least check",
         "tower_http_same_work" => "tower-http, same work",
         "axum_from_fn" => "axum from_fn, least check",
@@ -143,7 +143,7 @@ fn scale(results: &[Results]) -> Option<String> {
     };
     let series = [
         Series {
-            name: "this crate",
+            name: OWN,
             is_reference: false,
             points: memory,
         },

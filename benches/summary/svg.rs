@@ -6,7 +6,7 @@ use std::fmt::Write;
 pub(crate) const COLOURS: [&str; 4] = ["#2f81f7", "#bf8700", "#2da44e", "#a371f7"];
 
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1f2328}\
-    .title{font-weight:600;font-size:14px}.note{fill:#57606a}\
+    .title{font-weight:600;font-size:14px}.own{font-weight:600}.note{fill:#57606a}\
     .grid{stroke:#d0d7de}.axis{stroke:#57606a}\
     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}\
     .grid{stroke:#3d444d}.axis{stroke:#9198a1}}";

@@ -140,22 +140,15 @@ impl Results {
 }
 
 impl Figure {
-    /// Returns whether the goal is held, if there is one.
-    pub fn is_held(&self) -> Option<bool> {
-        match self.goal {
-            Goal::AtMost(limit) => Some(self.value <= limit),
-            Goal::AtLeast(limit) => Some(self.value >= limit),
-            Goal::None => None,
-        }
-    }
-
-    /// Returns `held`, `not held` or a dash.
+    /// Returns `held`, `not held` or a dash. The goal is compared with the value that is printed.
     pub fn verdict(&self) -> &'static str {
-        match self.is_held() {
-            Some(true) => "held",
-            Some(false) => "not held",
-            None => "–",
-        }
+        let value: f64 = self.rounded().parse().unwrap_or(f64::NAN);
+        let is_held = match self.goal {
+            Goal::AtMost(limit) => value <= limit,
+            Goal::AtLeast(limit) => value >= limit,
+            Goal::None => return "–",
+        };
+        if is_held { "held" } else { "not held" }
     }
 
     /// Returns the value with as many digits as its size deserves.
@@ -185,6 +178,20 @@ impl fmt::Display for Goal {
             Self::None => f.write_str("–"),
         }
     }
+}
+
+/// Writes a number of things, such as `1 key` or `1,000 keys`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{text} {noun}{plural}")
 }
 
 /// Returns `bench-results` in the target directory, which holds this program as

@@ -31,7 +31,7 @@ mod rustauth_keys;
 
 use std::sync::Arc;
 
-use benches::results::{Goal, Results};
+use benches::results::{Goal, Results, counted};
 use criterion::Criterion;
 use http::StatusCode;
 use tokio::runtime::{Builder, Runtime};
@@ -60,7 +60,7 @@ fn main() {
             times.add_to(&mut results, &format!("peers/{keys}"));
             for peer in ["apikeys_rs", "rustauth"] {
                 let ratio = times.of(peer) / times.of("memory");
-                let measured = format!("`{peer}` to this crate, {keys} keys");
+                let measured = format!("`{peer}` to this crate, {}", counted(*keys, "key"));
                 results.ratio(measured, ratio, Goal::AtLeast(1.0));
             }
         }
