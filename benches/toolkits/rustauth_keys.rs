@@ -40,7 +40,7 @@ struct Verified {
 #[derive(Clone, Deserialize)]
 #[expect(dead_code, reason = "only the cost of storing it matters")]
 struct Caller {
-    id: Arc<str>,
+    id: String,
 }
 
 pub(crate) fn service(
