@@ -109,7 +109,11 @@ async fn check(
     mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    let Some(caller) = verify(&auth, &request).await else {
+    let key = request.headers().get(X_API_KEY);
+    let key = key.and_then(|key| key.to_str().ok());
+    // Built before the first await, because a reference to the request is not `Send`.
+    let verification = key.and_then(verification_of);
+    let Some(caller) = verify(&auth, verification).await else {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         return response;
@@ -118,16 +122,19 @@ async fn check(
     next.run(request).await
 }
 
-async fn verify(auth: &RustAuth, request: &Request<Body>) -> Option<Caller> {
-    let key = request.headers().get(X_API_KEY)?.to_str().ok()?;
+/// Returns the request to the endpoint.
+fn verification_of(key: &str) -> Option<Request<Vec<u8>>> {
     let body = serde_json::to_vec(&Verify { key }).ok()?;
-    let request = Request::builder()
+    Request::builder()
         .method(Method::POST)
         .uri("http://api.example.com/api/auth/api-key/verify")
         .header(CONTENT_TYPE, "application/json")
         .body(body)
-        .ok()?;
-    let response = auth.handler_async(request).await.ok()?;
+        .ok()
+}
+
+async fn verify(auth: &RustAuth, verification: Option<Request<Vec<u8>>>) -> Option<Caller> {
+    let response = auth.handler_async(verification?).await.ok()?;
     let verified: Verified = serde_json::from_slice(response.body()).ok()?;
     verified.key.filter(|_| verified.valid)
 }
