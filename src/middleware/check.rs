@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::header::{CACHE_CONTROL, VARY};
-use http::{Extensions, HeaderMap, HeaderValue, Response};
+use http::{Extensions, HeaderMap};
 
+use super::additions::ResponseAdditions;
 use crate::audit::{AuditAction, AuditEvent, AuditSink};
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
@@ -49,41 +49,6 @@ pub(super) enum Checked {
     Rejected(Rejection),
     /// The store must be queried.
     NeedsLookup(Credential<'static>),
-}
-
-/// What to add to the response of an accepted request. Each request clones it: with the default realm
-/// and headers it holds no reference count that all requests share.
-#[derive(Clone, Default)]
-pub(super) struct ResponseAdditions {
-    vary: Option<HeaderValue>,
-    challenges: Option<Challenges>,
-    principal: Option<Principal>,
-}
-
-impl ResponseAdditions {
-    pub(super) fn new(vary: Option<HeaderValue>, challenges: &Challenges) -> Option<Self> {
-        let challenges = (*challenges != Challenges::DEFAULT).then(|| challenges.clone());
-        (vary.is_some() || challenges.is_some()).then_some(Self {
-            vary,
-            challenges,
-            principal: None,
-        })
-    }
-
-    pub(super) fn apply<B>(&mut self, response: &mut Response<B>) {
-        if let Some(principal) = self.principal.take() {
-            response.extensions_mut().insert(principal);
-        }
-        if let Some(challenges) = &self.challenges {
-            Rejection::fill_in_challenges(response, challenges);
-        }
-        if let Some(vary) = &self.vary {
-            let headers = response.headers_mut();
-            headers.append(VARY, vary.clone());
-            let cache_control = headers.entry(CACHE_CONTROL);
-            cache_control.or_insert(HeaderValue::from_static("private"));
-        }
-    }
 }
 
 impl Checker {
@@ -140,15 +105,8 @@ impl Checker {
         if self.additions.is_none() && propagated.is_none() {
             return None;
         }
-        Some(self.additions_with(propagated))
-    }
-
-    fn additions_with(&self, principal: Option<Principal>) -> ResponseAdditions {
         let additions = self.additions.clone().unwrap_or_default();
-        ResponseAdditions {
-            principal,
-            ..additions
-        }
+        Some(additions.with_principal(propagated))
     }
 
     /// Returns the credential of a request after marking it sensitive.

@@ -7,7 +7,8 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::check::{Checker, ResponseAdditions};
+use super::additions::ResponseAdditions;
+use super::check::Checker;
 use crate::observe::{self, RequestInfo};
 use crate::principal::Principal;
 use crate::reject::{Rejection, ResponseForRejection};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use http::{Extensions, HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use super::check::{Checker, ResponseAdditions};
+use super::additions::ResponseAdditions;
+use super::check::Checker;
 use super::service::ServiceToken;
 use crate::audit::AuditSink;
 use crate::clock::Clock;

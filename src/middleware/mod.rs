@@ -90,6 +90,7 @@
 //! A store that panics unwinds through the request, which does not reach the inner service. The
 //! layer keeps working.
 
+mod additions;
 mod check;
 mod defaults;
 mod future;

@@ -11,6 +11,7 @@
 mod app;
 mod bootstrap;
 mod health;
+mod layers;
 mod log_limiter;
 mod logs;
 mod metrics_endpoint;
@@ -100,8 +101,7 @@ async fn run(
     let scheme = frontend.tls.as_ref().map_or("http", |_| "https");
     let address = server::address(&frontend.listener)?;
     tracing::info!("listening on {scheme}://{address}");
-    let app = server::with_budget(request_log::with_failures_handled(app));
-    let app = request_log::with_request_log(app).layer(args.client_address_layer());
+    let app = layers::with_layers(app, args.client_address_layer());
     let server = Server::new("service", frontend.listener, app, in_flight)
         .with_tls(frontend.tls)
         .with_max_connections(frontend.max_connections)

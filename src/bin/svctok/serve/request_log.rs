@@ -1,107 +1,43 @@
-//! Identifies, logs and counts each request, by the layers of tower-http where it has one.
+//! Logs and counts each request.
 //!
-//! Own code is what tower-http lacks:
+//! The callbacks of tower-http's `TraceLayer` do not see the request with its response, so a service
+//! of its own writes the line and the metrics that need both.
 //!
-//! 1. `SetRequestIdLayer` trusts any id that a client sends. Invalid ones are removed first.
-//! 2. The callbacks of `TraceLayer` do not see the request with its response. A middleware writes
-//!    the line and the metrics that need both.
-//! 3. A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and
-//!    inserts [`FailureLogged`]; this module logs the rest. Up to ten requests per second that are
-//!    rejected because of a limit have a line each; beyond that, one line has their number.
+//! A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and inserts
+//! [`FailureLogged`]; this module logs the rest. Up to ten requests per second that are rejected
+//! because of a limit have a line each; beyond that, one line has their number.
 
 mod response_metrics;
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::future::{BoxFuture, FutureExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
-use tower::layer::layer_fn;
-use tower::{Service, ServiceBuilder};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{
-    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
-};
-use tower_http::timeout::TimeoutLayer;
-use tower_http::trace::TraceLayer;
+use tower::Service;
 use tower_service_token::api::request_id;
-use tower_service_token::internal::{self, redact_tokens};
+use tower_service_token::internal::redact_tokens;
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
-use tracing::Span;
 
-use self::response_metrics::ResponseMetrics;
+use self::response_metrics::{ResponseMetrics, counter};
 use super::log_limiter::LogLimiter;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longer than any segment of a route, shorter than the secret of any token minted here.
 const MAX_SEGMENT: usize = 29;
 
-/// The store has shorter timeouts, so only a body can take this long.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The paths that need no token.
 const PUBLIC_PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
-/// Responds with 408 to a request that takes 30 s, and with 500 to one whose handler panics.
-pub(super) fn with_failures_handled(app: Router) -> Router {
-    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
-    let layers = ServiceBuilder::new()
-        .layer(CatchPanicLayer::custom(panic_response))
-        .layer(timeout);
-    app.layer(layers)
-}
-
-/// Gives each request an id and a span, and logs and counts its response.
-pub(super) fn with_request_log(app: Router) -> Router {
-    // Only for the span: the callbacks do not see the request with its response.
-    let trace = TraceLayer::new_for_http()
-        .make_span_with(request_span)
-        .on_request(())
-        .on_response(())
-        .on_body_chunk(())
-        .on_eos(())
-        .on_failure(());
-    // Shared by all routes, each of which is layered.
-    let metrics = Arc::<ResponseMetrics>::default();
-    let layers = ServiceBuilder::new()
-        .map_request(without_invalid_id)
-        .layer(SetRequestIdLayer::x_request_id(RandomRequestId))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(trace)
-        .layer(layer_fn(move |inner| LogRequests {
-            inner,
-            metrics: Arc::clone(&metrics),
-        }));
-    app.layer(layers)
-}
-
-fn without_invalid_id(mut request: Request) -> Request {
-    if request_id(request.headers()).is_none() {
-        request.headers_mut().remove(REQUEST_ID);
-    }
-    request
-}
-
-#[derive(Clone, Copy)]
-struct RandomRequestId;
-
-impl MakeRequestId for RandomRequestId {
-    fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
-        Some(RequestId::new(random_id()))
-    }
-}
-
-fn random_id() -> HeaderValue {
+/// Returns a request id of 32 random hexadecimal digits.
+pub(super) fn random_id() -> HeaderValue {
     thread_local! {
         static RANDOM: RefCell<RandomBytes> = const { RefCell::new(RandomBytes::new()) };
     }
@@ -136,27 +72,22 @@ impl RandomBytes {
     }
 }
 
-fn request_span(request: &Request) -> Span {
-    let id = request.headers().get(REQUEST_ID);
-    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-    // Only the filter `off` disables this level: audit events and errors need the id.
-    tracing::error_span!("request", request_id = id)
-}
-
-/// Does not log the panic, because the panic hook does.
-fn panic_response(_: Box<dyn Any + Send>) -> http::Response<Body> {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    let detail = "the request could not be processed";
-    let mut response = internal::problem_response(status, "internal", detail);
-    response.extensions_mut().insert(FailureLogged);
-    response
-}
-
 /// Logs and counts each response of the inner service.
 #[derive(Clone)]
-struct LogRequests<S> {
+pub(super) struct LogRequests<S> {
     inner: S,
     metrics: Arc<ResponseMetrics>,
+}
+
+impl<S> LogRequests<S> {
+    /// Creates a function that wraps services. These share the handles of their metrics.
+    pub(super) fn layer() -> impl Fn(S) -> Self + Clone {
+        let metrics = Arc::<ResponseMetrics>::default();
+        move |inner| Self {
+            inner,
+            metrics: Arc::clone(&metrics),
+        }
+    }
 }
 
 impl<S> Service<Request> for LogRequests<S>
@@ -258,11 +189,6 @@ pub(super) fn log_rejection(
         cause,
         "request rejected",
     );
-}
-
-fn counter(method: &'static str, status: StatusCode) -> metrics::Counter {
-    let status = status.as_u16().to_string();
-    metrics::counter!("svctok_http_requests_total", "method" => method, "status" => status)
 }
 
 /// Returns milliseconds, rounded to a microsecond.

@@ -37,7 +37,7 @@ impl ResponseMetrics {
 impl Handles {
     fn register(method: &'static str, status: StatusCode) -> Self {
         Self {
-            count: super::counter(method, status),
+            count: counter(method, status),
             seconds: metrics::histogram!("svctok_http_request_seconds", "method" => method),
         }
     }
@@ -46,4 +46,10 @@ impl Handles {
         self.count.increment(1);
         self.seconds.record(took);
     }
+}
+
+/// Returns the counter of responses with this status.
+pub(super) fn counter(method: &'static str, status: StatusCode) -> Counter {
+    let status = status.as_u16().to_string();
+    metrics::counter!("svctok_http_requests_total", "method" => method, "status" => status)
 }

@@ -1,13 +1,17 @@
+use axum::Router;
+use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use tower::Service;
+use tower_service_token::limits::ClientAddressLayer;
 
+use super::super::layers::with_layers;
 use super::super::logs::tests::Log;
 use super::*;
 
 fn with_all_layers(app: Router) -> Router {
-    with_request_log(with_failures_handled(app))
+    with_layers(app, ClientAddressLayer::new())
 }
 
 async fn id_for(given: &[&[u8]]) -> String {

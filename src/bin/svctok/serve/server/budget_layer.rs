@@ -20,12 +20,19 @@ use crate::serve::request_log;
 /// Ends each request whose exchange ends, and reserves the bytes of its response. Layers that log or
 /// count responses belong outside, so that they see the response that is sent.
 pub(crate) fn with_budget(app: Router) -> Router {
-    app.layer(layer_fn(|inner| EnforceBudget { inner }))
+    app.layer(layer_fn(EnforceBudget::new))
 }
 
+/// The service of [`with_budget()`].
 #[derive(Clone)]
-struct EnforceBudget<S> {
+pub(crate) struct EnforceBudget<S> {
     inner: S,
+}
+
+impl<S> EnforceBudget<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner }
+    }
 }
 
 impl<S> Service<Request> for EnforceBudget<S>

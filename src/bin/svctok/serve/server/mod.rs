@@ -39,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service_token::limits::{ClientAddress, TrustedProxies};
 
 use self::activity::Activity;
-pub(super) use self::budget_layer::with_budget;
+pub(super) use self::budget_layer::{EnforceBudget, with_budget};
 use self::connection::{Connection, stopped};
 use self::connection_table::ConnectionTable;
 pub(super) use self::descriptors::max_connections;
