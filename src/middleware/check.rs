@@ -4,17 +4,15 @@ use futures::future::BoxFuture;
 use http::{Extensions, HeaderMap};
 
 use super::additions::ResponseAdditions;
-use crate::audit::{AuditAction, AuditEvent, AuditSink};
+use crate::audit::AuditSink;
 use crate::clock::Clock;
 use crate::header::{CredentialError, CredentialSources};
-use crate::limits::{ClientAddress, OptionalFailureLimit, RequestOrigin};
+use crate::limits::{OptionalFailureLimit, RequestOrigin};
 use crate::observe::{self, LookupTimer, Outcomes};
 use crate::principal::{Identity, Principal};
 use crate::registry::LastUsed;
 use crate::reject::{Challenges, NoToken, Rejection, RejectionReason};
-use crate::store::{
-    Cached, Credential, Denial, DenialKind, StoreError, TokenRecord, TokenStore, verdict,
-};
+use crate::store::{Cached, Credential, Denial, DenialKind, TokenRecord, TokenStore, verdict};
 use crate::token::TokenFormat;
 
 /// The configuration of a service, shared by all its clones.
@@ -254,27 +252,6 @@ impl Checker {
         self.reject(reason).with_denial(denial)
     }
 
-    /// Sends an audit event for a rejected token whose secret was presented.
-    pub(crate) fn audit_rejection(&self, rejection: &Rejection, origin: RequestOrigin) {
-        let ids = rejection.token_id().zip(rejection.display_id());
-        let kind = denial_kind(rejection.reason());
-        if let (Some(audit), Some((id, display_id)), Some(kind)) = (&self.audit, ids, kind) {
-            let (now, actor) = (self.clock.now(), format!("token:{display_id}"));
-            let event = AuditEvent::new(now, actor, AuditAction::Rejected(kind), id)
-                .with_display_id(display_id)
-                .with_client_address(origin.address.map(ClientAddress::ip));
-            audit.record(&event);
-        }
-    }
-
-    pub(crate) fn reject_store_error(&self, error: StoreError) -> Rejection {
-        Rejection::from(error).with_challenges(&self.challenges)
-    }
-
-    pub(crate) fn reject(&self, reason: RejectionReason) -> Rejection {
-        Rejection::new(reason).with_challenges(&self.challenges)
-    }
-
     pub(crate) fn is_damaged(&self, credential: &Credential<'_>) -> bool {
         self.format.is_damaged(credential.token())
     }
@@ -284,19 +261,6 @@ impl Checker {
     pub(crate) fn is_plausible(&self, credential: &Credential<'_>) -> bool {
         self.format.is_plausible(credential.token())
     }
-}
-
-/// Returns the kind of denial for this reason, if it is one of a known token.
-fn denial_kind(of: RejectionReason) -> Option<DenialKind> {
-    [
-        DenialKind::Revoked,
-        DenialKind::Disabled,
-        DenialKind::Expired,
-        DenialKind::Superseded,
-        DenialKind::NotYetValid,
-    ]
-    .into_iter()
-    .find(|kind| RejectionReason::from(*kind) == of)
 }
 
 /// Returns whether a rejection for this reason counts as a failure of its client.

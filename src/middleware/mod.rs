@@ -95,6 +95,7 @@ mod check;
 mod defaults;
 mod future;
 mod layer;
+mod rejections;
 mod service;
 
 #[cfg(feature = "tokio")]

@@ -131,7 +131,7 @@ async fn lost_rotations_with_grace_keep_the_secret_in_use() {
         let id = token.record().id();
         let error = client.rotate(id, HOUR).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::Unreachable);
-        assert!(server.token_info(id).await.grace_ends_at.is_some());
+        assert!(server.token_info(id).grace_ends_at.is_some());
         assert!(server.accepts(token.expose_secret()).await);
         assert_eq!(faulty_server.requests().len(), 1);
     }
@@ -142,7 +142,7 @@ async fn lost_rotations_with_grace_keep_the_secret_in_use() {
     let id = token.record().id();
     let error = client.rotate_once(id, HOUR, "one").await.unwrap_err();
     assert_eq!(error.kind(), ClientErrorKind::AlreadyRotated);
-    assert_eq!(error.token(), Some(&server.token_info(id).await));
+    assert_eq!(error.token(), Some(&server.token_info(id)));
     assert!(server.accepts(token.expose_secret()).await);
     let received = faulty_server.requests();
     assert_eq!(received.len(), 2);
@@ -223,7 +223,7 @@ async fn retries_idempotent_calls() {
         let own = server.tokens.create(NewToken::new("own")).await.unwrap();
         client.revoke(own.record().id()).await.unwrap();
         assert_eq!(
-            server.token_info(own.record().id()).await.state,
+            server.token_info(own.record().id()).state,
             TokenStatus::Revoked
         );
         assert_eq!(faulty_server.lines().len(), 12, "{step:?}");
@@ -244,7 +244,7 @@ async fn does_not_retry_other_calls() {
     ] {
         let faulty_server = FaultyServer::start(server.app.clone(), vec![step; 10]).await;
         let client = server.builder(faulty_server.address).build().unwrap();
-        let revision = server.tokens.get(id).await.unwrap().revision();
+        let revision = server.store.get(id).unwrap().revision();
         let conditional = |revision| client.clone().if_revision(revision);
         let results = [
             client.rotate_own(Duration::ZERO).await.map(drop),
@@ -312,7 +312,7 @@ async fn replaces_labels_despite_concurrent_changes() {
     let token = server.tokens.create(new).await.unwrap();
     let id = token.record().id();
     // The first read returns the token before the concurrent change.
-    let before = serde_json::to_string(&server.token_info(id).await).unwrap();
+    let before = serde_json::to_string(&server.token_info(id)).unwrap();
     let headers = [("content-type", "application/json"), ("etag", "\"1\"")];
     let before = Step::Respond(super::faulty_server::response_bytes(200, &headers, &before));
     let update = TokenUpdate::new().with_label("b", "2");

@@ -107,8 +107,8 @@ impl TestServer {
     }
 
     /// Returns the info of a token in the store.
-    async fn token_info(&self, id: TokenId) -> TokenInfo {
-        self.info_of(&self.tokens.get(id).await.unwrap())
+    fn token_info(&self, id: TokenId) -> TokenInfo {
+        self.info_of(&self.store.get(id).expect("a stored token"))
     }
 
     /// Returns the info of a record.

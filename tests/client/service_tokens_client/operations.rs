@@ -78,7 +78,7 @@ impl Pair {
             let expected = self.direct(direct, call).await;
             let found = self.remote(remote, call).await;
             assert_same(expected, &found, &format!("step {step} of {calls:?}"));
-            let stored = self.remote.token_info(remote).await;
+            let stored = self.remote.token_info(remote);
             if let Ok(Some(mut found)) = found {
                 found.revision = found.revision.or(stored.revision);
                 assert_eq!(found, stored);
@@ -321,7 +321,7 @@ async fn rejects_unrepresentable_times_before_sending() {
         assert_eq!(error.problems()[0].pointer, pointer);
         assert_eq!(error.status(), None);
     }
-    assert_eq!(server.token_info(id).await.revision, Some(1));
+    assert_eq!(server.token_info(id).revision, Some(1));
 }
 
 #[tokio::test]
@@ -461,11 +461,11 @@ async fn holders_manage_their_own_tokens() {
     let holder = server.tokens.create(NewToken::new("ci")).await.unwrap();
     let id = holder.record().id();
     let client = server.client_as(holder.expose_secret()).await;
-    assert_eq!(client.get_own().await.unwrap(), server.token_info(id).await);
+    assert_eq!(client.get_own().await.unwrap(), server.token_info(id));
     let rotated = client.rotate_own(HOUR).await.unwrap();
     assert_eq!(rotated.token().grace_ends_at, Some(start() + HOUR));
     // The client still sends the previous secret.
-    assert_eq!(client.get_own().await.unwrap(), server.token_info(id).await);
+    assert_eq!(client.get_own().await.unwrap(), server.token_info(id));
     let client = server.client_as(rotated.expose_secret()).await;
     client.revoke_own().await.unwrap();
     assert!(!server.accepts(rotated.expose_secret()).await);
@@ -488,13 +488,13 @@ async fn revokes_the_last_admin_only_if_allowed() {
         let error = call(client.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::LastAdmin, "{change}");
         assert_eq!(error.code(), Some("last_admin"));
-        assert_eq!(server.token_info(id).await.revision, Some(1));
+        assert_eq!(server.token_info(id).revision, Some(1));
         let confirmed = client.allow_last_admin_removal();
         let filter = TokenFilter::new().with_name("admin");
         let error = confirmed.revoke_where(filter, 1).await.unwrap_err();
         assert_eq!(error.kind(), ClientErrorKind::LastAdmin);
         call(confirmed).await.unwrap();
-        assert_eq!(server.token_info(id).await.revision, Some(2), "{change}");
+        assert_eq!(server.token_info(id).revision, Some(2), "{change}");
     }
 }
 
