@@ -1,5 +1,3 @@
-use std::fmt::Write;
-
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
@@ -29,9 +27,8 @@ pub(super) fn identity_headers(caller: &Principal) -> HeaderMap {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // One buffer, so that each value is one allocation.
     let mut text = String::new();
-    write!(text, "{}", caller.display_id()).expect("a string accepts any text");
-    let id = value(&text);
-    headers.insert(TOKEN_ID, id);
+    let id = caller.display_id().to_string();
+    headers.insert(TOKEN_ID, encoded(&id, &mut text));
     headers.insert(NAME, encoded(caller.name(), &mut text));
     let subject = caller.subject().unwrap_or_default();
     headers.insert(SUBJECT, encoded(subject, &mut text));
