@@ -17,3 +17,5 @@ pub use self::roles::Roles;
 pub use self::scopes::Scopes;
 pub(crate) use self::scopes::{ADMIN_SCOPE, ADMIN_SCOPES, READ_SCOPE};
 pub use crate::store::record::Principal;
+#[cfg(feature = "tokio")]
+pub use crate::store::record::RightsDigest;

@@ -44,14 +44,15 @@ impl<R> TicketLayer<R> {
 
     /// Does not read the query, so that no ticket is in a URL. By default it is read.
     ///
-    /// Only WebSocket clients can then present a ticket. A URL with a ticket is 400, because the inner
-    /// service would get it.
+    /// Only WebSocket clients can then present a ticket. A URL with a ticket is rejected with 400, because
+    /// the inner service would get it.
     pub fn without_query(mut self) -> Self {
         self.sources.query = false;
         self
     }
 
-    /// Does not read `Sec-WebSocket-Protocol`. By default it is read. A ticket there is then 400.
+    /// Does not read `Sec-WebSocket-Protocol`. By default it is read. A ticket there is then rejected with
+    /// 400.
     pub fn without_websocket_protocol(mut self) -> Self {
         self.sources.protocol = false;
         self

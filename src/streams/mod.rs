@@ -11,8 +11,9 @@
 //!    token there.
 //! 3. The layer removes the ticket from the request. The inner service sees neither the parameter nor
 //!    the protocol, so its logs and its response do not contain them. A ticket anywhere else in the URL
-//!    or in the protocols is 400: under another name, in the path, or in a source that is switched off.
-//! 4. The token behind the ticket is looked up again, bypassing any cache. The ticket is refused unless
+//!    or in the protocols is rejected with 400: under another name, in the path, or in a source that is
+//!    switched off.
+//! 4. The token behind the ticket is looked up again, bypassing any cache. The ticket is rejected unless
 //!    the token is still accepted with the secret and the rights it was issued for. The new record is in
 //!    the `Principal` of the stream.
 //! 5. A [`PrincipalWatcher`] ends the stream when the token is revoked, expires, is disabled, deleted,
@@ -21,7 +22,7 @@
 //! A ticket that is unknown, expired or used gets the same response: 401 with the code
 //! `invalid_ticket`. So does one whose token got other rights. If the token is revoked, disabled or
 //! expired, the response is that for the [token](crate::reject). A ticket that cannot be read, occurs
-//! twice, or comes with a token is 400.
+//! twice, or comes with a token is rejected with 400.
 //!
 //! The rights are the roles, scopes, subject, owner and labels of the token. The
 //! [data](crate::store::TokenRecord::with_data) of your own store is none: see [`RightsDigest`].
@@ -38,9 +39,10 @@
 //! `GETDEL` of Redis.
 //!
 //! Stores keep the SHA-256 of a ticket. The number of unused tickets is [limited](TicketLimits), by
-//! default to 16 for each token, 1,000 for each owner and 10,000 in all; beyond that [`Tickets::issue`]
-//! returns 429. The number of open streams is [limited](StreamLimits), too, by default to 1,000 for each
-//! token and 10,000 for each owner; beyond that [`PrincipalWatcher::watch`] returns 429.
+//! default to 16 for each token, 1,000 for each owner and 10,000 in total; beyond that
+//! [`Tickets::issue`] returns 429. The number of open streams is [limited](StreamLimits), too, by default
+//! to 1,000 for each token, 10,000 for each owner and 100,000 in total; beyond that
+//! [`PrincipalWatcher::watch`] returns 429.
 //!
 //! An [owner](crate::store::TokenRecord::with_owner) is what these limits and the turns of a
 //! [watcher](PrincipalWatcher#tenants) count as a tenant. Set it for the tokens of each tenant.
@@ -128,10 +130,11 @@ mod watcher;
 
 pub use self::layer::{TicketLayer, TicketService};
 pub use self::principal_end::PrincipalEnd;
-pub use self::stream_limits::StreamLimits;
+pub use self::stream_limits::{StreamLimits, TooManyStreams};
 pub use self::ticket::Ticket;
-pub use self::tickets::Tickets;
+pub use self::tickets::{Tickets, TicketsBuilder};
 pub use self::watcher::{PrincipalWatch, PrincipalWatcher, PrincipalWatcherBuilder};
+pub use crate::principal::RightsDigest;
 pub use crate::ticket_store::{
-    InsertTicketError, MemoryTicketStore, RightsDigest, StoredTicket, TicketLimits, TicketStore,
+    InsertTicketError, MemoryTicketStore, StoredTicket, TicketLimits, TicketStore,
 };

@@ -5,13 +5,12 @@ use crate::digest::TokenDigest;
 use crate::limits::RequestOrigin;
 use crate::middleware::Checker;
 use crate::observe::LookupTimer;
-use crate::principal::Principal;
+use crate::principal::{Principal, RightsDigest};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{Denial, StoreError, TokenStore, verdict_again};
-use crate::ticket_store::{RightsDigest, StoredTicket};
 
 /// Why a ticket was not redeemed.
-enum Refusal {
+enum RedemptionError {
     /// The ticket is unknown, expired or used, or the rights of its token have changed.
     Invalid,
     /// The token behind the ticket is no longer accepted.
@@ -42,15 +41,21 @@ async fn redeem_admitted(
     let permit = admitted.await.map_err(Rejection::rate_limited)?;
     let (tokens, clock) = (Arc::clone(&checker.store), Arc::clone(&checker.clock));
     let redemption = async move {
-        let taken = take(&tickets, &ticket).await?;
+        let taken = tickets
+            .take(&ticket)
+            .await
+            .map_err(RedemptionError::Store)?;
+        let taken = taken.ok_or(RedemptionError::Invalid)?;
         let found = tokens.find_again(taken.token_id, &taken.token_digest).await;
-        let found = found.map_err(Refusal::Store)?;
+        let found = found.map_err(RedemptionError::Store)?;
         let judged = verdict_again(found, &taken.token_digest, &clock);
-        let principal = judged.map_err(Refusal::Denied)?;
+        let principal = judged.map_err(RedemptionError::Denied)?;
         // Guards behind the layer that issued the ticket judged the rights at that time.
         let has_same_rights = RightsDigest::of(&principal) == taken.rights;
         let is_unchanged = principal.id() == taken.token_id && has_same_rights;
-        is_unchanged.then_some(principal).ok_or(Refusal::Invalid)
+        is_unchanged
+            .then_some(principal)
+            .ok_or(RedemptionError::Invalid)
     };
     let redeemed = match permit {
         None => redemption.await,
@@ -58,28 +63,19 @@ async fn redeem_admitted(
     };
     redeemed
         .inspect(|principal| checker.record_use(principal))
-        .map_err(|refusal| reject(checker, refusal, origin))
+        .map_err(|error| reject(checker, error, origin))
 }
 
-/// Takes a ticket that has not expired.
-async fn take(tickets: &Tickets, ticket: &TokenDigest) -> Result<StoredTicket, Refusal> {
-    let taken = tickets.store.take(ticket).await.map_err(Refusal::Store)?;
-    let now = tickets.clock.now();
-    // In constant time, whatever the store compared.
-    let is_valid = |it: &StoredTicket| it.digest == *ticket && now < it.expires_at;
-    taken.filter(is_valid).ok_or(Refusal::Invalid)
-}
-
-fn reject(checker: &Checker, refusal: Refusal, origin: RequestOrigin) -> Rejection {
-    match refusal {
-        Refusal::Store(error) => checker.reject_store_error(error),
-        Refusal::Denied(denial) => {
+fn reject(checker: &Checker, error: RedemptionError, origin: RequestOrigin) -> Rejection {
+    match error {
+        RedemptionError::Store(error) => checker.reject_store_error(error),
+        RedemptionError::Denied(denial) => {
             let rejection = checker.reject(RejectionReason::from(denial.kind()));
             let rejection = rejection.with_denial(&denial);
             checker.audit_rejection(&rejection, origin);
             rejection
         }
-        Refusal::Invalid => {
+        RedemptionError::Invalid => {
             // The result is known, so it is returned whether or not the budget is spent.
             let _ = checker.failures.count_failure(origin.client);
             checker.reject(RejectionReason::InvalidTicket)

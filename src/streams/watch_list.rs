@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::fair_queue::Tenant;
-use super::stream_limits::StreamLimits;
+use super::stream_limits::{StreamLimits, TooManyStreams};
 use super::watched::{Validity, Watched};
 use crate::clock::Clock;
 use crate::principal::Principal;
@@ -30,6 +30,8 @@ struct Entries {
     by_id: HashMap<TokenId, Vec<Opened>>,
     /// The number of open streams of each owner.
     per_owner: HashMap<Tenant, usize>,
+    /// The number of all open streams.
+    total: usize,
     /// The tokens whose principals were added or changed, and not taken by the task yet.
     updated: HashSet<TokenId>,
     has_task: bool,
@@ -46,15 +48,6 @@ pub(super) struct Added {
     pub(super) watched: Arc<Watched>,
     /// Whether the caller must start the task.
     pub(super) needs_task: bool,
-}
-
-/// Why a stream cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TooManyStreams {
-    #[error("the token has too many open streams")]
-    OfToken,
-    #[error("the tokens of the owner have too many open streams")]
-    OfOwner,
 }
 
 impl WatchList {
@@ -81,9 +74,11 @@ impl WatchList {
             let listener: Arc<dyn ChangeListener> = Arc::clone(self) as _;
             self.store.subscribe(&listener);
         });
+        // Hashes before the lock, which all streams share.
+        let opened = Watched::new(principal, self.bound);
         let mut entries = self.entries();
-        entries.check_limits(principal, self.limits)?;
-        let watched = entries.open(principal, self.bound);
+        entries.check_limits(&opened, self.limits)?;
+        let watched = entries.open(opened);
         let needs_task = !std::mem::replace(&mut entries.has_task, true);
         drop(entries);
         self.wake.notify_one();
@@ -149,33 +144,32 @@ impl WatchList {
 }
 
 impl Entries {
-    fn check_limits(
-        &self,
-        principal: &Principal,
-        limits: StreamLimits,
-    ) -> Result<(), TooManyStreams> {
-        let of_token = self.by_id.get(&principal.id()).into_iter().flatten();
-        if of_token.map(|it| it.streams).sum::<usize>() >= limits.per_token() {
-            return Err(TooManyStreams::OfToken);
+    fn check_limits(&self, opened: &Watched, limits: StreamLimits) -> Result<(), TooManyStreams> {
+        let of_token = self.by_id.get(&opened.id()).into_iter().flatten();
+        let per_token: usize = of_token.map(|it| it.streams).sum();
+        let of_owner = self.per_owner.get(opened.tenant());
+        let per_owner = of_owner.copied().unwrap_or_default();
+        let has_owner = matches!(opened.tenant(), Tenant::Owner(_));
+        if per_token >= limits.per_token() {
+            Err(TooManyStreams::PerToken)
+        } else if has_owner && per_owner >= limits.per_owner() {
+            Err(TooManyStreams::PerOwner)
+        } else if self.total >= limits.total() {
+            Err(TooManyStreams::InTotal)
+        } else {
+            Ok(())
         }
-        if principal.owner().is_some() {
-            let of_owner = self.per_owner.get(&Tenant::of(principal));
-            if of_owner.copied().unwrap_or_default() >= limits.per_owner() {
-                return Err(TooManyStreams::OfOwner);
-            }
-        }
-        Ok(())
     }
 
-    fn open(&mut self, principal: &Principal, bound: Duration) -> Arc<Watched> {
-        let of_token = self.by_id.entry(principal.id()).or_default();
-        let known = of_token.iter_mut().find(|it| it.watched.is_same(principal));
+    fn open(&mut self, opened: Watched) -> Arc<Watched> {
+        let of_token = self.by_id.entry(opened.id()).or_default();
+        let known = of_token.iter_mut().find(|it| it.watched.is_same(&opened));
         let watched = if let Some(known) = known {
             known.streams += 1;
             Arc::clone(&known.watched)
         } else {
-            let watched = Arc::new(Watched::new(principal, bound));
-            self.updated.insert(principal.id());
+            let watched = Arc::new(opened);
+            self.updated.insert(watched.id());
             of_token.push(Opened {
                 watched: Arc::clone(&watched),
                 streams: 1,
@@ -185,6 +179,7 @@ impl Entries {
         if let Tenant::Owner(_) = watched.tenant() {
             *self.per_owner.entry(watched.tenant().clone()).or_default() += 1;
         }
+        self.total += 1;
         watched
     }
 
@@ -198,6 +193,7 @@ impl Entries {
                 of_token.remove();
             }
         }
+        self.total -= 1;
         if let Entry::Occupied(mut count) = self.per_owner.entry(watched.tenant().clone()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

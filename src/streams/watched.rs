@@ -8,9 +8,8 @@ use super::fair_queue::Tenant;
 use super::principal_end::PrincipalEnd;
 use crate::clock::Clock;
 use crate::digest::TokenDigest;
-use crate::principal::Principal;
+use crate::principal::{Principal, RightsDigest};
 use crate::store::{StoreError, TokenRecord, verdict_again};
-use crate::ticket_store::RightsDigest;
 use crate::token::TokenId;
 
 /// How long after a failed lookup the next one starts.
@@ -80,11 +79,9 @@ impl Watched {
         }
     }
 
-    /// Returns whether this is the same secret with the same rights, and has not ended.
-    pub(super) fn is_same(&self, principal: &Principal) -> bool {
-        self.digest == principal.presented_digest()
-            && self.rights == RightsDigest::of(principal)
-            && !self.has_ended()
+    /// Returns whether the other has the same secret and rights, and this has not ended.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.rights == other.rights && !self.has_ended()
     }
 
     pub(super) fn id(&self) -> TokenId {

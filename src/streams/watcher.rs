@@ -15,11 +15,11 @@ use crate::principal::Principal;
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::TokenStore;
 
-/// The TTL of a [`CachedStore`](crate::store::CachedStore).
 const MIN_BOUND: Duration = Duration::from_secs(1);
 
 const MAX_BOUND: Duration = Duration::from_secs(86_400);
 
+/// The TTL of a [`CachedStore`](crate::store::CachedStore).
 const DEFAULT_BOUND: Duration = Duration::from_secs(10);
 
 /// Watches the principals of open streams. Clones share their principals.
@@ -42,7 +42,7 @@ const DEFAULT_BOUND: Duration = Duration::from_secs(10);
 /// Four lookups run at a time. Owners take turns, whatever the number of their tokens, and no owner has
 /// all four; so the streams of one owner make those of another neither late nor
 /// [unavailable](PrincipalEnd::Unavailable). A token without an owner takes turns of its own.
-/// [`StreamLimits`] limits the open streams of each token and of each owner.
+/// [`StreamLimits`] limits the open streams of each token, of each owner and in total.
 ///
 /// ```
 /// use tower_service_token::reject::Rejection;
@@ -58,6 +58,7 @@ const DEFAULT_BOUND: Duration = Duration::from_secs(10);
 /// let watcher = PrincipalWatcher::new(MemoryStore::new());
 /// ```
 #[derive(Clone)]
+#[must_use]
 pub struct PrincipalWatcher(Arc<WatchList>);
 
 impl PrincipalWatcher {
@@ -86,8 +87,9 @@ impl PrincipalWatcher {
     ///
     /// # Errors
     ///
-    /// Returns a rejection (429), which is already logged and counted, if the token or its owner has too
-    /// many [open streams](StreamLimits).
+    /// Returns a rejection (429), which is already logged and counted, if the token, its owner or the
+    /// watcher has too many [open streams](StreamLimits). Its source is
+    /// [`TooManyStreams`](super::TooManyStreams).
     ///
     /// # Panics
     ///

@@ -1,7 +1,7 @@
 /// The largest numbers of unused tickets of a store.
 ///
-/// A token without an owner counts only for itself and in all. Give the tokens of each tenant an owner,
-/// so that no tenant uses up the store.
+/// A token without an owner counts only for itself and in total. Give the tokens of each tenant an
+/// owner, so that no tenant uses up the store.
 ///
 /// ```
 /// use tower_service_token::streams::{MemoryTicketStore, TicketLimits};
@@ -19,7 +19,7 @@ pub struct TicketLimits {
 }
 
 impl TicketLimits {
-    /// Creates the default limits: 16 for each token, 1,000 for each owner, and 10,000 in all.
+    /// Creates the default limits: 16 for each token, 1,000 for each owner, and 10,000 in total.
     pub fn new() -> Self {
         Self {
             per_token: 16,

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -17,11 +17,11 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(10);
 /// Keeps tickets in the memory of this process. A ticket is accepted only by the process that issued
 /// it.
 ///
-/// Clones share the tickets. Each has limits of its own, which apply to the tickets that it inserts.
-#[derive(Clone, Default)]
+/// To share it, wrap it in an [`Arc`](std::sync::Arc), which is a store as well.
+#[derive(Default)]
 #[must_use]
 pub struct MemoryTicketStore {
-    unused: Arc<Mutex<Unused>>,
+    unused: Mutex<Unused>,
     limits: TicketLimits,
 }
 
@@ -87,11 +87,11 @@ impl Unused {
         let of_owner = ticket.owner.as_ref().and_then(|it| self.per_owner.get(it));
         let is_full = |count: Option<&usize>, limit| count.copied().unwrap_or_default() >= limit;
         if is_full(of_token, limits.per_token()) {
-            Err(InsertTicketError::TooManyOfToken)
+            Err(InsertTicketError::TooManyPerToken)
         } else if ticket.owner.is_some() && is_full(of_owner, limits.per_owner()) {
-            Err(InsertTicketError::TooManyOfOwner)
+            Err(InsertTicketError::TooManyPerOwner)
         } else if self.by_digest.len() >= limits.total() {
-            Err(InsertTicketError::TooManyInAll)
+            Err(InsertTicketError::TooManyInTotal)
         } else {
             Ok(())
         }

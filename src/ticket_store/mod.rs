@@ -2,7 +2,6 @@
 
 mod limits;
 mod memory;
-mod rights_digest;
 
 use std::time::SystemTime;
 
@@ -11,8 +10,8 @@ use auto_impl::auto_impl;
 
 pub use self::limits::TicketLimits;
 pub use self::memory::MemoryTicketStore;
-pub use self::rights_digest::RightsDigest;
 use crate::digest::TokenDigest;
+use crate::principal::RightsDigest;
 use crate::store::StoreError;
 use crate::token::TokenId;
 
@@ -28,9 +27,9 @@ pub trait TicketStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`TooManyOfToken`](InsertTicketError::TooManyOfToken),
-    /// [`TooManyOfOwner`](InsertTicketError::TooManyOfOwner) or
-    /// [`TooManyInAll`](InsertTicketError::TooManyInAll) if the token, its owner or the store has too many
+    /// Returns [`TooManyPerToken`](InsertTicketError::TooManyPerToken),
+    /// [`TooManyPerOwner`](InsertTicketError::TooManyPerOwner) or
+    /// [`TooManyInTotal`](InsertTicketError::TooManyInTotal) if the token, its owner or the store has too many
     /// unused tickets that have not expired. Without the limit of an owner, one tenant can use up the
     /// store. Returns an error if the store is unavailable.
     async fn insert(&self, ticket: &StoredTicket, now: SystemTime)
@@ -67,18 +66,20 @@ pub struct StoredTicket {
 }
 
 /// Why a ticket could not be inserted.
+///
+/// The limits are the source of the rejection of [`Tickets::issue`](crate::streams::Tickets::issue).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InsertTicketError {
     /// The token has too many unused tickets.
     #[error("the token has too many unused stream tickets")]
-    TooManyOfToken,
+    TooManyPerToken,
     /// The tokens of the owner have too many unused tickets.
     #[error("the tokens of the owner have too many unused stream tickets")]
-    TooManyOfOwner,
+    TooManyPerOwner,
     /// All tokens together have too many unused tickets.
     #[error("all tokens together have too many unused stream tickets")]
-    TooManyInAll,
+    TooManyInTotal,
     /// The store is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -5,6 +5,7 @@ use super::public_types::Formatted;
 #[cfg(feature = "tokio")]
 pub(super) fn formatted_types() -> Vec<Formatted> {
     use std::convert::Infallible;
+    use std::sync::Arc;
     use std::time::SystemTime;
 
     use http::{Request, Response};
@@ -13,7 +14,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     use tower_service_token::store::StoreError;
     use tower_service_token::streams::{
         InsertTicketError, MemoryTicketStore, PrincipalEnd, PrincipalWatcher, RightsDigest,
-        StoredTicket, StreamLimits, TicketLayer, TicketLimits, Tickets,
+        StoredTicket, StreamLimits, TicketLayer, TicketLimits, Tickets, TooManyStreams,
     };
     use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
@@ -27,8 +28,8 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     let _entered = runtime.enter();
     let store = MemoryStore::new();
     store.insert(minted_record()).expect("an empty store");
-    let unused = MemoryTicketStore::new();
-    let tickets = Tickets::new(unused.clone());
+    let unused = Arc::new(MemoryTicketStore::new());
+    let tickets = Tickets::new(Arc::clone(&unused));
     let ticket = runtime.block_on(tickets.issue(&principal()));
     let layer = TicketLayer::new(ServiceTokenLayer::new(store.clone()), tickets.clone());
     let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
@@ -46,6 +47,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     vec![
         debug_text("Ticket", &ticket.expect("a ticket")),
         debug_text("Tickets", &tickets),
+        debug_text("TicketsBuilder", &Tickets::builder(unused.clone())),
         debug_text("MemoryTicketStore", &unused),
         debug_text("TicketLayer", &layer),
         debug_text("TicketService", &layer.layer(inner)),
@@ -54,6 +56,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         debug_text("TicketLimits", &TicketLimits::default()),
         debug_text("StreamLimits", &StreamLimits::default()),
         error_text("InsertTicketError", &error),
+        error_text("TooManyStreams", &TooManyStreams::PerToken),
         debug_text("PrincipalWatcher", &watcher),
         debug_text("PrincipalWatcherBuilder", &builder),
         debug_text("PrincipalWatch", &watcher.watch(&principal())),
@@ -66,6 +69,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
     [
         "Ticket",
         "Tickets",
+        "TicketsBuilder",
         "MemoryTicketStore",
         "TicketLayer",
         "TicketService",
@@ -74,6 +78,7 @@ pub(super) fn formatted_types() -> Vec<Formatted> {
         "TicketLimits",
         "StreamLimits",
         "InsertTicketError",
+        "TooManyStreams",
         "PrincipalWatcher",
         "PrincipalWatcherBuilder",
         "PrincipalWatch",

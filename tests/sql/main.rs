@@ -176,7 +176,7 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         a_ticket_of_another_node_is_taken_once,
         unused_tickets_are_limited_over_all_nodes,
         unused_tickets_of_an_owner_are_limited_over_all_nodes,
-        databases_with_the_former_table_of_tickets_are_used,
+        ignores_the_ticket_table_of_earlier_versions,
         expired_tickets_are_deleted,
         stores_the_digest_and_not_the_ticket,
         concurrent_nodes_create_the_table_once,

@@ -59,13 +59,16 @@ pub(crate) async fn unused_tickets_are_limited_over_all_nodes(database: TestData
             .await
             .unwrap_err();
         assert!(
-            matches!(error, InsertTicketError::TooManyOfToken),
+            matches!(error, InsertTicketError::TooManyPerToken),
             "{error}"
         );
     }
     other.insert(&ticket(4, 2, 60_000), at(1)).await.unwrap();
     let error = one.insert(&ticket(5, 3, 60_000), at(1)).await.unwrap_err();
-    assert!(matches!(error, InsertTicketError::TooManyInAll), "{error}");
+    assert!(
+        matches!(error, InsertTicketError::TooManyInTotal),
+        "{error}"
+    );
     one.take(&ticket(2, 1, 60_000).digest)
         .await
         .unwrap()
@@ -94,7 +97,7 @@ pub(crate) async fn unused_tickets_of_an_owner_are_limited_over_all_nodes(databa
     for store in [&one, &other] {
         let error = store.insert(&owned(4, "many"), at(1)).await.unwrap_err();
         assert!(
-            matches!(error, InsertTicketError::TooManyOfOwner),
+            matches!(error, InsertTicketError::TooManyPerOwner),
             "{error}"
         );
     }
@@ -115,7 +118,7 @@ pub(crate) async fn unused_tickets_of_an_owner_are_limited_over_all_nodes(databa
 }
 
 /// The table of an earlier version has no owner, and stays as it is.
-pub(crate) async fn databases_with_the_former_table_of_tickets_are_used(database: TestDatabase) {
+pub(crate) async fn ignores_the_ticket_table_of_earlier_versions(database: TestDatabase) {
     let store = database.open().await;
     let bytes = if database.is_postgres() {
         "BYTEA"

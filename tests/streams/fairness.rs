@@ -11,7 +11,9 @@ use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{IssuedToken, NewToken, TokenUpdate};
 use tower_service_token::reject::RejectionReason;
 use tower_service_token::store::{ChangeListener, Credential, StoreError, TokenRecord};
-use tower_service_token::streams::{PrincipalEnd, PrincipalWatch, PrincipalWatcher, StreamLimits};
+use tower_service_token::streams::{
+    PrincipalEnd, PrincipalWatch, PrincipalWatcher, StreamLimits, TooManyStreams,
+};
 use tower_service_token::token::TokenId;
 use tower_service_token::{MemoryStore, Principal, TokenStore};
 
@@ -198,7 +200,8 @@ fn watcher_with(fixture: &Fixture, limits: StreamLimits) -> PrincipalWatcher {
         .build()
 }
 
-fn refused(watcher: &PrincipalWatcher, caller: &Principal) -> String {
+/// Returns which limit rejects another stream.
+fn rejected(watcher: &PrincipalWatcher, caller: &Principal) -> TooManyStreams {
     let rejection = watcher.watch(caller).unwrap_err();
     assert_eq!(rejection.reason(), RejectionReason::TooManyStreams);
     assert_eq!(rejection.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -206,7 +209,8 @@ fn refused(watcher: &PrincipalWatcher, caller: &Principal) -> String {
     assert_eq!(rejection.detail(), "too many open streams");
     assert_eq!(rejection.retry_after(), Some(10 * SECOND));
     assert_eq!(rejection.token_id(), Some(caller.id()));
-    std::error::Error::source(&rejection).unwrap().to_string()
+    let source = std::error::Error::source(&rejection).unwrap();
+    *source.downcast_ref().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,20 +225,20 @@ async fn open_streams_are_limited_for_each_token_and_each_owner() {
     let [a, b, c] = &callers[..] else { panic!() };
     let first = watcher.watch(a).unwrap();
     let _second = watcher.watch(a).unwrap();
-    assert_eq!(refused(&watcher, a), "the token has too many open streams");
+    assert_eq!(rejected(&watcher, a), TooManyStreams::PerToken);
     let _third = watcher.watch(b).unwrap();
-    let of_owner = "the tokens of the owner have too many open streams";
-    assert_eq!(refused(&watcher, b), of_owner);
+    let of_owner = TooManyStreams::PerOwner;
+    assert_eq!(rejected(&watcher, b), of_owner);
     // Clones count together, and other tenants are not affected.
-    assert_eq!(refused(&watcher.clone(), b), of_owner);
+    assert_eq!(rejected(&watcher.clone(), b), of_owner);
     let others = [watcher.watch(c).unwrap(), watcher.watch(c).unwrap()];
-    // A stream that was closed makes room, also if its principal ended.
+    // A stream that was closed makes room, even if its principal ended.
     drop(first);
     let again = watcher.watch(b).unwrap();
-    assert_eq!(refused(&watcher, a), of_owner);
+    assert_eq!(rejected(&watcher, a), of_owner);
     fixture.tokens().revoke(b.id()).await.unwrap();
     again.ended().await;
-    assert_eq!(refused(&watcher, a), of_owner);
+    assert_eq!(rejected(&watcher, a), of_owner);
     drop(again);
     let _last = watcher.watch(a).unwrap();
     drop(others);
@@ -243,7 +247,30 @@ async fn open_streams_are_limited_for_each_token_and_each_owner() {
     }
 }
 
-/// Tokens without an owner do not share a limit.
+#[tokio::test(start_paused = true)]
+async fn open_streams_are_limited_in_total() {
+    let fixture = Fixture::new().await;
+    let limits = StreamLimits::new().with_per_owner(2).with_total(3);
+    let watcher = watcher_with(&fixture, limits);
+    let (_, owned) = create(&fixture, "owned".to_owned(), Some("one")).await;
+    let (_, other) = create(&fixture, "other".to_owned(), Some("two")).await;
+    let (_, alone) = create(&fixture, "alone".to_owned(), None).await;
+    let _first = watcher.watch(&owned).unwrap();
+    let second = watcher.watch(&owned).unwrap();
+    assert_eq!(rejected(&watcher, &owned), TooManyStreams::PerOwner);
+    let _third = watcher.watch(&alone).unwrap();
+    for caller in [&alone, &other] {
+        assert_eq!(rejected(&watcher, caller), TooManyStreams::InTotal);
+    }
+    // A stream that was closed makes room for any tenant. A rejected one takes none.
+    drop(second);
+    let _fourth = watcher.watch(&other).unwrap();
+    for caller in [&owned, &alone, &other] {
+        assert_eq!(rejected(&watcher, caller), TooManyStreams::InTotal);
+    }
+}
+
+/// Tokens without an owner share only the limit in total.
 #[tokio::test(start_paused = true)]
 async fn streams_of_tokens_without_an_owner_are_limited_for_each_token() {
     let fixture = Fixture::new().await;
@@ -253,10 +280,10 @@ async fn streams_of_tokens_without_an_owner_are_limited_for_each_token() {
     for number in 0..20 {
         let caller = create(&fixture, number.to_string(), None).await.1;
         opened.push(watcher.watch(&caller).unwrap());
-        refused(&watcher, &caller);
+        rejected(&watcher, &caller);
     }
     let (_, owned) = create(&fixture, "owned".to_owned(), Some("one")).await;
-    refused(&watcher, &owned);
+    rejected(&watcher, &owned);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,11 +294,13 @@ async fn default_limits_are_1_000_streams_of_a_token_and_10_000_of_an_owner() {
     for number in 0..10 {
         let (_, caller) = create(&fixture, number.to_string(), Some("one")).await;
         opened.extend((0..1_000).map(|_| watcher.watch(&caller).unwrap()));
-        refused(&watcher, &caller);
+        rejected(&watcher, &caller);
     }
     let (_, caller) = create(&fixture, "last".to_owned(), Some("one")).await;
-    let reason = refused(&watcher, &caller);
-    assert_eq!(reason, "the tokens of the owner have too many open streams");
+    assert_eq!(rejected(&watcher, &caller), TooManyStreams::PerOwner);
+    let limits = StreamLimits::default();
+    assert_eq!((limits.per_token(), limits.per_owner()), (1_000, 10_000));
+    assert_eq!(limits.total(), 100_000);
 }
 
 #[cfg(feature = "tracing")]
@@ -283,7 +312,7 @@ async fn rejections_of_the_watcher_are_logged_once() {
     let events = Events::default();
     {
         let _guard = events.start();
-        refused(&watcher, &caller);
+        rejected(&watcher, &caller);
     }
     let id = caller.id().to_string();
     let expected = [

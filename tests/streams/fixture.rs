@@ -36,7 +36,9 @@ impl Fixture {
         let clock = ManualClock::new(now);
         let tokens = ServiceTokens::new(store.clone()).with_clock(clock.clone());
         let token = tokens.create(new).await.unwrap();
-        let tickets = Tickets::new(MemoryTicketStore::new()).with_clock(clock.clone());
+        let tickets = Tickets::builder(MemoryTicketStore::new())
+            .with_clock(clock.clone())
+            .build();
         Self {
             store,
             clock,

@@ -42,7 +42,7 @@ async fn tickets_of_unchanged_and_renamed_tokens_are_accepted() {
 }
 
 #[tokio::test]
-async fn tickets_of_tokens_that_are_no_longer_accepted_are_refused() {
+async fn tickets_of_tokens_that_are_no_longer_accepted_are_rejected() {
     let id = |fixture: &Fixture| fixture.token.record().id();
     let revoked = code_after(async |fixture| {
         fixture.tokens().revoke(id(fixture)).await.unwrap();
@@ -63,7 +63,7 @@ async fn tickets_of_tokens_that_are_no_longer_accepted_are_refused() {
 }
 
 #[tokio::test]
-async fn tickets_of_tokens_with_other_rights_are_refused() {
+async fn tickets_of_tokens_with_other_rights_are_rejected() {
     for update_to in [
         TokenUpdate::new().with_scopes(["jobs:read"]),
         TokenUpdate::new().with_scopes(["jobs:read", "jobs:write", "jobs:delete"]),
@@ -77,7 +77,7 @@ async fn tickets_of_tokens_with_other_rights_are_refused() {
 
 /// The owner is among the rights. Data is not, so a tenant has to be the owner, too.
 #[tokio::test]
-async fn tickets_of_tokens_with_another_owner_are_refused_and_with_other_data_accepted() {
+async fn tickets_of_tokens_with_another_owner_are_rejected_and_with_other_data_accepted() {
     let fixture = Fixture::new().await;
     let record = || fixture.token.record().clone();
     for (changed, expected) in [
@@ -91,8 +91,8 @@ async fn tickets_of_tokens_with_another_owner_are_refused_and_with_other_data_ac
         let layer = TicketLayer::new(layer, fixture.tickets.clone());
         let response = open(layer, get(&format!("/?ticket={ticket}"))).await;
         let is_accepted = response.status() == StatusCode::OK;
-        let refused = (!is_accepted).then(|| code(&response));
-        assert_eq!(refused.as_deref(), expected);
+        let rejected = (!is_accepted).then(|| code(&response));
+        assert_eq!(rejected.as_deref(), expected);
         let watcher = PrincipalWatcher::builder(store)
             .with_clock(fixture.clock.clone())
             .build();
@@ -160,7 +160,7 @@ impl TokenStore for NeedsToken {
 }
 
 #[tokio::test]
-async fn stores_that_need_the_token_refuse_tickets_with_503() {
+async fn stores_that_need_the_token_reject_tickets_with_503() {
     let fixture = Fixture::new().await;
     for accepted in [false, true] {
         let first = NeedsToken(MemoryStore::new());

@@ -1,5 +1,6 @@
 //! Where tickets are read, single use, limits, and the responses.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -230,7 +231,7 @@ async fn one_of_many_concurrent_uses_succeeds() {
 }
 
 #[tokio::test]
-async fn unused_tickets_are_limited_for_each_token_and_in_all() {
+async fn unused_tickets_are_limited_for_each_token_and_in_total() {
     let fixture = Fixture::new().await;
     let other = fixture
         .tokens()
@@ -240,8 +241,9 @@ async fn unused_tickets_are_limited_for_each_token_and_in_all() {
     let other =
         super::fixture::principal_of(&fixture.store, other.expose_secret(), &fixture.clock).await;
     let limits = TicketLimits::new().with_per_token(2).with_total(3);
-    let tickets = Tickets::new(MemoryTicketStore::new().with_limits(limits))
-        .with_clock(fixture.clock.clone());
+    let tickets = Tickets::builder(MemoryTicketStore::new().with_limits(limits))
+        .with_clock(fixture.clock.clone())
+        .build();
     let caller = fixture.principal().await;
     let first = tickets.issue(&caller).await.unwrap();
     tickets.issue(&caller).await.unwrap();
@@ -272,8 +274,9 @@ async fn unused_tickets_are_limited_for_each_token_and_in_all() {
 async fn unused_tickets_are_limited_for_each_owner() {
     let fixture = Fixture::new().await;
     let limits = TicketLimits::new().with_per_owner(20).with_total(100);
-    let tickets = Tickets::new(MemoryTicketStore::new().with_limits(limits))
-        .with_clock(fixture.clock.clone());
+    let tickets = Tickets::builder(MemoryTicketStore::new().with_limits(limits))
+        .with_clock(fixture.clock.clone())
+        .build();
     let mut callers = Vec::new();
     for (number, owner) in (0..9)
         .map(|number| (number, Some("many")))
@@ -318,6 +321,28 @@ async fn unused_tickets_are_limited_for_each_owner() {
     }
 }
 
+/// An [`Arc`] of a store is a store. Its limits apply to all its issuers.
+#[tokio::test]
+async fn issuers_that_share_a_store_share_its_limits() {
+    let fixture = Fixture::new().await;
+    let caller = fixture.principal().await;
+    let limits = TicketLimits::new().with_per_token(2);
+    let store = Arc::new(MemoryTicketStore::new().with_limits(limits));
+    let issuers = [(); 2].map(|()| Tickets::new(Arc::clone(&store)));
+    for issuer in &issuers {
+        issuer.issue(&caller).await.unwrap();
+    }
+    for issuer in &issuers {
+        let rejection = issuer.issue(&caller).await.unwrap_err();
+        let source = std::error::Error::source(&rejection).unwrap();
+        let error = source.downcast_ref::<InsertTicketError>().unwrap();
+        assert!(
+            matches!(error, InsertTicketError::TooManyPerToken),
+            "{error}"
+        );
+    }
+}
+
 struct FailedTicketStore(fn() -> InsertTicketError);
 
 #[async_trait]
@@ -335,19 +360,19 @@ impl TicketStore for FailedTicketStore {
 fn rejections_of_the_issuer_are_logged_and_counted_once() {
     let failures: [(fn() -> InsertTicketError, _, _, _); 5] = [
         (
-            || InsertTicketError::TooManyOfToken,
+            || InsertTicketError::TooManyPerToken,
             "too_many_tickets",
             "429",
             "the token has too many unused stream tickets",
         ),
         (
-            || InsertTicketError::TooManyOfOwner,
+            || InsertTicketError::TooManyPerOwner,
             "too_many_tickets",
             "429",
             "the tokens of the owner have too many unused stream tickets",
         ),
         (
-            || InsertTicketError::TooManyInAll,
+            || InsertTicketError::TooManyInTotal,
             "too_many_tickets",
             "429",
             "all tokens together have too many unused stream tickets",
@@ -405,11 +430,10 @@ async fn lifetimes_are_whole_seconds_up_to_five_minutes() {
     let fixture = Fixture::new().await;
     let caller = fixture.principal().await;
     for (lifetime, expected) in [(0, 1), (1_999, 1), (60_000, 60), (3_600_000, 300)] {
-        let tickets = fixture
-            .tickets
-            .clone()
-            .with_lifetime(Duration::from_millis(lifetime));
-        let ticket = tickets.issue(&caller).await.unwrap();
+        let tickets = Tickets::builder(MemoryTicketStore::new())
+            .with_lifetime(Duration::from_millis(lifetime))
+            .build();
+        let ticket = tickets.clone().issue(&caller).await.unwrap();
         assert_eq!(ticket.lifetime(), Duration::from_secs(expected));
     }
     assert_eq!(
@@ -439,7 +463,9 @@ impl TicketStore for BrokenTicketStore {
 async fn outages_of_the_ticket_store_are_503() {
     let fixture = Fixture::new().await;
     let ticket = fixture.ticket().await;
-    let broken = Tickets::new(BrokenTicketStore(None)).with_clock(fixture.clock.clone());
+    let broken = Tickets::builder(BrokenTicketStore(None))
+        .with_clock(fixture.clock.clone())
+        .build();
     let rejection = broken.issue(&fixture.principal().await).await.unwrap_err();
     assert_eq!(rejection.code(), "auth_unavailable");
     let layer = TicketLayer::new(fixture.layer(), broken);
@@ -450,7 +476,7 @@ async fn outages_of_the_ticket_store_are_503() {
 
 /// A store that compares badly cannot accept another ticket.
 #[tokio::test]
-async fn a_ticket_with_another_digest_is_refused() {
+async fn a_ticket_with_another_digest_is_rejected() {
     let fixture = Fixture::new().await;
     let caller = fixture.principal().await;
     let stored = StoredTicket {
@@ -461,9 +487,11 @@ async fn a_ticket_with_another_digest_is_refused() {
         rights: RightsDigest::of(&caller),
         expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(u32::MAX.into()),
     };
-    let tickets = Tickets::new(BrokenTicketStore(Some(stored)));
+    let tickets = Tickets::builder(BrokenTicketStore(Some(stored)))
+        .with_clock(fixture.clock.clone())
+        .build();
     let ticket = fixture.ticket().await;
-    let layer = TicketLayer::new(fixture.layer(), tickets.with_clock(fixture.clock.clone()));
+    let layer = TicketLayer::new(fixture.layer(), tickets);
     let response = open(layer, get(&format!("/?ticket={ticket}"))).await;
     assert_eq!(code(&response), "invalid_ticket");
 }

@@ -1,6 +1,8 @@
 mod data;
 mod own_table;
 mod principal;
+#[cfg(feature = "tokio")]
+mod rights_digest;
 mod rotation_key;
 mod status;
 #[cfg(test)]
@@ -18,6 +20,8 @@ use crate::token::{DisplayId, MintedToken, TokenId};
 
 use self::data::Data;
 pub use self::principal::Principal;
+#[cfg(feature = "tokio")]
+pub use self::rights_digest::RightsDigest;
 pub use self::rotation_key::RotationKey;
 pub(crate) use self::rotation_key::{Repetition, RotationRequest};
 pub use self::status::{ParseTokenStatusError, TokenState, TokenStatus};

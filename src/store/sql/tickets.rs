@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
@@ -15,10 +14,9 @@ use super::session::{NamedColumns, Value};
 use super::store::SqlStore;
 use crate::clock::UnixMillis;
 use crate::digest::TokenDigest;
+use crate::principal::RightsDigest;
 use crate::store::StoreError;
-use crate::ticket_store::{
-    InsertTicketError, RightsDigest, StoredTicket, TicketLimits, TicketStore,
-};
+use crate::ticket_store::{InsertTicketError, StoredTicket, TicketLimits, TicketStore};
 use crate::token::TokenId;
 
 /// Counts before it inserts. Concurrent inserts may exceed a limit by one each.
@@ -53,14 +51,13 @@ const PRUNE_INTERVAL: i64 = 10_000;
 /// Stores tickets for streams in the database of a [`SqlStore`], so that several processes accept
 /// each other's tickets, each of them once.
 ///
-/// Created by [`SqlStore::ticket_store`]. Clones share the connections. Each has limits of its own, which
-/// apply to the tickets that it inserts.
-#[derive(Clone)]
+/// Created by [`SqlStore::ticket_store`], whose connections it uses. To share it, wrap it in an
+/// [`Arc`](std::sync::Arc), which is a store as well.
 #[must_use]
 pub struct SqlTicketStore<B> {
     store: SqlStore<B>,
     limits: TicketLimits,
-    next_prune: Arc<AtomicI64>,
+    next_prune: AtomicI64,
 }
 
 impl<B: Backend> SqlStore<B> {
@@ -82,20 +79,20 @@ impl<B: Backend> SqlStore<B> {
         Ok(SqlTicketStore {
             store: self.clone(),
             limits: TicketLimits::default(),
-            next_prune: Arc::default(),
+            next_prune: AtomicI64::default(),
         })
     }
 }
 
 impl<B: Backend> SqlTicketStore<B> {
-    /// Sets the largest numbers of unused tickets, over all processes. See [`TicketLimits`] for the
-    /// defaults.
+    /// Sets the largest numbers of unused tickets. The tickets of all processes count. Set the same limits
+    /// in each of them. See [`TicketLimits`] for the defaults.
     pub fn with_limits(mut self, limits: TicketLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Returns which limit an insertion exceeded. If tickets were taken since, it is the one in all.
+    /// Returns which limit an insertion exceeded. If tickets were taken since, it is the one in total.
     async fn exceeded(
         &self,
         ticket: &StoredTicket,
@@ -116,11 +113,11 @@ impl<B: Backend> SqlTicketStore<B> {
         };
         let exceeds = |count: Option<i64>, limit| count.is_some_and(|it| it >= to_i64(limit));
         Ok(if exceeds(count("of_token")?, self.limits.per_token()) {
-            InsertTicketError::TooManyOfToken
+            InsertTicketError::TooManyPerToken
         } else if ticket.owner.is_some() && exceeds(count("of_owner")?, self.limits.per_owner()) {
-            InsertTicketError::TooManyOfOwner
+            InsertTicketError::TooManyPerOwner
         } else {
-            InsertTicketError::TooManyInAll
+            InsertTicketError::TooManyInTotal
         })
     }
 

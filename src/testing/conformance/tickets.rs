@@ -2,7 +2,8 @@ use futures::future::join_all;
 
 use super::records::{at, id};
 use crate::digest::TokenDigest;
-use crate::ticket_store::{RightsDigest, StoredTicket, TicketStore};
+use crate::principal::RightsDigest;
+use crate::ticket_store::{StoredTicket, TicketStore};
 
 const CONCURRENT_CALLS: usize = 16;
 

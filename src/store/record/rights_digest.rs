@@ -2,17 +2,17 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::principal::Principal;
+use super::principal::Principal;
 
 /// A digest of the rights of a principal: its roles, scopes, subject, owner and labels.
 ///
-/// A ticket is refused, and a stream ends, if the digest has changed since. The order of names does not
+/// A ticket is rejected, and a stream ends, if the digest has changed since. The order of names does not
 /// count. The name of the token and its [data](crate::store::TokenRecord::with_data) do not count
-/// either: data has no form that all applications share. If a stream must end when a value changes, such
-/// as the tenant, set that as the [owner](crate::store::TokenRecord::with_owner) or a label as well.
+/// either: data may have any type, so it cannot be hashed. If a stream must end when a value changes,
+/// such as the tenant, set that as the [owner](crate::store::TokenRecord::with_owner) or a label as well.
 ///
 /// A store of tickets keeps the bytes. Their meaning may change between releases, after which tickets
-/// that were issued before are refused.
+/// that were issued before are rejected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RightsDigest([u8; 32]);
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn every_right_changes_the_hash_and_nothing_else_does() {
+    fn every_right_changes_the_digest_and_nothing_else_does() {
         let unchanged = rights_of(|record| record);
         assert_eq!(unchanged, rights_of(|it| it.with_name("other")));
         assert_eq!(unchanged, rights_of(|it| it.with_data("tenant")));
@@ -90,9 +90,9 @@ mod tests {
             rights_of(|it| it.with_label("team", "ci")),
             rights_of(|it| it.with_label("ci", "team")),
         ];
-        for (place, hash) in changed.iter().enumerate() {
-            assert_ne!(*hash, unchanged, "{place}");
-            assert!(!changed[..place].contains(hash), "{place}");
+        for (place, digest) in changed.iter().enumerate() {
+            assert_ne!(*digest, unchanged, "{place}");
+            assert!(!changed[..place].contains(digest), "{place}");
         }
     }
 }
