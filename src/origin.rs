@@ -122,7 +122,6 @@ impl Host {
     }
 }
 
-/// The last label of a host name is not a number, because browsers read such a name as an IPv4 address.
 fn is_host_name(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label = |label: &str| {
@@ -133,9 +132,16 @@ fn is_host_name(text: &str) -> bool {
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     let last = name.rsplit('.').next().unwrap_or(name);
-    name.len() <= 253
-        && name.split('.').all(is_label)
-        && !last.bytes().all(|byte| byte.is_ascii_digit())
+    name.len() <= 253 && name.split('.').all(is_label) && !is_number(last)
+}
+
+/// Returns whether a browser or resolver reads the last label as a part of an IPv4 address.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+    match hexadecimal {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 fn parse_port(digits: &str) -> Option<u16> {

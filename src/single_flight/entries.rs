@@ -34,9 +34,9 @@ type Map<T> = Cache<CacheKey, Entry<T>, EntryWeighter<T>, KeyHash>;
 /// The hash of a key in a map, keyed at random: a client picks its tokens, and so could pick digests
 /// that share a bucket.
 ///
-/// It is NH, as in UMAC (RFC 4418 §5.2) with words of 64 bits, whose halves are combined. Any two
-/// digests have the same NH under at most one key in 2^64. The digests are uniformly distributed, so
-/// nothing else is asked of the hash. It takes 2 ns, `SipHash` of the digest 10 ns.
+/// It is NH, as in UMAC (RFC 4418 §5.2) with words of 64 bits. Any two digests have the same NH, of 128
+/// bits, under at most one key in 2^64. Its halves are combined into 64 bits, for which there is no such
+/// bound. The digests are uniformly distributed already, so the hash only has to hide the buckets.
 #[derive(Clone)]
 pub(super) struct KeyHash([u64; 4]);
 

@@ -1,7 +1,8 @@
 /// The largest numbers of unused tickets of a store.
 ///
 /// A token without an owner counts only for itself and in total. Give the tokens of each tenant an
-/// owner, so that no tenant uses up the store.
+/// owner, so that no tenant uses up the store. With the defaults, ten owners together can: if anyone
+/// can sign up, lower the number per owner.
 ///
 /// ```
 /// use tower_service_token::streams::{MemoryTicketStore, TicketLimits};

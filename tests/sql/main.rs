@@ -178,6 +178,7 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         unused_tickets_of_an_owner_are_limited_over_all_nodes,
         ignores_the_ticket_table_of_earlier_versions,
         expired_tickets_are_deleted,
+        expired_tickets_are_deleted_while_others_are_issued,
         stores_the_digest_and_not_the_ticket,
         concurrent_nodes_create_the_table_once,
         closed_and_damaged_stores_return_errors,

@@ -154,6 +154,33 @@ pub(crate) async fn expired_tickets_are_deleted(database: TestDatabase) {
     assert_eq!(pool.number(rows).await, 1);
 }
 
+/// More often than the interval of the deletions, and more than one deletion takes.
+pub(crate) async fn expired_tickets_are_deleted_while_others_are_issued(database: TestDatabase) {
+    let limits = TicketLimits::new().with_per_token(5_000);
+    let store = database
+        .open()
+        .await
+        .ticket_store()
+        .await
+        .with_limits(limits);
+    for number in 0..1_500 {
+        store
+            .insert(&ticket(number, 1, 30_000), at(1))
+            .await
+            .unwrap();
+    }
+    for step in 1..10 {
+        let now = u64::from(step) * 5_000;
+        store
+            .insert(&ticket(1_500 + step, 1, now + 5_000), at(now))
+            .await
+            .unwrap();
+    }
+    let pool = database.pool(1).await;
+    let rows = "SELECT COUNT(*) FROM service_token_stream_tickets";
+    assert!(pool.number(rows).await <= 3);
+}
+
 pub(crate) async fn stores_the_digest_and_not_the_ticket(database: TestDatabase) {
     let store = database.open().await.ticket_store().await;
     let ticket = ticket(1, 1, 60_000);

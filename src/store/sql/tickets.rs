@@ -42,8 +42,12 @@ const FIND: &str = "SELECT token_id, token_digest, owner, rights, expires_at \
 /// Only one of several concurrent statements returns the row.
 const TAKE: &str = "DELETE FROM service_token_stream_tickets WHERE digest = $1 RETURNING token_id";
 
-const PRUNE: &str =
-    "DELETE FROM service_token_stream_tickets WHERE expires_at <= $1 RETURNING token_id";
+const PRUNE: &str = "DELETE FROM service_token_stream_tickets WHERE digest IN \
+     (SELECT digest FROM service_token_stream_tickets WHERE expires_at <= $1 LIMIT $2) \
+     RETURNING token_id";
+
+/// How many expired tickets one insertion deletes at most. More are deleted by the next ones.
+const PRUNE_LIMIT: usize = 1_000;
 
 /// Between two deletions of expired tickets, in milliseconds.
 const PRUNE_INTERVAL: i64 = 10_000;
@@ -123,14 +127,18 @@ impl<B: Backend> SqlTicketStore<B> {
 
     /// Deletes expired tickets if that was not done lately.
     async fn prune(&self, now: i64) -> Result<(), Failure> {
-        let due = self.next_prune.load(Ordering::Relaxed);
         let next = now.saturating_add(PRUNE_INTERVAL);
-        let exchanged =
-            self.next_prune
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        if now >= due && exchanged.is_ok() {
-            let prune = Change::Execute(PRUNE, &[Value::Int(Some(now))]);
-            self.store.change(prune).await?;
+        let is_due = self
+            .next_prune
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+                (now >= due).then_some(next)
+            });
+        if is_due.is_ok() {
+            let values = [now.into(), to_i64(PRUNE_LIMIT).into()];
+            let deleted = self.store.change(Change::Execute(PRUNE, &values)).await?;
+            if deleted.rows == PRUNE_LIMIT {
+                self.next_prune.store(now, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
