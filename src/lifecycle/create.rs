@@ -13,11 +13,22 @@ use crate::token::{MintedToken, TokenId};
 
 const DOMAIN: &str = "tower-service-token/idempotency-key/2";
 
-/// The number of attempts to create a token whose existing record is purged at the same time.
+/// The number of attempts to create a token while its id is in use, or other changes come first.
 const MAX_ATTEMPTS: usize = 100;
 
-/// The rights of the actor of a creation, and the rules for the token.
-type Authorized = (Rights, Result<TokenPolicy, StoreError>);
+/// A token to create, and what its creation depends on.
+struct Creation {
+    fields: Fields,
+    rights: Rights,
+    policy: TokenPolicy,
+}
+
+impl Creation {
+    /// Checks the rules for fields.
+    fn check(&self) -> Result<(), LifecycleError> {
+        self.fields.check(None, &self.policy)
+    }
+}
 
 /// Checks the form of an idempotency key.
 pub(super) fn check_idempotency_key(key: &str) -> Result<(), FieldProblem> {
@@ -68,19 +79,18 @@ impl ServiceTokens {
         if let Some(key) = new.idempotency_key().map(str::to_owned) {
             return self.create_once(new, &key).await;
         }
-        let (rights, policy) = self.authorize_creation(&new).await?;
-        let policy = policy?;
-        let fields = self.new_fields(new, &rights, &policy);
-        fields.check(None, &policy)?;
-        loop {
+        let creation = self.prepare(new).await?;
+        creation.check()?;
+        for _ in 0..MAX_ATTEMPTS {
             let secret = self.format.mint()?;
-            match self.issue(&fields, secret, &rights, &policy).await {
+            match self.issue(&creation, secret).await {
                 // The random id or its number is in use. With a million tokens, about one creation in
                 // 10⁷ gets one.
                 Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
                 issued => return Ok(issued?),
             }
         }
+        Err(no_unused_id())
     }
 
     /// Imports a token that was minted elsewhere, by the digest of its whole text. The token stays
@@ -94,20 +104,18 @@ impl ServiceTokens {
         new: NewToken,
         digest: TokenDigest,
     ) -> Result<TokenRecord, LifecycleError> {
-        let (rights, policy) = self.authorize_creation(&new).await?;
-        let policy = policy?;
-        let fields = self.new_fields(new, &rights, &policy);
-        fields.check(None, &policy)?;
-        loop {
+        let creation = self.prepare(new).await?;
+        creation.check()?;
+        for _ in 0..MAX_ATTEMPTS {
             // Only the id is used; the secret is dropped.
             let record = TokenRecord::new(self.format.mint()?.id(), digest);
-            let action = AuditAction::Imported;
-            let inserted = self.insert(&fields, record, action, &rights, &policy);
+            let inserted = self.insert(&creation, record, AuditAction::Imported);
             match inserted.await {
                 Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
                 inserted => return Ok(inserted?),
             }
         }
+        Err(no_unused_id())
     }
 
     /// Creates the token of this key, or returns an error if it was created before.
@@ -117,24 +125,23 @@ impl ServiceTokens {
             let id = token_id(&self.actor, key, collisions);
             // Before the authority, which must be current when the token is written.
             let existing = self.registry.get(id).await;
-            let (rights, policy) = self.authorize_creation(&new).await?;
+            let creation = self.prepare(new.clone()).await?;
             check_idempotency_key(key)?;
-            let policy = policy?;
-            let fields = self.new_fields(new.clone(), &rights, &policy);
             // A replay changes nothing, but returns the record.
-            rights.check_accepted()?;
+            creation.rights.check_accepted()?;
+            let fields = &creation.fields;
             fields.check_counts(None)?;
             // Before the other rules: fields that were valid at the first call may be invalid now, such
             // as an expiry that has passed.
-            self.reject_replay(existing?, &fields)?;
-            fields.check(None, &policy)?;
+            self.reject_replay(existing?, fields)?;
+            creation.check()?;
             let secret = self.format.mint_with_id(id)?;
-            match self.issue(&fields, secret, &rights, &policy).await {
+            match self.issue(&creation, secret).await {
                 Err(RegistryError::DuplicateId) => {}
                 Err(RegistryError::DuplicateNumber) => collisions += 1,
                 // Perhaps by this token, which another call with the same key created first.
                 Err(error @ (RegistryError::NameTaken | RegistryError::TooManyTokens)) => {
-                    self.reject_replay(self.registry.get(id).await?, &fields)?;
+                    self.reject_replay(self.registry.get(id).await?, fields)?;
                     return Err(error.into());
                 }
                 issued => return Ok(issued?),
@@ -148,22 +155,26 @@ impl ServiceTokens {
 
     /// Returns the rights of the actor, and the rules for the token. The rights are read last, so that
     /// they are current when the token is written.
-    async fn authorize_creation(&self, new: &NewToken) -> Result<Authorized, LifecycleError> {
+    async fn authorize_creation(
+        &self,
+        new: &NewToken,
+    ) -> Result<(Rights, TokenPolicy), LifecycleError> {
         let wanted = new.owner.as_deref().filter(|owner| is_line(owner));
         let mut confined: Option<Box<str>> = self.actor.confined_to().map(Box::from);
-        loop {
+        for _ in 0..MAX_ATTEMPTS {
             let policy = match (wanted, confined.as_deref()) {
-                // Rejected below.
+                // `Fields::confine_to` rejects this owner.
                 (Some(wanted), Some(confined)) if wanted != confined => self.policy_of(None).await,
                 (wanted, confined) => self.policy_of(wanted.or(confined)).await,
             };
             let rights = self.rights(false).await?;
             if rights.owner() == confined.as_deref() {
-                return Ok((rights, policy));
+                return Ok((rights, policy?));
             }
             // The token of a holder was transferred.
             confined = rights.owner().map(Box::from);
         }
+        Err(StoreError::unavailable("too many concurrent transfers of the caller's token").into())
     }
 
     /// Returns an error if the token exists.
@@ -187,30 +198,32 @@ impl ServiceTokens {
         self.actor.created(record) && (record.revision() > 1 || fields.matches_record(record))
     }
 
-    /// Returns the fields of a new token. One without an expiry expires with the actor's token, and one
-    /// without an owner gets that of the actor.
-    fn new_fields(&self, new: NewToken, rights: &Rights, policy: &TokenPolicy) -> Fields {
+    /// Returns a new token with its fields, which are not yet checked. One without an expiry expires
+    /// with the actor's token, and one without an owner gets that of the actor.
+    async fn prepare(&self, new: NewToken) -> Result<Creation, LifecycleError> {
+        let (rights, policy) = self.authorize_creation(&new).await?;
         let has_expiry = new.expiry.is_some();
-        let mut fields = Fields::from_new_token(new, policy, self.clock.now());
+        let mut fields = Fields::from_new_token(new, &policy, self.clock.now());
         if !has_expiry {
             fields.limit_expiry(rights.latest_expiry());
         }
         fields.default_owner(rights.owner());
         fields.confine_to(rights.owner());
-        fields
+        Ok(Creation {
+            fields,
+            rights,
+            policy,
+        })
     }
 
     /// Inserts a token with this secret.
     async fn issue(
         &self,
-        fields: &Fields,
+        creation: &Creation,
         secret: MintedToken,
-        rights: &Rights,
-        policy: &TokenPolicy,
     ) -> Result<IssuedToken, RegistryError> {
         let record = TokenRecord::from(&secret).with_hint(&*self.format.hint(secret.id()));
-        let action = AuditAction::Created;
-        let inserted = self.insert(fields, record, action, rights, policy);
+        let inserted = self.insert(creation, record, AuditAction::Created);
         let record = inserted.await?;
         Ok(IssuedToken {
             secret,
@@ -221,12 +234,15 @@ impl ServiceTokens {
 
     async fn insert(
         &self,
-        fields: &Fields,
+        creation: &Creation,
         bare: TokenRecord,
         action: AuditAction,
-        rights: &Rights,
-        policy: &TokenPolicy,
     ) -> Result<TokenRecord, RegistryError> {
+        let Creation {
+            fields,
+            rights,
+            policy,
+        } = creation;
         let now = self.clock.now();
         let actor = self.actor.name();
         let record = fields
@@ -247,12 +263,17 @@ impl ServiceTokens {
     }
 }
 
+fn no_unused_id() -> LifecycleError {
+    StoreError::unavailable("all ids that were tried, or their numbers, are in use").into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Operator;
 
     fn id(actor: &str, key: &str) -> String {
-        token_id(&Actor::operator(actor), key, 0).to_string()
+        token_id(&Operator::new(actor).into(), key, 0).to_string()
     }
 
     #[test]
