@@ -95,7 +95,7 @@ impl ServiceTokens {
             if updated.owner() == record.owner() {
                 return Ok(updated);
             }
-            // They are those of the owner from before the transfer.
+            // The previous digest and the creator belong to the former owner.
             Ok(updated.with_previous_digest(None).with_created_by(None))
         })
         .await

@@ -137,7 +137,7 @@ impl Fields {
     }
 
     /// Returns whether these fields are those of a token with another owner than `known`. The rules of
-    /// that owner apply to what stays as it is.
+    /// that owner apply to unchanged fields too.
     fn has_new_owner(&self, known: Option<&Self>) -> bool {
         self.owner.is_some() && known.is_some_and(|known| known.owner != self.owner)
     }

@@ -146,7 +146,7 @@ impl ServiceTokens {
     /// Returns an error unless the actor is still accepted. A listing or a record is returned only
     /// after it.
     pub(super) async fn check_reader(&self) -> Result<(), LifecycleError> {
-        if self.trusts_reader {
+        if self.skips_read_check {
             return Ok(());
         }
         Ok(self.rights(false).await?.check_accepted()?)

@@ -20,8 +20,8 @@ pub struct ServiceTokens {
     pub(super) policy: TokenPolicy,
     pub(super) owner_policies: Option<Arc<dyn OwnerPolicies>>,
     pub(super) actor: Actor,
-    /// Whether the caller checked the actor just before a read.
-    pub(super) trusts_reader: bool,
+    /// Whether reads do not check the actor, because the caller did just before.
+    pub(super) skips_read_check: bool,
     pub(super) actor_store: Option<Arc<dyn TokenStore>>,
     /// The revisions at which a token is changed; `None` for any.
     pub(super) revisions: Option<Arc<[u64]>>,
@@ -42,7 +42,7 @@ impl ServiceTokens {
             policy: TokenPolicy::new(),
             owner_policies: None,
             actor: Actor::operator("operator"),
-            trusts_reader: false,
+            skips_read_check: false,
             actor_store: None,
             revisions: None,
             allows_last_admin_removal: false,
@@ -59,8 +59,8 @@ impl ServiceTokens {
     /// Sets further rules for the tokens of each owner, such as those of its plan. By default there are
     /// none.
     ///
-    /// 1. They bind whoever changes a token of the owner: the owner, the holder of one of its tokens,
-    ///    and an operator.
+    /// 1. They apply to every actor that changes a token of the owner: the owner, the holder of one of
+    ///    its tokens, and an operator.
     /// 2. They apply [in addition](TokenPolicy::and) to [`with_policy`](Self::with_policy), which they
     ///    cannot relax.
     /// 3. They are queried before each creation, update, rotation and enabling. If they are
@@ -127,7 +127,7 @@ impl ServiceTokens {
     /// token of the owner.
     pub fn acting_for(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
-        self.trusts_reader = false;
+        self.skips_read_check = false;
         self
     }
 
@@ -148,8 +148,8 @@ impl ServiceTokens {
 
     /// Skips the check of the actor before reads, for a caller that has just made it.
     #[cfg(feature = "api")]
-    pub(crate) fn trust_reader(mut self) -> Self {
-        self.trusts_reader = true;
+    pub(crate) fn skip_read_check(mut self) -> Self {
+        self.skips_read_check = true;
         self
     }
 

@@ -76,7 +76,7 @@ fn assert_corrupt<T: std::fmt::Debug>(outcome: Result<T, LifecycleError>) {
 
 /// Neither a count nor a cursor shows how many tokens others have.
 #[tokio::test]
-async fn a_registry_that_ignores_owners_answers_no_owner() {
+async fn rejects_a_registry_that_ignores_the_owner_filter() {
     let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_343_400));
     let registry = Unfiltered(Arc::new(MemoryStore::new()));
     let operator = ServiceTokens::new(registry).with_clock(clock.clone());

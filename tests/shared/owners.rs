@@ -31,7 +31,8 @@ pub use self::checks::{
 pub use self::policies::{
     policies_are_those_of_the_stored_owner_of_a_holder, policies_of_an_owner_bind_every_actor,
     policies_of_an_owner_do_not_relax_those_of_the_application,
-    transferred_tokens_meet_the_policy_of_the_new_owner, unavailable_policies_permit_only_ends,
+    transferred_tokens_meet_the_policy_of_the_new_owner,
+    unavailable_policies_permit_only_disabling_and_revoking,
 };
 pub use self::transfers::{
     a_transfer_ends_the_grace_period_and_removes_the_creator,
@@ -734,7 +735,7 @@ macro_rules! every_owner_test {
             policies_of_an_owner_do_not_relax_those_of_the_application,
             policies_are_those_of_the_stored_owner_of_a_holder,
             transferred_tokens_meet_the_policy_of_the_new_owner,
-            unavailable_policies_permit_only_ends,
+            unavailable_policies_permit_only_disabling_and_revoking,
             a_transfer_ends_the_grace_period_and_removes_the_creator,
             updates_without_a_transfer_keep_the_grace_period_and_the_creator,
         }

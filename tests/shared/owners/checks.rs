@@ -139,7 +139,7 @@ const VERBS: [Verb; 11] = [
     Verb::Purge,
 ];
 
-async fn make(
+async fn run(
     tokens: &ServiceTokens,
     verb: Verb,
     [active, disabled]: [TokenId; 2],
@@ -205,7 +205,7 @@ pub async fn a_session_that_ends_between_read_and_write_changes_nothing(store: S
                 if ends_before {
                     by_actor.get(active).await.unwrap();
                 }
-                let outcome = make(&by_actor, verb, targets).await;
+                let outcome = run(&by_actor, verb, targets).await;
                 let is_rejected = matches!(
                     outcome,
                     Err(LifecycleError::Unauthorized(AuthorityError::ActorRejected))
@@ -220,7 +220,7 @@ pub async fn a_session_that_ends_between_read_and_write_changes_nothing(store: S
     for verb in VERBS {
         if verb != Verb::RevokeWhere {
             let by_actor = manage(&store).acting_for(session.operator());
-            let outcome = make(&by_actor, verb, targets).await;
+            let outcome = run(&by_actor, verb, targets).await;
             assert!(outcome.is_ok(), "{verb:?}: {outcome:?}");
         }
     }

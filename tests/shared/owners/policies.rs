@@ -172,8 +172,8 @@ pub async fn policies_are_those_of_the_stored_owner_of_a_holder(store: Store) {
 }
 
 pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let recorded = Arc::clone(&asked);
+    let queried: Arc<Mutex<Vec<String>>> = Arc::default();
+    let recorded = Arc::clone(&queried);
     let operator = manage(&store).with_owner_policies(move |owner: &str| {
         recorded.lock().unwrap().push(owner.to_owned());
         ready(policy(owner))
@@ -208,7 +208,7 @@ pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
     assert!(matches!(down, Err(LifecycleError::Store(_))), "{down:?}");
 
     // An owner that the caller may not set, or that is invalid, has no policy.
-    asked.lock().unwrap().clear();
+    queried.lock().unwrap().clear();
     let alice = of(&operator, "user:1");
     let own = create(&alice, NewToken::new("own")).await;
     for owner in ["down", "", "down\n"] {
@@ -221,11 +221,11 @@ pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
             assert_problem(alice.update(own, update).await, "/owner");
         }
     }
-    let asked = asked.lock().unwrap();
-    assert!(asked.iter().all(|owner| owner == "user:1"), "{asked:?}");
+    let queried = queried.lock().unwrap();
+    assert!(queried.iter().all(|owner| owner == "user:1"), "{queried:?}");
 }
 
-pub async fn unavailable_policies_permit_only_ends(store: Store) {
+pub async fn unavailable_policies_permit_only_disabling_and_revoking(store: Store) {
     let unbound = manage(&store);
     let bound = with_policies(&unbound);
     let new = |name: &str| NewToken::new(name).with_owner("down");
