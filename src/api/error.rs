@@ -7,8 +7,7 @@ use super::request_log::EscalationDenial;
 use crate::lifecycle::{FieldProblem, LifecycleError};
 use crate::middleware::Checker;
 use crate::registry::AuthorityError;
-use crate::reject::Rejection;
-use crate::store::StoreError;
+use crate::reject::{Rejection, RejectionReason};
 
 /// The body of an error in the format of one API.
 pub(super) trait ErrorFormat: Sized + 'static {
@@ -219,8 +218,10 @@ fn actor_rejection(error: &LifecycleError, checker: &Checker) -> Option<Rejectio
 
 /// Returns the rejection for a change that failed without a fault of the caller.
 pub(super) fn unavailable_rejection(error: LifecycleError, checker: &Checker) -> Rejection {
-    checker.reject_store_error(match error {
-        LifecycleError::Store(error) => error,
-        error => StoreError::unavailable(error),
-    })
+    match error {
+        LifecycleError::Store(error) => checker.reject_store_error(error),
+        error => checker
+            .reject(RejectionReason::StoreUnavailable)
+            .with_source(error),
+    }
 }

@@ -41,6 +41,7 @@ impl<X> ApiState<X> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::time::{Duration, SystemTime};
 
     use axum::body::to_bytes;
@@ -48,9 +49,10 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::lifecycle::{ChangedToken, FieldProblem};
+    use crate::lifecycle::{CallbackError, ChangedToken, FieldProblem};
     use crate::principal::Requirement;
     use crate::registry::AuthorityError;
+    use crate::reject::Rejection;
     use crate::store::{DenialKind, StoreError, TokenRecord};
     use crate::token::TokenFormat;
     use crate::{MemoryStore, ServiceTokenLayer, wire};
@@ -117,6 +119,8 @@ mod tests {
                 forbidden: 1,
                 found: 2,
             },
+            ActorCheck(CallbackError::unavailable("down")),
+            OwnerPolicies(CallbackError::unavailable("down")),
             Store(StoreError::unavailable("down")),
             Store(StoreError::rate_limited(Duration::from_secs(7))),
             Store(StoreError::corrupt("a row")),
@@ -129,6 +133,34 @@ mod tests {
         let body = block_on(to_bytes(response.into_body(), 4096)).expect("a short body");
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         (status, body["code"].as_str().expect("a code").to_owned())
+    }
+
+    #[test]
+    fn the_source_of_a_rejection_names_the_unavailable_callback() {
+        use LifecycleError::{ActorCheck, OwnerPolicies};
+        type Callback = fn(CallbackError) -> LifecycleError;
+
+        let store = MemoryStore::new();
+        let state = ApiState {
+            tokens: ServiceTokens::new(store.clone()),
+            checker: ServiceTokenLayer::new(store).checker(),
+            extra: (),
+        };
+        let callbacks: [(Callback, &str); 2] = [
+            (ActorCheck, "the check of the caller is unavailable"),
+            (OwnerPolicies, "the policy of the owner is unavailable"),
+        ];
+        for (callback, expected) in callbacks {
+            let error = || callback(CallbackError::unavailable("no route to host"));
+            let api = state.change_error::<Box<wire::Problem>>(error());
+            for response in [api.into_response(), error().into_response()] {
+                let rejection: &Rejection = response.extensions().get().expect("a rejection");
+                let source = rejection.source().expect("a source");
+                assert_eq!(source.to_string(), expected);
+                let cause = source.source().expect("a cause");
+                assert_eq!(cause.to_string(), "no route to host");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
 use std::net::IpAddr;
+#[cfg(feature = "api")]
 use std::sync::Arc;
 
 use super::{Holder, Operator, Owner};
 use crate::digest::TokenDigest;
-use crate::principal::{Principal, Requirement};
+use crate::principal::Principal;
+#[cfg(feature = "api")]
+use crate::principal::Requirement;
 use crate::store::{Credential, TokenRecord};
 use crate::token::TokenId;
 
@@ -34,23 +37,6 @@ pub(super) enum Kind {
 }
 
 impl Actor {
-    /// Creates an operator, who may grant and change everything, such as an administrator with access
-    /// to the database. Pass its name, or an [`Operator`] with a check.
-    pub fn operator(operator: impl Into<Operator>) -> Self {
-        Self::of(Kind::Operator(operator.into()))
-    }
-
-    /// Creates the holder of a token, who may grant and change only what the token covers. Pass its
-    /// [`Principal`], or a [`Holder`].
-    pub fn holder(holder: impl Into<Holder>) -> Self {
-        Self::of(Kind::Holder(Box::new(holder.into())))
-    }
-
-    /// Creates an actor that manages the tokens of an owner, which the application authenticated.
-    pub fn owner(owner: Owner) -> Self {
-        Self::of(Kind::Owner(Box::new(owner)))
-    }
-
     /// Creates an actor that may revoke the token whose secret it presents, and nothing else.
     ///
     /// The token may be disabled, expired, or the last administrator. The previous secret is accepted
@@ -188,24 +174,24 @@ impl Actor {
 
 impl From<Principal> for Actor {
     fn from(principal: Principal) -> Self {
-        Self::holder(principal)
+        Holder::new(principal).into()
     }
 }
 
 impl From<Holder> for Actor {
     fn from(holder: Holder) -> Self {
-        Self::holder(holder)
+        Self::of(Kind::Holder(Box::new(holder)))
     }
 }
 
 impl From<Operator> for Actor {
     fn from(operator: Operator) -> Self {
-        Self::operator(operator)
+        Self::of(Kind::Operator(operator))
     }
 }
 
 impl From<Owner> for Actor {
     fn from(owner: Owner) -> Self {
-        Self::owner(owner)
+        Self::of(Kind::Owner(Box::new(owner)))
     }
 }

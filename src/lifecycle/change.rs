@@ -380,7 +380,7 @@ impl ServiceTokens {
         &self,
         change: &Change<'_>,
         before: &TokenRecord,
-    ) -> Result<TokenPolicy, StoreError> {
+    ) -> Result<TokenPolicy, LifecycleError> {
         if matches!(change.action, AuditAction::Disabled | AuditAction::Revoked) {
             return Ok(TokenPolicy::new());
         }

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -88,12 +89,35 @@ pub enum LifecycleError {
         /// How many tokens match, of those that are counted.
         found: usize,
     },
+    /// The [check](super::ActorCheck) of the actor failed, so that it is unknown whether the actor is
+    /// still accepted.
+    #[error("the check of the caller is unavailable")]
+    ActorCheck(#[source] CallbackError),
+    /// The [policies of owners](super::OwnerPolicies) are unavailable.
+    #[error("the policy of the owner is unavailable")]
+    OwnerPolicies(#[source] CallbackError),
     /// The operating system returned no random bytes for a secret.
     #[error(transparent)]
     Mint(#[from] MintError),
     /// The store is unavailable. It is unknown whether a change was made.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The error of an [`ActorCheck`](super::ActorCheck) or of [`OwnerPolicies`](super::OwnerPolicies):
+/// what the application queries is unavailable. The response is 503.
+///
+/// The source is for logs and is never in a response. It must contain no secret.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CallbackError(Box<dyn Error + Send + Sync>);
+
+impl CallbackError {
+    /// Creates the error of a session store, a database or another service that is unreachable or
+    /// timed out.
+    pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
 }
 
 /// A field that violates a rule. `Display` writes the pointer and the description: `/name: …`.

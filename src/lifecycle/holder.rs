@@ -69,9 +69,3 @@ impl Holder {
         record.digests().any(|known| *known == presented)
     }
 }
-
-impl From<Principal> for Holder {
-    fn from(principal: Principal) -> Self {
-        Self::new(principal)
-    }
-}

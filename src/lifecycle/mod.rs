@@ -72,9 +72,9 @@ mod tokens;
 mod update;
 
 pub use self::actor::Actor;
-pub use self::actor_check::{ActorCheck, ActorCheckError};
+pub use self::actor_check::ActorCheck;
 pub use self::bulk::{BulkPreview, BulkRevocation};
-pub use self::error::{FieldProblem, LifecycleError};
+pub use self::error::{CallbackError, FieldProblem, LifecycleError};
 pub(crate) use self::expiry::ExpiryKind;
 pub use self::expiry::{Expiry, ExpiryError, expiry_date, last_day};
 pub use self::holder::Holder;

@@ -11,7 +11,7 @@ use crate::registry::AuthorityError;
 /// [check](Self::with_check):
 ///
 /// ```
-/// use tower_service_token::lifecycle::{ActorCheckError, NewToken, Operator};
+/// use tower_service_token::lifecycle::{CallbackError, NewToken, Operator};
 /// use tower_service_token::{MemoryStore, ServiceTokens};
 ///
 /// # #[derive(Clone)] struct Sessions;
@@ -24,8 +24,8 @@ use crate::registry::AuthorityError;
 ///     let sessions = sessions.clone();
 ///     async move {
 ///         let admin = sessions.admin(session_id).await;
-///         let admin = admin.map_err(ActorCheckError::unavailable)?;
-///         admin.map(Operator::new).ok_or(ActorCheckError::Rejected)
+///         let admin = admin.map_err(CallbackError::unavailable)?;
+///         Ok(admin.map(Operator::new))
 ///     }
 /// });
 /// let tokens = ServiceTokens::new(MemoryStore::new()).acting_for(alice);
@@ -66,23 +66,12 @@ impl Operator {
         let Some(check) = &self.check else {
             return Ok(());
         };
-        if check.check().await?.name == self.name {
+        let current = check.check().await.map_err(LifecycleError::ActorCheck)?;
+        if current.is_some_and(|current| current.name == self.name) {
             Ok(())
         } else {
             Err(AuthorityError::ActorRejected.into())
         }
-    }
-}
-
-impl From<&str> for Operator {
-    fn from(name: &str) -> Self {
-        Self::new(name)
-    }
-}
-
-impl From<String> for Operator {
-    fn from(name: String) -> Self {
-        Self::new(name)
     }
 }
 

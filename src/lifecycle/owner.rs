@@ -148,7 +148,10 @@ impl Owner {
     pub(super) async fn rights(&self) -> Result<OwnerRights, LifecycleError> {
         let current = match &self.check {
             None => self.clone(),
-            Some(check) => check.check().await?,
+            Some(check) => {
+                let current = check.check().await.map_err(LifecycleError::ActorCheck)?;
+                current.ok_or(AuthorityError::ActorRejected)?
+            }
         };
         // The session may have been replaced by that of another user.
         if current.id != self.id || current.acting_user != self.acting_user {

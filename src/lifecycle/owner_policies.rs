@@ -1,15 +1,15 @@
 use async_trait::async_trait;
 
-use super::TokenPolicy;
-use crate::store::StoreError;
+use super::{CallbackError, TokenPolicy};
 
 /// The rules for the tokens of each owner, such as those of its plan.
 ///
-/// Pass them to [`with_owner_policies`](super::ServiceTokens::with_owner_policies). Implemented by closures:
+/// Pass them to [`with_owner_policies`](super::ServiceTokens::with_owner_policies). Implemented by
+/// closures that take the id of the owner as a `String` and return a future. An `async` closure must
+/// not borrow what it captures: clone it and return an `async move` block.
 ///
 /// ```
-/// use tower_service_token::lifecycle::{NewToken, TokenPolicy};
-/// use tower_service_token::store::StoreError;
+/// use tower_service_token::lifecycle::{CallbackError, NewToken, TokenPolicy};
 /// use tower_service_token::{MemoryStore, ServiceTokens};
 ///
 /// # #[derive(Clone)] struct Plans;
@@ -18,10 +18,10 @@ use crate::store::StoreError;
 /// # }
 /// # futures::executor::block_on(async {
 /// # let plans = Plans;
-/// let tokens = ServiceTokens::new(MemoryStore::new()).with_owner_policies(move |owner: &str| {
-///     let (plans, owner) = (plans.clone(), owner.to_owned());
+/// let tokens = ServiceTokens::new(MemoryStore::new()).with_owner_policies(move |owner: String| {
+///     let plans = plans.clone();
 ///     async move {
-///         let max_tokens = plans.max_tokens(&owner).await.map_err(StoreError::unavailable)?;
+///         let max_tokens = plans.max_tokens(&owner).await.map_err(CallbackError::unavailable)?;
 ///         Ok(TokenPolicy::new().with_max_tokens_per_owner(max_tokens))
 ///     }
 /// });
@@ -37,18 +37,17 @@ pub trait OwnerPolicies: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns an error if the rules are unknown, such as a
-    /// [`StoreError::unavailable`](StoreError::unavailable). The change is not made.
-    async fn policy(&self, owner: &str) -> Result<TokenPolicy, StoreError>;
+    /// Returns an error if the rules are unknown. The change is not made.
+    async fn policy(&self, owner: &str) -> Result<TokenPolicy, CallbackError>;
 }
 
 #[async_trait]
 impl<F, R> OwnerPolicies for F
 where
-    F: Fn(&str) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<TokenPolicy, StoreError>> + Send,
+    F: Fn(String) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<TokenPolicy, CallbackError>> + Send,
 {
-    async fn policy(&self, owner: &str) -> Result<TokenPolicy, StoreError> {
-        self(owner).await
+    async fn policy(&self, owner: &str) -> Result<TokenPolicy, CallbackError> {
+        self(owner.to_owned()).await
     }
 }

@@ -1,11 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Actor, Operator, OwnerPolicies, TokenPolicy};
+use super::{Actor, LifecycleError, Operator, OwnerPolicies, TokenPolicy};
 use crate::audit::{AuditSink, TracingAuditSink};
 use crate::clock::{Clock, SystemClock};
 use crate::registry::TokenRegistry;
-use crate::store::{StoreError, TokenStore};
+use crate::store::TokenStore;
 use crate::token::TokenFormat;
 
 /// Creates, lists, changes and revokes the tokens of a [registry](TokenRegistry).
@@ -30,7 +30,8 @@ pub struct ServiceTokens {
 }
 
 impl ServiceTokens {
-    /// Manages the tokens of this registry as an operator, who may grant and change everything.
+    /// Manages the tokens of this registry as an [operator](Operator), who may grant and change
+    /// everything. Its name is `operator`; [`acting_for`](Self::acting_for) sets another actor.
     ///
     /// Every registry of this crate shares its tokens with its clones. Pass one clone here and another
     /// one to the layer.
@@ -41,7 +42,7 @@ impl ServiceTokens {
             format: TokenFormat::default(),
             policy: TokenPolicy::new(),
             owner_policies: None,
-            actor: Actor::operator("operator"),
+            actor: Operator::new("operator").into(),
             skips_read_check: false,
             actor_store: None,
             revisions: None,
@@ -98,13 +99,9 @@ impl ServiceTokens {
         Arc::clone(&self.clock)
     }
 
-    /// Acts as an [operator](Actor::operator) with this name. The default is `operator`.
-    pub fn acting_as(self, operator: impl Into<Box<str>>) -> Self {
-        self.acting_for(Operator::new(operator))
-    }
-
     /// Acts with the authority of this actor. A [`Principal`](crate::Principal) acts as the holder of
-    /// its token, and an [`Owner`](super::Owner) manages its tokens.
+    /// its token, an [`Owner`](super::Owner) manages its tokens, and an [`Operator`] may change
+    /// everything. The default is the operator `operator`.
     ///
     /// The holder's token, and the check of an [owner](super::Owner::with_check) or an
     /// [operator](Operator::with_check), are queried again for each call: before a read returns, and
@@ -184,12 +181,17 @@ impl ServiceTokens {
     }
 
     /// Returns the rules for a token of this owner.
-    pub(super) async fn policy_of(&self, owner: Option<&str>) -> Result<TokenPolicy, StoreError> {
+    pub(super) async fn policy_of(
+        &self,
+        owner: Option<&str>,
+    ) -> Result<TokenPolicy, LifecycleError> {
         let policy = self.policy.clone();
-        match (&self.owner_policies, owner) {
-            (Some(policies), Some(owner)) => Ok(policy.and(policies.policy(owner).await?)),
-            _ => Ok(policy),
-        }
+        let (Some(policies), Some(owner)) = (&self.owner_policies, owner) else {
+            return Ok(policy);
+        };
+        let of_owner = policies.policy(owner).await;
+        let of_owner = of_owner.map_err(LifecycleError::OwnerPolicies)?;
+        Ok(policy.and(of_owner))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::registry::AuthorityError;
 impl LifecycleError {
     /// Returns the status of the response to a request that failed with this error, as in the
     /// management API: 422 for fields that break rules, 404 for an unknown token, 409 for a conflict,
-    /// 412 for another revision, 401 and 403 for a lack of authority, 503 if the store is unavailable.
+    /// 412 for another revision, 401 and 403 for a lack of authority, 503 if the store, the check of the
+    /// actor or the policies of owners are unavailable.
     pub fn status(&self) -> StatusCode {
         match self.kind() {
             Kind::Problem(status, _) => status,
@@ -56,7 +57,9 @@ impl LifecycleError {
             Self::UnknownActor => (StatusCode::FORBIDDEN, "unknown_actor"),
             Self::TokensNotCovered { .. } => (StatusCode::FORBIDDEN, "escalation_denied"),
             Self::Unauthorized(error) => return authority_kind(error),
-            Self::Mint(_) => return Kind::Rejection(RejectionReason::ChangeFailed),
+            Self::ActorCheck(_) | Self::OwnerPolicies(_) | Self::Mint(_) => {
+                return Kind::Rejection(RejectionReason::ChangeFailed);
+            }
             Self::Store(error) => {
                 return Kind::Rejection(RejectionReason::from(error.kind()).of_change());
             }

@@ -6,8 +6,8 @@ use futures::executor::block_on;
 use tower_service_token::audit::{AuditAction, AuditEvent, AuditSink, TracingAuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, ActorCheckError, Expiry, FieldProblem, Holder, LifecycleError, NewToken, Operator,
-    Owner, Page, TokenPolicy, TokenUpdate,
+    Actor, CallbackError, Expiry, FieldProblem, Holder, LifecycleError, NewToken, Operator, Owner,
+    Page, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{
     AuthorityError, Cursor, LastUsed, ListOrder, ListRequest, RegistryError, TokenFilter,
@@ -113,15 +113,15 @@ pub(super) fn lifecycle_types() -> Vec<Formatted> {
         debug_text("Holder", &holder()),
         debug_text(
             "Operator",
-            &Operator::new("alice").with_check(|| async { Err(ActorCheckError::Rejected) }),
+            &Operator::new("alice").with_check(|| async { Ok(None) }),
         ),
         debug_text(
             "Owner",
-            &Owner::new("user:1").with_check(|| async { Err(ActorCheckError::Rejected) }),
+            &Owner::new("user:1").with_check(|| async { Ok(None) }),
         ),
         error_text(
-            "ActorCheckError",
-            &ActorCheckError::unavailable("no route to host"),
+            "CallbackError",
+            &CallbackError::unavailable("no route to host"),
         ),
         error_text(
             "AuthorityError",

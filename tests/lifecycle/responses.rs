@@ -8,7 +8,9 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tower_service_token::lifecycle::{FieldProblem, IssuedToken, LifecycleError, NewToken};
+use tower_service_token::lifecycle::{
+    CallbackError, FieldProblem, IssuedToken, LifecycleError, NewToken,
+};
 use tower_service_token::principal::Requirement;
 use tower_service_token::registry::AuthorityError;
 use tower_service_token::reject::{Rejection, RejectionReason};
@@ -173,6 +175,18 @@ async fn each_error_has_its_status_code_and_headers() {
         ),
         (
             StoreError::unavailable("down").into(),
+            503,
+            "change_failed",
+            Some("retry-after"),
+        ),
+        (
+            LifecycleError::ActorCheck(CallbackError::unavailable("down")),
+            503,
+            "change_failed",
+            Some("retry-after"),
+        ),
+        (
+            LifecycleError::OwnerPolicies(CallbackError::unavailable("down")),
             503,
             "change_failed",
             Some("retry-after"),

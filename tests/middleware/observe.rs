@@ -15,7 +15,7 @@ use tests::global_subscriber::install_global_subscriber;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_service_token::authorize::{Caller, RequireRolesLayer};
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::lifecycle::NewToken;
+use tower_service_token::lifecycle::{NewToken, Operator};
 use tower_service_token::limits::PeerAddress;
 use tower_service_token::principal::Identity;
 use tower_service_token::reject::FailureLogged;
@@ -368,7 +368,7 @@ fn logs_and_counts_each_use_of_the_previous_secret() {
 #[test]
 fn audit_events_cover_changes_and_rejections_of_known_tokens() {
     let store = MemoryStore::new();
-    let tokens = ServiceTokens::new(store.clone()).acting_as("alice");
+    let tokens = ServiceTokens::new(store.clone()).acting_for(Operator::new("alice"));
     let service = ServiceTokenLayer::new(store).layer(service_fn(hello));
     let mut id = String::new();
     let (events, _) = observe("tower_service_token::audit", || {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tower_service_token::clock::ManualClock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, ActorCheckError, FieldProblem, IssuedToken, LifecycleError, NewToken, Owner, Page,
+    Actor, CallbackError, FieldProblem, IssuedToken, LifecycleError, NewToken, Owner, Page,
     TokenPolicy, TokenUpdate,
 };
 use tower_service_token::principal::Requirement;
@@ -366,10 +366,12 @@ pub async fn owned_tokens_never_count_as_administrators(store: Store) {
 }
 
 pub async fn owner_is_checked_before_each_change(store: Store) {
-    type Checked = Result<Owner, ActorCheckError>;
+    type Checked = Result<Option<Owner>, CallbackError>;
     let operator = manage(&store);
     let calls = Arc::new(AtomicUsize::new(0));
-    let answer = Arc::new(Mutex::new((|| Ok(Owner::new("user:1"))) as fn() -> Checked));
+    let answer = Arc::new(Mutex::new(
+        (|| Ok(Some(Owner::new("user:1")))) as fn() -> Checked,
+    ));
     let check = {
         let (calls, answer) = (calls.clone(), answer.clone());
         move || {
@@ -390,20 +392,17 @@ pub async fn owner_is_checked_before_each_change(store: Store) {
     // The rights that it returns bound the change.
     let granted = || NewToken::new("x").with_scopes(["projects:read"]);
     assert_eq!(missing(alice.create(granted()).await), ["projects:read"]);
-    *answer.lock().unwrap() = || Ok(Owner::new("user:1").with_scopes(["projects:read"]));
+    *answer.lock().unwrap() = || Ok(Some(Owner::new("user:1").with_scopes(["projects:read"])));
     create(&alice, granted()).await;
 
-    *answer.lock().unwrap() = || Err(ActorCheckError::unavailable("no route to host"));
+    *answer.lock().unwrap() = || Err(CallbackError::unavailable("no route to host"));
     for outcome in all_changes(&alice, id).await {
         assert!(
-            matches!(outcome, Err(LifecycleError::Store(_))),
+            matches!(outcome, Err(LifecycleError::ActorCheck(_))),
             "{outcome:?}"
         );
     }
-    let rejections: [fn() -> Checked; 2] = [
-        || Err(ActorCheckError::Rejected),
-        || Ok(Owner::new("user:2")),
-    ];
+    let rejections: [fn() -> Checked; 2] = [|| Ok(None), || Ok(Some(Owner::new("user:2")))];
     for rejection in rejections {
         *answer.lock().unwrap() = rejection;
         for outcome in all_changes(&alice, id).await {
@@ -427,7 +426,7 @@ pub async fn the_requirement_of_an_owner_is_checked_before_each_change(store: St
     };
     let covered = || owner(&["tokens:*"]);
     let lost = owner(&["projects:*"]);
-    let lost = covered().with_check(move || std::future::ready(Ok(lost.clone())));
+    let lost = covered().with_check(move || std::future::ready(Ok(Some(lost.clone()))));
     for owner in [owner(&[]), owner(&["projects:*"]), lost] {
         for outcome in all_changes(&acting(owner), id).await {
             let Err(LifecycleError::Unauthorized(AuthorityError::RequirementNotMet(unmet))) =
@@ -441,7 +440,7 @@ pub async fn the_requirement_of_an_owner_is_checked_before_each_change(store: St
     assert_eq!(operator.get(id).await.unwrap().revision(), 1);
     acting(covered()).disable(id).await.unwrap();
     let gained = covered();
-    let gained = owner(&[]).with_check(move || std::future::ready(Ok(gained.clone())));
+    let gained = owner(&[]).with_check(move || std::future::ready(Ok(Some(gained.clone()))));
     acting(gained).revoke(id).await.unwrap();
 }
 

@@ -17,7 +17,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 use test_support::postgres::Postgres;
 use tower_service_token::api::management::ManagementApi;
-use tower_service_token::lifecycle::{ActorCheckError, Owner, TokenPolicy};
+use tower_service_token::lifecycle::{CallbackError, Owner, TokenPolicy};
 use tower_service_token::store::sql::PostgresStore;
 use tower_service_token::{Principal, ServiceTokenLayer, ServiceTokens};
 use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -153,21 +153,21 @@ impl AuthnBackend for Users {
 type Session = AuthSession<Users>;
 
 /// Reads the session and the user again.
-async fn check(session: Session, user: User) -> Result<Owner, ActorCheckError> {
+async fn check(session: Session, user: User) -> Result<Option<Owner>, CallbackError> {
     session
         .session
         .load()
         .await
-        .map_err(ActorCheckError::unavailable)?;
+        .map_err(CallbackError::unavailable)?;
     let login = session.session.get_value("axum-login.data").await;
-    let login = login.map_err(ActorCheckError::unavailable)?;
+    let login = login.map_err(CallbackError::unavailable)?;
     if login.is_none_or(|login| login["user_id"] != user.id) {
-        return Err(ActorCheckError::Rejected);
+        return Ok(None);
     }
     let current = session.backend.get_user(&user.id).await;
-    match current.map_err(ActorCheckError::unavailable)? {
-        Some(it) if it.password_hash == user.password_hash => Ok(it.owner()),
-        _ => Err(ActorCheckError::Rejected),
+    match current.map_err(CallbackError::unavailable)? {
+        Some(it) if it.password_hash == user.password_hash => Ok(Some(it.owner())),
+        _ => Ok(None),
     }
 }
 
@@ -204,7 +204,7 @@ impl Application {
         let pool = PgPool::connect(&database.url).await.unwrap();
         let store = PostgresStore::with_pool(pool.clone()).await.unwrap();
         let users = Users::create_table(pool).await;
-        let tokens = ServiceTokens::new(store.clone()).with_owner_policies(|_: &str| {
+        let tokens = ServiceTokens::new(store.clone()).with_owner_policies(|_: String| {
             let policy = TokenPolicy::new()
                 .require_unique_names()
                 .with_max_tokens_per_owner(MAX_TOKENS);

@@ -178,15 +178,15 @@ async fn audits_and_logs_rejections_with_the_client_address() {
 #[cfg(feature = "tracing")]
 #[tokio::test]
 async fn audit_log_stores_the_client_address() {
-    use tower_service_token::lifecycle::Actor;
+    use tower_service_token::lifecycle::{Actor, Operator};
 
     let log = Log::default();
     let guard = log.start();
     let tokens = ServiceTokens::new(MemoryStore::new());
-    let actor = Actor::operator("alice").with_client_address(CLIENT);
+    let actor = Actor::from(Operator::new("alice")).with_client_address(CLIENT);
     let acting = tokens.clone().acting_for(actor);
     drop(acting.create(NewToken::new("a")).await.unwrap());
-    let actor = Actor::operator("bob");
+    let actor = Operator::new("bob");
     let acting = tokens.acting_for(actor);
     drop(acting.create(NewToken::new("b")).await.unwrap());
     drop(guard);

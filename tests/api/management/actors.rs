@@ -17,14 +17,13 @@ use tests::api_fixture::{ApiFixture, ApiResponse};
 use tower_service_token::api::management::ManagementApi;
 use tower_service_token::audit::{AuditEvent, AuditSink};
 use tower_service_token::lifecycle::{
-    Actor, ActorCheckError, Holder, IssuedToken, NewToken, Operator, Owner, TokenPolicy,
-    TokenUpdate,
+    Actor, CallbackError, Holder, IssuedToken, NewToken, Operator, Owner, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::openapi::SecuritySchemes;
 use tower_service_token::principal::Requirement;
 use tower_service_token::registry::TokenFilter;
-use tower_service_token::store::{Credential, StoreError};
+use tower_service_token::store::Credential;
 use tower_service_token::token::PresentedToken;
 use tower_service_token::{MemoryStore, Principal, ServiceTokens};
 
@@ -75,10 +74,10 @@ pub(super) fn owner(parts: &Parts, session: Session) -> Result<Owner, Redirect> 
     let checked = owner(&id);
     Ok(owner(&id).with_check(move || {
         ready(match session {
-            Session::Open => Ok(checked.clone()),
-            Session::Ends => Err(ActorCheckError::Rejected),
-            Session::Fails => Err(ActorCheckError::unavailable("no response")),
-            Session::Changes => Ok(owner("user:2")),
+            Session::Open => Ok(Some(checked.clone())),
+            Session::Ends => Ok(None),
+            Session::Fails => Err(CallbackError::unavailable("no response")),
+            Session::Changes => Ok(Some(owner("user:2"))),
         })
     }))
 }
@@ -218,7 +217,7 @@ async fn tokens_of_others_are_not_found() {
 
 #[tokio::test]
 async fn has_no_routes_for_the_callers_own_token() {
-    let server = Server::with_actor(Actor::operator("root")).await;
+    let server = Server::with_actor(Operator::new("root")).await;
     for call in [
         "GET /service-tokens/self",
         "DELETE /service-tokens/self",
@@ -276,12 +275,12 @@ async fn a_session_that_ends_before_the_write_changes_nothing() {
 
 #[tokio::test]
 async fn the_session_of_an_operator_is_checked_before_each_call() {
-    type Checked = fn() -> Result<Operator, ActorCheckError>;
+    type Checked = fn() -> Result<Option<Operator>, CallbackError>;
     let sessions: [(Checked, u16, &str); 3] = [
-        (|| Err(ActorCheckError::Rejected), 401, "actor_rejected"),
-        (|| Ok(Operator::new("other")), 401, "actor_rejected"),
+        (|| Ok(None), 401, "actor_rejected"),
+        (|| Ok(Some(Operator::new("other"))), 401, "actor_rejected"),
         (
-            || Err(ActorCheckError::unavailable("no response")),
+            || Err(CallbackError::unavailable("no response")),
             503,
             "change_failed",
         ),
@@ -299,7 +298,7 @@ async fn the_session_of_an_operator_is_checked_before_each_call() {
             assert_eq!(response.status, status, "{call}: {response:?}");
         }
     }
-    let operator = Operator::new("root").with_check(|| ready(Ok(Operator::new("root"))));
+    let operator = Operator::new("root").with_check(|| ready(Ok(Some(Operator::new("root")))));
     let server = Server::with_actor(operator).await;
     let listed = server.call("", "GET /service-tokens", "").await;
     assert_eq!(names(&listed).len(), 4);
@@ -309,7 +308,7 @@ async fn the_session_of_an_operator_is_checked_before_each_call() {
 async fn unavailable_policies_of_an_owner_change_nothing() {
     let server = Server::with(|tokens| {
         let tokens = tokens
-            .with_owner_policies(|_: &str| ready(Err(StoreError::unavailable("no response"))));
+            .with_owner_policies(|_: String| ready(Err(CallbackError::unavailable("no response"))));
         ManagementApi::for_actor(tokens, |parts| ready(owner(parts, Session::Open)))
     })
     .await;
@@ -358,7 +357,7 @@ async fn a_session_that_ended_replays_nothing() {
 
 #[tokio::test]
 async fn operators_manage_all_tokens() {
-    let server = Server::with_actor(Actor::operator("root")).await;
+    let server = Server::with_actor(Operator::new("root")).await;
     let listed = server.call("", "GET /service-tokens", "").await;
     assert_eq!(names(&listed).len(), 4);
     for (call, body) in &CHANGES[..7] {
@@ -517,8 +516,8 @@ impl From<User> for Actor {
 #[tokio::test]
 async fn extractors_determine_the_actor() {
     let server = Server::with(|tokens| {
-        let tokens = tokens.with_owner_policies(|_: &str| {
-            ready(Ok(TokenPolicy::new().with_max_tokens_per_owner(1)))
+        let tokens = tokens.with_owner_policies(async |_: String| {
+            Ok(TokenPolicy::new().with_max_tokens_per_owner(1))
         });
         ManagementApi::for_actor_extractor::<User, _>(tokens, Users("user"))
     })

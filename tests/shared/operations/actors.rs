@@ -3,7 +3,7 @@
 use tower_service_token::ServiceTokens;
 use tower_service_token::audit::AuditAction;
 use tower_service_token::digest::TokenDigest;
-use tower_service_token::lifecycle::{LifecycleError, NewToken, TokenUpdate};
+use tower_service_token::lifecycle::{LifecycleError, NewToken, Operator, TokenUpdate};
 use tower_service_token::registry::AuthorityError;
 
 use super::fixture::{DAY, Fixture, HOUR, Store, fixture};
@@ -75,7 +75,7 @@ pub async fn rejects_escalation_by_every_operation(store: Store) {
 
 pub async fn audits_every_change_with_actor_and_without_secret(store: Store) {
     let fixture = fixture(store);
-    let tokens = fixture.tokens.clone().acting_as("alice");
+    let tokens = fixture.tokens.clone().acting_for(Operator::new("alice"));
     let issued = tokens
         .create(NewToken::new("ci").with_roles(["a"]))
         .await

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tower_service_token::audit::{AuditAction, AuditEvent};
 use tower_service_token::clock::{Clock, ManualClock};
 use tower_service_token::lifecycle::{
-    IssuedToken, LifecycleError, NewToken, TokenPolicy, TokenUpdate,
+    IssuedToken, LifecycleError, NewToken, Operator, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::{TokenFilter, Write};
 use tower_service_token::store::{TokenRecord, TokenState};
@@ -110,7 +110,7 @@ pub async fn idempotency_key_identifies_one_token_per_actor(store: Store) {
     assert_ne!(second.await.unwrap().record().id(), first.record().id());
 
     // The same key of another actor is a different key, and reveals nothing about the first token.
-    let deputy = fixture.tokens.clone().acting_as("deputy");
+    let deputy = fixture.tokens.clone().acting_for(Operator::new("deputy"));
     let of_deputy = deputy.create(token_with_idempotency_key()).await.unwrap();
     assert_ne!(of_deputy.record().id(), first.record().id());
     assert_eq!(

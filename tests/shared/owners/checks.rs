@@ -10,7 +10,7 @@ use tower_service_token::ServiceTokens;
 use tower_service_token::audit::{AuditEvent, AuditSink};
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Actor, ActorCheckError, Holder, LifecycleError, NewToken, Operator, Owner, Page, TokenUpdate,
+    Actor, CallbackError, Holder, LifecycleError, NewToken, Operator, Owner, Page, TokenUpdate,
 };
 use tower_service_token::principal::Requirement;
 use tower_service_token::registry::{
@@ -37,10 +37,9 @@ impl Session {
         self.0.store(false, Ordering::SeqCst);
     }
 
-    fn check<A: Clone>(&self, actor: &A) -> Ready<Result<A, ActorCheckError>> {
+    fn check<A: Clone>(&self, actor: &A) -> Ready<Result<Option<A>, CallbackError>> {
         let is_open = self.0.load(Ordering::SeqCst);
-        let actor = is_open.then(|| actor.clone());
-        ready(actor.ok_or(ActorCheckError::Rejected))
+        ready(Ok(is_open.then(|| actor.clone())))
     }
 
     fn owner(&self) -> Actor {
@@ -247,9 +246,9 @@ pub async fn owners_and_operators_are_checked_before_each_read(store: Store) {
     let id = create(&operator, NewToken::new("own").with_owner("user:1")).await;
     let session = Session::default();
     let owner = Owner::new("user:1")
-        .with_check(|| async { Err(ActorCheckError::unavailable("no route to host")) });
+        .with_check(|| async { Err(CallbackError::unavailable("no route to host")) });
     let admin = Operator::new("alice")
-        .with_check(|| async { Err(ActorCheckError::unavailable("no route to host")) });
+        .with_check(|| async { Err(CallbackError::unavailable("no route to host")) });
     for (open, unavailable) in [
         (session.owner(), Actor::from(owner)),
         (session.operator(), Actor::from(admin)),
@@ -271,7 +270,7 @@ pub async fn owners_and_operators_are_checked_before_each_read(store: Store) {
         }
         let tokens = operator.clone().acting_for(unavailable);
         for outcome in all_reads(&tokens, id).await {
-            let is_unavailable = matches!(outcome, Err(LifecycleError::Store(_)));
+            let is_unavailable = matches!(outcome, Err(LifecycleError::ActorCheck(_)));
             assert!(is_unavailable, "{outcome:?}");
         }
     }
@@ -325,10 +324,10 @@ pub async fn checks_reject_another_user(store: Store) {
     let team = || Owner::new("team:7");
     let alice = || team().with_acting_user("alice");
     let session = |actor: Owner, found: Owner| {
-        Actor::from(actor.with_check(move || ready(Ok(found.clone()))))
+        Actor::from(actor.with_check(move || ready(Ok(Some(found.clone())))))
     };
     let admin = |name: &'static str| {
-        let check = move || ready(Ok(Operator::new(name)));
+        let check = move || ready(Ok(Some(Operator::new(name))));
         Actor::from(Operator::new("alice").with_check(check))
     };
     for actor in [
@@ -404,7 +403,7 @@ pub async fn acting_users_are_named_and_share_the_keys_of_their_owner(store: Sto
         let named = user.map_or(Owner::new(owner), |user| {
             Owner::new(owner).with_acting_user(user)
         });
-        assert_eq!(Actor::owner(named.clone()).name(), name);
+        assert_eq!(Actor::from(named.clone()).name(), name);
         let named = operator.clone().acting_for(named);
         let created = create(&named, new()).await;
         let record = named.get(created).await.unwrap();

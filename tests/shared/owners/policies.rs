@@ -8,16 +8,16 @@ use tower_service_token::ServiceTokens;
 use tower_service_token::clock::Clock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    Expiry, LifecycleError, NewToken, Owner, TokenPolicy, TokenUpdate,
+    CallbackError, Expiry, LifecycleError, NewToken, Owner, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::TokenFilter;
-use tower_service_token::store::{StoreError, TokenState};
+use tower_service_token::store::TokenState;
 
 use super::{DAY, clock, create, manage, of, principal, problems};
 use crate::operations::Store;
 
 /// Returns the policy of `user:1`. Other owners have none, and that of `down` is unknown.
-fn policy(owner: &str) -> Result<TokenPolicy, StoreError> {
+fn policy(owner: &str) -> Result<TokenPolicy, CallbackError> {
     match owner {
         "user:1" => Ok(TokenPolicy::new()
             .with_max_lifetime(2 * DAY)
@@ -28,14 +28,14 @@ fn policy(owner: &str) -> Result<TokenPolicy, StoreError> {
                 let is_valid = !name.starts_with("bad");
                 is_valid.then_some(()).ok_or("another prefix".to_owned())
             })),
-        "down" => Err(StoreError::unavailable("no route to host")),
+        "down" => Err(CallbackError::unavailable("no route to host")),
         _ => Ok(TokenPolicy::new()),
     }
 }
 
 fn with_policies(tokens: &ServiceTokens) -> ServiceTokens {
     let tokens = tokens.clone();
-    tokens.with_owner_policies(|owner: &str| ready(policy(owner)))
+    tokens.with_owner_policies(|owner: String| ready(policy(&owner)))
 }
 
 fn days(days: u32) -> Expiry {
@@ -174,9 +174,10 @@ pub async fn policies_are_those_of_the_stored_owner_of_a_holder(store: Store) {
 pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
     let queried: Arc<Mutex<Vec<String>>> = Arc::default();
     let recorded = Arc::clone(&queried);
-    let operator = manage(&store).with_owner_policies(move |owner: &str| {
-        recorded.lock().unwrap().push(owner.to_owned());
-        ready(policy(owner))
+    let operator = manage(&store).with_owner_policies(move |owner: String| {
+        let found = policy(&owner);
+        recorded.lock().unwrap().push(owner);
+        ready(found)
     });
     let id = create(&operator, NewToken::new("bad").with_owner("user:2")).await;
     let transfer = || TokenUpdate::new().with_owner("user:1");
@@ -205,7 +206,10 @@ pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
     let down = operator
         .update(id, TokenUpdate::new().with_owner("down"))
         .await;
-    assert!(matches!(down, Err(LifecycleError::Store(_))), "{down:?}");
+    assert!(
+        matches!(down, Err(LifecycleError::OwnerPolicies(_))),
+        "{down:?}"
+    );
 
     // An owner that the caller may not set, or that is invalid, has no policy.
     queried.lock().unwrap().clear();
@@ -246,10 +250,10 @@ pub async fn unavailable_policies_permit_only_disabling_and_revoking(store: Stor
             tokens.rotate_once(active, DAY, "key").await.map(drop),
             tokens.enable(disabled).await.map(drop),
         ] {
-            let Err(LifecycleError::Store(error)) = outcome else {
+            let Err(LifecycleError::OwnerPolicies(error)) = outcome else {
                 panic!("{outcome:?}");
             };
-            assert_eq!(error.kind(), StoreError::unavailable("").kind());
+            assert_eq!(error.to_string(), "no route to host");
         }
         assert_eq!(tokens.count(TokenFilter::new()).await.unwrap(), 3);
         assert_eq!(tokens.get(active).await.unwrap().revision(), 1);

@@ -8,7 +8,7 @@ use tower_service_token::client::{
 };
 use tower_service_token::internal::ErrorChain;
 use tower_service_token::lifecycle::{
-    BulkPreview, BulkRevocation, LifecycleError, NewToken, Page, TokenUpdate,
+    BulkPreview, BulkRevocation, LifecycleError, NewToken, Operator, Page, TokenUpdate,
 };
 use tower_service_token::registry::{Cursor, ListRequest, TokenFilter, TokenRegistry};
 use tower_service_token::store::{TokenRecord, TokenStatus};
@@ -93,7 +93,7 @@ impl Tokens {
         }
         let store = url.open_registry(StoreOptions::default()).await?;
         let registry: Arc<dyn TokenRegistry> = store.clone();
-        let mut tokens = ServiceTokens::new(registry).acting_as(user());
+        let mut tokens = ServiceTokens::new(registry).acting_for(Operator::new(user()));
         if let Some(revision) = conditions.if_revision {
             tokens = tokens.if_revision(revision);
         }

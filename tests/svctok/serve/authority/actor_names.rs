@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tower_service_token::audit::{AuditEvent, AuditSink};
-use tower_service_token::lifecycle::NewToken;
+use tower_service_token::lifecycle::{NewToken, Operator};
 
 use crate::authority::error_responses::Api;
 use crate::authority::service::{TestService, Token, request_with_body};
@@ -96,7 +96,10 @@ pub(crate) async fn operator_name_cannot_impersonate_token(service: Arc<TestServ
     let by_holder = Token::from_response(&create_once(&service, &holder.secret).await.assert(201));
     let actors = Arc::new(Actors::default());
     for name in [holder.id.clone(), format!("token:{}", holder.id)] {
-        let tokens = service.tokens().clone().acting_as(name.as_str());
+        let tokens = service
+            .tokens()
+            .clone()
+            .acting_for(Operator::new(name.as_str()));
         let tokens = tokens.with_audit_sink(actors.clone());
         let new = NewToken::new("once").with_idempotency_key(KEY);
         let created = tokens.create(new).await.unwrap();
