@@ -62,8 +62,9 @@ impl TokenPolicy {
         self
     }
 
-    /// Sets the maximum number of unrevoked tokens, of all owners and none, also in the policy of an
-    /// owner. The default is no limit.
+    /// Sets the maximum number of unrevoked tokens, of all owners and none. In the policy of
+    /// [an owner](super::OwnerPolicies), it is the maximum of
+    /// [that owner](Self::with_max_tokens_per_owner). The default is no limit.
     pub fn with_max_tokens(mut self, max_tokens: u64) -> Self {
         self.max_tokens = Some(max_tokens);
         self
@@ -125,6 +126,13 @@ impl TokenPolicy {
                 (rule, other) => rule.or(other),
             },
         }
+    }
+
+    /// Returns these rules for the tokens of one owner. Their maximum number counts no others, because
+    /// one owner would otherwise limit another, and could infer how many tokens it has.
+    pub(super) fn for_one_owner(mut self) -> Self {
+        self.max_tokens_per_owner = smaller(self.max_tokens.take(), self.max_tokens_per_owner);
+        self
     }
 
     pub(super) fn check_name(&self, name: &str) -> Result<(), String> {

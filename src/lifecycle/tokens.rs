@@ -191,7 +191,7 @@ impl ServiceTokens {
         };
         let of_owner = policies.policy(owner).await;
         let of_owner = of_owner.map_err(LifecycleError::OwnerPolicies)?;
-        Ok(policy.and(of_owner))
+        Ok(policy.and(of_owner.for_one_owner()))
     }
 }
 

@@ -29,6 +29,7 @@ pub use self::checks::{
     holders_are_checked_before_each_read, owners_and_operators_are_checked_before_each_read,
 };
 pub use self::policies::{
+    maximum_in_the_policy_of_an_owner_counts_only_its_tokens,
     policies_are_those_of_the_stored_owner_of_a_holder, policies_of_an_owner_bind_every_actor,
     policies_of_an_owner_do_not_relax_those_of_the_application,
     transferred_tokens_meet_the_policy_of_the_new_owner,
@@ -732,6 +733,7 @@ macro_rules! every_owner_test {
             acting_users_are_named_and_share_the_keys_of_their_owner,
             policies_of_an_owner_bind_every_actor,
             policies_of_an_owner_do_not_relax_those_of_the_application,
+            maximum_in_the_policy_of_an_owner_counts_only_its_tokens,
             policies_are_those_of_the_stored_owner_of_a_holder,
             transferred_tokens_meet_the_policy_of_the_new_owner,
             unavailable_policies_permit_only_disabling_and_revoking,

@@ -151,6 +151,53 @@ pub async fn policies_of_an_owner_do_not_relax_those_of_the_application(store: S
     }
 }
 
+/// An owner neither limits others nor learns how many tokens they have.
+pub async fn maximum_in_the_policy_of_an_owner_counts_only_its_tokens(store: Store) {
+    let unbound = manage(&store);
+    let foreign = NewToken::new("foreign");
+    for owner in [None, Some("user:2"), Some("user:2"), Some("user:3")] {
+        let new = owner
+            .into_iter()
+            .fold(foreign.clone(), NewToken::with_owner);
+        create(&unbound, new).await;
+    }
+    let new = TokenPolicy::new;
+    for policy in [
+        new().with_max_tokens(2),
+        new().with_max_tokens(2).with_max_tokens_per_owner(5),
+        new().with_max_tokens(5).with_max_tokens_per_owner(2),
+    ] {
+        let bound = unbound.clone().with_policy(new().with_max_tokens(7));
+        let bound = bound.with_owner_policies(move |_: String| ready(Ok(policy.clone())));
+        let alice = of(&bound, "user:1");
+        let ids = [
+            create(&alice, NewToken::new("first")).await,
+            create(&alice, NewToken::new("second")).await,
+        ];
+        let keyed = NewToken::new("third").with_idempotency_key("third");
+        let digest = TokenDigest::of("elsewhere");
+        for outcome in [
+            alice.create(NewToken::new("third")).await.map(drop),
+            alice.create(keyed).await.map(drop),
+            alice.import(NewToken::new("third"), digest).await.map(drop),
+        ] {
+            let is_full = matches!(outcome, Err(LifecycleError::TooManyTokens));
+            assert!(is_full, "{outcome:?}");
+        }
+        // The maximum of the application counts all tokens.
+        let bob = of(&bound, "user:4");
+        let last = create(&bob, NewToken::new("seventh")).await;
+        let full = bob.create(NewToken::new("eighth")).await;
+        assert!(
+            matches!(full, Err(LifecycleError::TooManyTokens)),
+            "{full:?}"
+        );
+        for id in ids.into_iter().chain([last]) {
+            unbound.revoke(id).await.unwrap();
+        }
+    }
+}
+
 /// A holder whose token was given to an owner since the request began.
 pub async fn policies_are_those_of_the_stored_owner_of_a_holder(store: Store) {
     let unbound = manage(&store);
