@@ -185,7 +185,7 @@ impl FromStr for Origin {
     }
 }
 
-/// A URL is not an [`Origin`], or not the expected one.
+/// A URL is not an [`Origin`].
 ///
 /// `Display` does not repeat the URL, which may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -209,8 +209,6 @@ pub enum OriginErrorKind {
     Port,
     /// The URL has a path, a query or a fragment.
     Path,
-    /// The endpoint is not at the origin that the token is for.
-    OtherOrigin,
 }
 
 impl OriginError {
@@ -235,7 +233,6 @@ impl OriginErrorKind {
             Self::NonAsciiHost => "the URL has a host name that is not ASCII; write it as xn--…",
             Self::Port => "the URL has a port that is not a number from 1 to 65535",
             Self::Path => "the URL has a path, a query or a fragment",
-            Self::OtherOrigin => "the endpoint is not at the origin that the token is for",
         }
     }
 }

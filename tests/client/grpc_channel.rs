@@ -1,6 +1,5 @@
 //! A tonic client whose `Channel` has the layer in front.
 
-use http::Uri;
 use http::header::AUTHORIZATION;
 #[cfg(feature = "tracing")]
 use tests::log::Log;
@@ -12,7 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::Layer;
 use tower_service_token::client::AddServiceTokenLayer;
-use tower_service_token::origin::{Origin, OriginError, OriginErrorKind};
+use tower_service_token::origin::Origin;
 use tower_service_token::reject::GrpcStatus;
 use tower_service_token::store::TokenRecord;
 use tower_service_token::token::TokenFormat;
@@ -55,12 +54,12 @@ async fn channel_sends_the_token_to_its_origin() {
     let channel = endpoint.connect_lazy();
     assert_eq!(call(&layer, channel.clone()).await, Ok(()));
 
-    let limited = layer.with_origin(origin(&endpoint));
+    let limited = layer.clone().with_origin(origin(&endpoint));
     assert_eq!(
         call(&limited, channel.clone()).await,
         Err(Code::Unauthenticated)
     );
-    let declared = limited.clone().with_endpoint(endpoint.uri()).unwrap();
+    let declared = layer.with_endpoint_origin(origin(&endpoint));
     assert_eq!(call(&declared, channel.clone()).await, Ok(()));
 
     // A client that has the origin makes absolute targets.
@@ -70,69 +69,44 @@ async fn channel_sends_the_token_to_its_origin() {
 }
 
 #[test]
-fn endpoint_at_another_origin_is_an_error() {
-    let layer = || AddServiceTokenLayer::new(TOKEN).unwrap();
-    let kind = |layer: Result<_, OriginError>| layer.map(drop).map_err(|error| error.kind());
-    for (endpoint, expected) in [
-        ("https://jobs.example", Ok(())),
-        ("https://JOBS.example:443/prefix", Ok(())),
-        ("http://jobs.example", Err(OriginErrorKind::OtherOrigin)),
-        (
-            "https://jobs.example:8443",
-            Err(OriginErrorKind::OtherOrigin),
-        ),
-        ("https://evil.example", Err(OriginErrorKind::OtherOrigin)),
-        ("/relative", Err(OriginErrorKind::Scheme)),
-        ("unix://jobs.example", Err(OriginErrorKind::Scheme)),
-    ] {
-        let uri = Uri::from_static(endpoint);
-        let origin_first = layer().with_origin(Origin::new("https://jobs.example").unwrap());
-        assert_eq!(
-            kind(origin_first.with_endpoint(&uri)),
-            expected,
-            "{endpoint}"
-        );
-    }
-    let error = layer().with_origin(Origin::new("https://jobs.example").unwrap());
-    let error = error.with_endpoint(&Uri::from_static("https://evil.example"));
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "the endpoint is not at the origin that the token is for"
-    );
-}
-
-#[test]
-fn endpoint_that_was_declared_before_another_origin_gets_no_token() {
-    for (endpoint, expected) in [
-        ("https://jobs.example", true),
-        ("https://JOBS.example:443/prefix", true),
-        ("http://jobs.example", false),
-        ("https://jobs.example:8443", false),
-        ("https://evil.example", false),
-    ] {
-        let layer = AddServiceTokenLayer::new(TOKEN).unwrap();
-        let layer = layer.with_endpoint(&Uri::from_static(endpoint)).unwrap();
-        let layer = layer.with_origin(Origin::new("https://jobs.example").unwrap());
-        let headers = sent_headers_to(&layer, "/jobs.v1.Jobs/List", &[]);
-        assert_eq!(headers.contains_key(AUTHORIZATION), expected, "{endpoint}");
-    }
-}
-
-#[test]
-fn endpoint_covers_relative_targets_only() {
+fn endpoint_origin_covers_relative_targets_and_its_own() {
     let layer = AddServiceTokenLayer::new(TOKEN).unwrap();
-    let layer = layer.with_origin(Origin::new("https://jobs.example").unwrap());
-    let uri = Uri::from_static("https://jobs.example");
-    let layer = layer.with_endpoint(&uri).unwrap();
+    let layer = layer.with_endpoint_origin(Origin::new("https://jobs.example").unwrap());
     for (target, expected) in [
         ("/jobs.v1.Jobs/List", true),
         ("https://jobs.example/a", true),
         ("https://evil.example/a", false),
         ("http://jobs.example/a", false),
+        ("https://jobs.example:8443/a", false),
         ("jobs.example:443", false),
     ] {
         let headers = sent_headers_to(&layer, target, &[]);
         assert_eq!(headers.contains_key(AUTHORIZATION), expected, "{target}");
+    }
+}
+
+#[test]
+fn later_setter_determines_the_origin() {
+    let jobs = || Origin::new("https://jobs.example").unwrap();
+    let other = || Origin::new("https://other.example").unwrap();
+    let layer = || AddServiceTokenLayer::new(TOKEN).unwrap();
+    let endpoint_last = layer().with_origin(other()).with_endpoint_origin(jobs());
+    let origin_last = layer().with_endpoint_origin(other()).with_origin(jobs());
+    let same_origin = layer().with_endpoint_origin(jobs()).with_origin(jobs());
+    for (name, layer, relative) in [
+        ("endpoint last", endpoint_last, true),
+        ("origin last", origin_last, false),
+        ("same origin", same_origin, true),
+    ] {
+        for (target, expected) in [
+            ("/jobs.v1.Jobs/List", relative),
+            ("https://jobs.example/a", true),
+            ("https://other.example/a", false),
+        ] {
+            let headers = sent_headers_to(&layer, target, &[]);
+            let is_sent = headers.contains_key(AUTHORIZATION);
+            assert_eq!(is_sent, expected, "{name}: {target}");
+        }
     }
 }
 
@@ -148,6 +122,6 @@ fn token_that_is_not_sent_is_logged_once() {
         assert!(sent_headers_to(&layer, "https://evil.example/", &[]).is_empty());
     }
     let text = log.text();
-    assert_eq!(text.matches("with_endpoint").count(), 1, "{text}");
+    assert_eq!(text.matches("with_endpoint_origin").count(), 1, "{text}");
     assert!(text.contains("WARN"), "{text}");
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::error::TokenSourceError;
 use super::source::TokenSource;
-use crate::origin::{Origin, OriginError, OriginErrorKind};
+use crate::origin::Origin;
 
 /// Layer that applies the [`AddServiceToken`](super::AddServiceToken) middleware, which adds a service
 /// token to outgoing requests.
@@ -19,7 +19,7 @@ use crate::origin::{Origin, OriginError, OriginErrorKind};
 /// 2. The header is marked sensitive. Dropping its last clone zeroes its memory.
 /// 3. The token of a [file](Self::from_file) is reloaded when the file changes.
 /// 4. With [`with_origin`](Self::with_origin), the token is sent to one origin only. For a tonic
-///    `Channel`, add [`with_endpoint`](Self::with_endpoint).
+///    `Channel`, use [`with_endpoint_origin`](Self::with_endpoint_origin) instead.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -54,8 +54,8 @@ pub struct AddServiceTokenLayer {
     header: HeaderName,
     scheme: &'static str,
     origin: Option<Origin>,
-    /// The server that requests with a relative target are sent to.
-    endpoint: Option<Origin>,
+    /// The inner service sends requests with a relative target to the origin.
+    allows_relative_targets: bool,
     /// Shared by the clones, so that they log one warning.
     relative_target_warning: Arc<Once>,
 }
@@ -110,10 +110,10 @@ impl AddServiceTokenLayer {
 
     /// Adds the token only to requests to this origin. By default it is added to every request.
     ///
-    /// A request with a relative target gets the token only if the server is declared by
-    /// [`with_endpoint`](Self::with_endpoint). Otherwise it gets none, and a warning is logged with the
-    /// feature `tracing`. A target with a user name, or with a host or port that clients may read in
-    /// different ways, gets none either.
+    /// A request with a relative target gets none, and a warning is logged with the feature `tracing`: use
+    /// [`with_endpoint_origin`](Self::with_endpoint_origin) for a service that takes relative targets. A
+    /// target with a user name, or with a host or port that clients may read in different ways, gets none
+    /// either.
     ///
     /// ```
     /// use tower_service_token::client::AddServiceTokenLayer;
@@ -124,45 +124,36 @@ impl AddServiceTokenLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.allows_relative_targets &= self.origin.as_ref() == Some(&origin);
         self.origin = Some(origin);
         self
     }
 
-    /// Declares the server that the inner service sends requests with a relative target to. A tonic
-    /// `Channel` sends all its requests to its endpoint, and tonic's clients make relative targets. By
-    /// default no server is declared.
+    /// As [`with_origin`](Self::with_origin), for an inner service that sends all its requests to this
+    /// origin: requests with a relative target get the token, too. The later of the two calls determines
+    /// the origin. If `with_origin` changes it, relative targets get no token.
     ///
-    /// Needed only with [`with_origin`](Self::with_origin). Call it after that method, so that an
-    /// endpoint at another origin is an error. If the two differ otherwise, a relative target gets no
-    /// token.
+    /// Use it for a tonic `Channel`, which sends all its requests to its endpoint. tonic's clients make
+    /// relative targets. The layer cannot see where the service sends them, so create the endpoint from
+    /// the same origin.
     ///
     /// ```
-    /// use http::Uri;
     /// use tower_service_token::client::AddServiceTokenLayer;
-    /// use tower_service_token::origin::{Origin, OriginErrorKind};
+    /// use tower_service_token::origin::Origin;
     ///
-    /// // With tonic: `endpoint.uri()`.
-    /// let endpoint = Uri::from_static("https://jobs.example");
+    /// let origin = Origin::new("https://jobs.example")?;
+    /// // With tonic: `Endpoint::from_shared(endpoint)?`.
+    /// let endpoint = origin.to_string();
     /// let layer = AddServiceTokenLayer::new("svctok-7Hq2mX9bTe_Zk3vN8pR1sYdQ6wLfGc5uJtA1YrM0n")?
-    ///     .with_origin(Origin::new("https://jobs.example")?);
-    /// assert!(layer.clone().with_endpoint(&endpoint).is_ok());
-    /// let other = Uri::from_static("https://evil.example");
-    /// let error = layer.with_endpoint(&other).expect_err("another origin");
-    /// assert_eq!(error.kind(), OriginErrorKind::OtherOrigin);
+    ///     .with_endpoint_origin(origin);
+    /// assert!(layer.header_for(&"/jobs.v1.Jobs/List".parse()?).is_some());
+    /// assert!(layer.header_for(&"https://evil.example/".parse()?).is_none());
+    /// # assert_eq!(endpoint, "https://jobs.example");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the endpoint is not an absolute `http` or `https` URI, or is not at the origin
-    /// that the token is for.
-    pub fn with_endpoint(mut self, endpoint: &Uri) -> Result<Self, OriginError> {
-        let endpoint = Origin::of(endpoint)?;
-        if self.origin.as_ref().is_some_and(|it| *it != endpoint) {
-            return Err(OriginErrorKind::OtherOrigin.into());
-        }
-        self.endpoint = Some(endpoint);
-        Ok(self)
+    pub fn with_endpoint_origin(mut self, origin: Origin) -> Self {
+        (self.origin, self.allows_relative_targets) = (Some(origin), true);
+        self
     }
 
     fn from_source(source: Arc<TokenSource>) -> Self {
@@ -171,7 +162,7 @@ impl AddServiceTokenLayer {
             header: AUTHORIZATION,
             scheme: "ApiKey ",
             origin: None,
-            endpoint: None,
+            allows_relative_targets: false,
             relative_target_warning: Arc::new(Once::new()),
         }
     }
@@ -181,7 +172,8 @@ impl AddServiceTokenLayer {
     ///
     /// Call it for each request, so that the request has the newest token. Insert the header instead of
     /// appending it: servers reject repeated credentials. Returns `None` if the token must not be sent
-    /// to `target`, by [`with_origin`](Self::with_origin).
+    /// to `target`, by [`with_origin`](Self::with_origin) or
+    /// [`with_endpoint_origin`](Self::with_endpoint_origin).
     ///
     /// ```
     /// use http::Uri;
@@ -216,14 +208,13 @@ impl AddServiceTokenLayer {
         if target.authority().is_some() {
             return Origin::of(target).as_ref() == Ok(origin);
         }
-        let is_declared = self.endpoint.as_ref() == Some(origin);
-        if !is_declared {
+        if !self.allows_relative_targets {
             self.relative_target_warning.call_once(|| {
                 #[cfg(feature = "tracing")]
-                tracing::warn!(target: "tower_service_token::client", "no token sent with a relative target: declare the server at the origin of the token by AddServiceTokenLayer::with_endpoint");
+                tracing::warn!(target: "tower_service_token::client", "no token sent with a relative target: set the origin of the server by AddServiceTokenLayer::with_endpoint_origin");
             });
         }
-        is_declared
+        self.allows_relative_targets
     }
 
     fn value(&self) -> HeaderValue {
