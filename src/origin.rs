@@ -51,13 +51,10 @@ impl Origin {
     ///
     /// Returns an error for any other text. The error does not contain the text.
     pub fn new(text: &str) -> Result<Self, OriginError> {
-        let (scheme, rest) = text.split_once("://").ok_or(OriginErrorKind::Scheme)?;
-        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let origin = Self::from_parts(scheme, authority)?;
+        let (origin, rest) = Self::split(text).map_err(OriginError)?;
         match rest {
             "" | "/" => Ok(origin),
-            _ => Err(OriginErrorKind::Path.into()),
+            _ => Err(OriginError(OriginErrorKind::Path)),
         }
     }
 
@@ -67,18 +64,38 @@ impl Origin {
     ///
     /// Returns an error if the URI is relative, or if its scheme, host or port is not that of an origin.
     pub fn of(uri: &Uri) -> Result<Self, OriginError> {
-        let scheme = uri.scheme_str().ok_or(OriginErrorKind::Scheme)?;
-        let authority = uri.authority().ok_or(OriginErrorKind::Host)?;
-        Self::from_parts(scheme, authority.as_str())
+        let scheme = uri.scheme_str();
+        let scheme = scheme.ok_or(OriginError(OriginErrorKind::Scheme))?;
+        let authority = uri.authority();
+        let authority = authority.ok_or(OriginError(OriginErrorKind::Host))?;
+        Self::from_parts(scheme, authority.as_str()).map_err(OriginError)
     }
 
-    fn from_parts(scheme: &str, authority: &str) -> Result<Self, OriginError> {
+    /// Splits a URL into its origin and the path with all that follows it.
+    pub(crate) fn split(url: &str) -> Result<(Self, &str), OriginErrorKind> {
+        let (scheme, rest) = url.split_once("://").ok_or(OriginErrorKind::Scheme)?;
+        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        Ok((Self::from_parts(scheme, authority)?, rest))
+    }
+
+    /// Returns whether an authority, such as the value of `Host`, has this host and port.
+    #[cfg(feature = "api")]
+    pub(crate) fn has_authority(&self, authority: &str) -> bool {
+        Self::from_parts(self.scheme(), authority).as_ref() == Ok(self)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
+    }
+
+    fn from_parts(scheme: &str, authority: &str) -> Result<Self, OriginErrorKind> {
         let is_https = scheme.eq_ignore_ascii_case("https");
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
-            return Err(OriginErrorKind::Scheme.into());
+            return Err(OriginErrorKind::Scheme);
         }
         if authority.contains('@') {
-            return Err(OriginErrorKind::UserInfo.into());
+            return Err(OriginErrorKind::UserInfo);
         }
         let host_end = match authority.rfind(']') {
             Some(bracket) => bracket + 1,
@@ -89,7 +106,7 @@ impl Origin {
         let port = match port.strip_prefix(':') {
             Some(port) => parse_port(port).ok_or(OriginErrorKind::Port)?,
             None if port.is_empty() => default_port(is_https),
-            None => return Err(OriginErrorKind::Host.into()),
+            None => return Err(OriginErrorKind::Host),
         };
         Ok(Self {
             is_https,
@@ -154,14 +171,21 @@ fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
 }
 
-/// Displays the URL in lower case, without a default port.
+/// Displays the URL as browsers send it in the header `Origin`: in lower case, without a default port.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_https { "https://" } else { "http://" })?;
+        write!(f, "{}://", self.scheme())?;
         match &self.host {
             Host::Name(name) => f.write_str(name)?,
             Host::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            Host::Address(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+                // `Ipv6Addr` displays the last four bytes in decimal.
+                Some(_) => {
+                    let [.., high, low] = address.segments();
+                    write!(f, "[::ffff:{high:x}:{low:x}]")?;
+                }
+                None => write!(f, "[{address}]")?,
+            },
         }
         if self.port != default_port(self.is_https) {
             write!(f, ":{}", self.port)?;
@@ -215,12 +239,6 @@ impl OriginError {
     /// Returns the cause.
     pub fn kind(&self) -> OriginErrorKind {
         self.0
-    }
-}
-
-impl From<OriginErrorKind> for OriginError {
-    fn from(kind: OriginErrorKind) -> Self {
-        Self(kind)
     }
 }
 

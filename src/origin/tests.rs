@@ -38,7 +38,9 @@ fn compares_scheme_host_and_port() {
             "https://[0:0:0:0:0:0:0:1]",
         ],
         &["https://[2001:db8::a]:1", "https://[2001:DB8:0::A]:1"],
-        &["https://[::ffff:127.0.0.1]", "https://[::ffff:7f00:1]"],
+        &["https://[::ffff:7f00:1]", "https://[::ffff:127.0.0.1]"],
+        &["https://[::ffff:0:0]", "https://[::FFFF:0.0.0.0]"],
+        &["https://[2001:db8::1:0:0:1]", "https://[2001:db8:0:0:1::1]"],
     ] {
         let first = origin(same[0]);
         assert_eq!(first.to_string(), same[0]);
@@ -56,7 +58,7 @@ fn compares_scheme_host_and_port() {
 }
 
 /// One of each origin above.
-const ALL: [&str; 12] = [
+const ALL: [&str; 14] = [
     "https://api.example",
     "http://api.example",
     "https://api.example:8443",
@@ -68,7 +70,9 @@ const ALL: [&str; 12] = [
     "http://127.0.0.1:8080",
     "https://[::1]",
     "https://[2001:db8::a]:1",
-    "https://[::ffff:127.0.0.1]",
+    "https://[::ffff:7f00:1]",
+    "https://[::ffff:0:0]",
+    "https://[2001:db8::1:0:0:1]",
 ];
 
 #[test]
@@ -150,5 +154,33 @@ fn ambiguous_targets_have_no_origin() {
         ("https://127.1/", Host),
     ] {
         assert_eq!(of(target), Err(kind), "{target}");
+    }
+}
+
+#[cfg(feature = "api")]
+#[test]
+fn authorities_have_the_host_and_the_port() {
+    for (url, authority, expected) in [
+        ("https://api.example", "api.example", true),
+        ("https://api.example", "API.example", true),
+        ("https://api.example", "api.example:443", true),
+        ("https://api.example", "api.example:80", false),
+        ("https://api.example", "api.example.", false),
+        ("https://api.example", "evil.example", false),
+        ("https://api.example", "user@api.example", false),
+        ("https://api.example", "api.example/", false),
+        ("https://api.example", "https://api.example", false),
+        ("https://api.example", "", false),
+        ("http://api.example", "api.example", true),
+        ("http://api.example", "api.example:80", true),
+        ("http://api.example", "api.example:443", false),
+        ("https://api.example:8443", "api.example:8443", true),
+        ("https://api.example:8443", "api.example", false),
+        ("http://[::1]:80", "[0:0:0:0:0:0:0:1]", true),
+        ("https://[::ffff:7f00:1]", "[::ffff:127.0.0.1]", true),
+        ("https://[::ffff:7f00:1]", "127.0.0.1", false),
+    ] {
+        let decided = origin(url).has_authority(authority);
+        assert_eq!(decided, expected, "{url} {authority:?}");
     }
 }

@@ -9,6 +9,7 @@ use http::header::{HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::api::body;
+use crate::origin::Origin;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -23,7 +24,7 @@ enum CrossSiteError {
 
 /// Rejects changes that a page of another site requests in a browser, before the actor is determined.
 pub(super) async fn reject_cross_site(
-    State(trusted): State<Arc<[String]>>,
+    State(trusted): State<Arc<[Origin]>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -47,7 +48,7 @@ fn check(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-    trusted: &[String],
+    trusted: &[Origin],
 ) -> Result<(), CrossSiteError> {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
@@ -58,17 +59,20 @@ fn check(
     let referrer = only_value(headers, &REFERER)?;
     // HTTP/2 has no `Host`.
     let authority = uri.authority().map(|it| it.as_str().as_bytes()).or(host);
-    let is_trusted = |url: &Url<'_>| {
-        let mut trusted = trusted.iter();
-        trusted.any(|it| it.as_bytes() == url.origin)
+    let authority = authority.and_then(|it| str::from_utf8(it).ok());
+    let is_trusted = |origin: &Origin| trusted.contains(origin);
+    let is_own_or_trusted = |origin: &Origin| {
+        authority.is_some_and(|it| origin.has_authority(it)) || is_trusted(origin)
     };
-    let is_own_or_trusted = |url: &Url<'_>| Some(url.authority) == authority || is_trusted(url);
     let is_accepted = match (site, origin, referrer) {
         (Some(b"same-origin" | b"none"), ..) | (None, None, None) => true,
-        (Some(_), Some(origin), _) => parse_origin(origin).is_some_and(|it| is_trusted(&it)),
+        (Some(_), Some(origin), _) => origin_of_page(origin).as_ref().is_some_and(is_trusted),
         (Some(_), None, _) => false,
-        (None, Some(origin), _) => parse_origin(origin).is_some_and(|it| is_own_or_trusted(&it)),
-        (None, None, Some(url)) => parse_url(url).is_some_and(|it| is_own_or_trusted(&it)),
+        (None, Some(origin), _) => {
+            let origin = origin_of_page(origin);
+            origin.as_ref().is_some_and(is_own_or_trusted)
+        }
+        (None, None, Some(url)) => split(url).is_some_and(|(it, _)| is_own_or_trusted(&it)),
     };
     if is_accepted {
         Ok(())
@@ -90,29 +94,14 @@ fn only_value<'a>(
     }
 }
 
-/// The parts of a URL that identify a site.
-struct Url<'a> {
-    /// The scheme, the host and the port.
-    origin: &'a [u8],
-    /// The host and the port.
-    authority: &'a [u8],
+/// Parses the value of `Origin`, which has no path, not even `/`.
+fn origin_of_page(value: &[u8]) -> Option<Origin> {
+    let (origin, rest) = split(value)?;
+    rest.is_empty().then_some(origin)
 }
 
-/// Parses a URL with the scheme `http` or `https`.
-fn parse_url(url: &[u8]) -> Option<Url<'_>> {
-    let schemes: [&[u8]; 2] = [b"https://", b"http://"];
-    let scheme = schemes.into_iter().find(|it| url.starts_with(it))?.len();
-    let length = url[scheme..].iter().position(|byte| b"/?#".contains(byte));
-    let end = length.map_or(url.len(), |length| scheme + length);
-    (end > scheme).then(|| Url {
-        origin: &url[..end],
-        authority: &url[scheme..end],
-    })
-}
-
-/// Parses a URL that is only an origin.
-fn parse_origin(origin: &[u8]) -> Option<Url<'_>> {
-    parse_url(origin).filter(|url| url.origin.len() == origin.len())
+fn split(url: &[u8]) -> Option<(Origin, &str)> {
+    Origin::split(str::from_utf8(url).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -129,7 +118,7 @@ mod tests {
             headers.append(name, value);
         }
         let trusted = ["https://other.example", "http://localhost:3000"];
-        let trusted = trusted.map(str::to_owned);
+        let trusted = trusted.map(|it| Origin::new(it).expect("an origin"));
         check(method, &Uri::from_static("/tokens"), &headers, &trusted)
     }
 
@@ -178,6 +167,25 @@ mod tests {
             assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
             let decided = decide(&Method::POST, std::slice::from_ref(&line));
             assert_eq!(decided, Err(CrossSiteError::CrossSite), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn origins_are_compared_in_any_notation() {
+        for (host, origin, expected) in [
+            ("app.example:443", "https://app.example", true),
+            ("App.Example", "https://app.example", true),
+            ("[::ffff:127.0.0.1]", "https://[::ffff:7f00:1]", true),
+            ("app.example:443", "http://app.example", false),
+            ("app.example", "https://app.example:8443", false),
+            ("app.example", "https://other.example:443", true),
+            ("app.example", "http://other.example", false),
+        ] {
+            for name in [ORIGIN, REFERER] {
+                let lines = [(HOST, host.as_bytes()), (name.clone(), origin.as_bytes())];
+                let decided = decide(&Method::POST, &lines);
+                assert_eq!(decided.is_ok(), expected, "{host} {name} {origin}");
+            }
         }
     }
 

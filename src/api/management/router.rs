@@ -289,7 +289,7 @@ impl ManagementApi {
                 let routes = if self.allows_cross_site {
                     routes
                 } else {
-                    let trusted = self.trusted_origins.iter().map(Origin::to_string).collect();
+                    let trusted: Arc<[Origin]> = self.trusted_origins.into();
                     routes.route_layer(from_fn_with_state(trusted, reject_cross_site))
                 };
                 routes.with_state(state)

@@ -69,9 +69,9 @@ const ORIGINS: [(&[(&str, &str)], bool); 24] = [
     ),
 ];
 
-/// The headers of a request to an API that trusts `https://web.example` and `http://localhost:5173`,
-/// and whether changes are accepted with them.
-const TRUSTED: [(&[(&str, &str)], bool); 12] = [
+/// The headers of a request to an API that trusts `https://web.example`, `http://localhost:5173` and
+/// `https://[::ffff:7f00:1]`, and whether changes are accepted with them.
+const TRUSTED: [(&[(&str, &str)], bool); 14] = [
     (&[("origin", "https://web.example")], true),
     (&[("origin", "http://localhost:5173")], true),
     (&[("origin", "https://app.example")], true),
@@ -87,6 +87,14 @@ const TRUSTED: [(&[(&str, &str)], bool); 12] = [
         &[
             ("sec-fetch-site", "same-site"),
             ("origin", "http://localhost:5173"),
+        ],
+        true,
+    ),
+    (&[("origin", "https://[::ffff:7f00:1]")], true),
+    (
+        &[
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://[::ffff:7f00:1]"),
         ],
         true,
     ),
@@ -144,13 +152,17 @@ async fn accepts_changes_from_trusted_origins() {
     for (headers, is_accepted) in TRUSTED {
         let server = Server::with(|tokens| {
             let actor = |parts: &Parts| ready(owner(parts, Session::Open));
-            ["https://Web.Example:443", "http://localhost:5173"]
-                .map(|origin| Origin::new(origin).unwrap())
-                .into_iter()
-                .fold(
-                    ManagementApi::for_actor(tokens, actor),
-                    ManagementApi::with_trusted_origin,
-                )
+            [
+                "https://Web.Example:443",
+                "http://localhost:5173",
+                "https://[::ffff:7f00:1]",
+            ]
+            .map(|origin| Origin::new(origin).unwrap())
+            .into_iter()
+            .fold(
+                ManagementApi::for_actor(tokens, actor),
+                ManagementApi::with_trusted_origin,
+            )
         })
         .await;
         let build = |request: Builder| {
