@@ -1,6 +1,7 @@
 //! JSON in which no object has two members of the same name, at any depth: otherwise the sender could
 //! choose which of two values a reader uses (RFC 8259 §4).
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,6 +14,27 @@ use crate::text::escape_pointer;
 
 /// What is wrong with a repeated member.
 pub(crate) const REPEATED: &str = "the member is given twice";
+
+/// A text is not JSON without repeated members.
+#[cfg(feature = "api")]
+pub(crate) enum UniqueJsonError {
+    Syntax(serde_json::Error),
+    /// The JSON pointer (RFC 6901) of the first repeated member.
+    Repeated(String),
+}
+
+/// Parses JSON without repeated members.
+#[cfg(feature = "api")]
+pub(crate) fn from_slice(text: &[u8]) -> Result<Value, UniqueJsonError> {
+    let repeated = OnceCell::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = Location::Root(&repeated).deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| match repeated.into_inner() {
+        Some(pointer) => UniqueJsonError::Repeated(pointer),
+        None => UniqueJsonError::Syntax(error),
+    })
+}
 
 /// Parses a JSON object.
 #[cfg(any(feature = "introspection", test))]
@@ -29,22 +51,41 @@ pub(crate) struct UniqueValue(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for UniqueValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Location::Root.deserialize(deserializer).map(Self)
+        let repeated = OnceCell::new();
+        Location::Root(&repeated)
+            .deserialize(deserializer)
+            .map(Self)
     }
 }
 
 /// Where a value is in the document. Displays the JSON pointer.
 #[derive(Clone, Copy)]
 enum Location<'a> {
-    Root,
+    /// The cell is set to the pointer of the first repeated member.
+    Root(&'a OnceCell<String>),
     Member(&'a Location<'a>, &'a str),
     Item(&'a Location<'a>, usize),
+}
+
+impl Location<'_> {
+    /// Returns the error for a member of this location that was there before.
+    fn repeated<E: Error>(&self) -> E {
+        let pointer = self.cell().get_or_init(|| self.to_string());
+        E::custom(format_args!("{pointer}: {REPEATED}"))
+    }
+
+    fn cell(&self) -> &OnceCell<String> {
+        match self {
+            Self::Root(cell) => cell,
+            Self::Member(parent, _) | Self::Item(parent, _) => parent.cell(),
+        }
+    }
 }
 
 impl fmt::Display for Location<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Root => Ok(()),
+            Self::Root(_) => Ok(()),
             Self::Member(parent, name) => write!(f, "{parent}/{}", escape_pointer(name)),
             Self::Item(parent, index) => write!(f, "{parent}/{index}"),
         }
@@ -110,39 +151,15 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some(name) = entries.next_key_seed(UniqueName(&self.0, &members))? {
-            let value = entries.next_value_seed(Location::Member(&self.0, &name))?;
+        while let Some(name) = entries.next_key::<String>()? {
+            let location = Location::Member(&self.0, &name);
+            if members.contains_key(&name) {
+                return Err(location.repeated());
+            }
+            let value = entries.next_value_seed(location)?;
             members.insert(name, value);
         }
         Ok(Value::Object(members))
-    }
-}
-
-/// The name of a member that the object does not have yet. The check is part of reading the name, so
-/// that an error has the path of the member.
-struct UniqueName<'a>(&'a Location<'a>, &'a Map<String, Value>);
-
-impl<'de> DeserializeSeed<'de> for UniqueName<'_> {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for UniqueName<'_> {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a member")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
-        if self.1.contains_key(name) {
-            let member = Location::Member(self.0, name);
-            return Err(E::custom(format_args!("{member}: {REPEATED}")));
-        }
-        Ok(name.to_owned())
     }
 }
 

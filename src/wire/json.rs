@@ -8,15 +8,13 @@ use std::fmt::Display;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Error, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
-#[cfg(feature = "api")]
-use serde_json::error::Category;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::lifecycle::FieldProblem;
 use crate::text::escape_pointer;
 #[cfg(feature = "api")]
-use crate::unique_json::{REPEATED, UniqueValue};
+use crate::unique_json::{self, REPEATED, UniqueJsonError};
 
 /// A body is not the JSON that a request takes.
 #[cfg(feature = "api")]
@@ -35,22 +33,18 @@ pub(crate) enum JsonError {
 /// Decodes a JSON object.
 #[cfg(feature = "api")]
 pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
-    let syntax = |error: &serde_json::Error| JsonError::Syntax {
-        line: error.line(),
-        column: error.column(),
-    };
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error
-        .inner()
-        .classify()
-    {
-        Category::Data => JsonError::Duplicate(FieldProblem::new(pointer(error.path()), REPEATED)),
-        _ => syntax(error.inner()),
+    let value = unique_json::from_slice(body).map_err(|error| match error {
+        UniqueJsonError::Syntax(error) => JsonError::Syntax {
+            line: error.line(),
+            column: error.column(),
+        },
+        UniqueJsonError::Repeated(pointer) => {
+            JsonError::Duplicate(FieldProblem::new(pointer, REPEATED))
+        }
     })?;
-    deserializer.end().map_err(|error| syntax(&error))?;
     match value {
-        UniqueValue(Value::Object(members)) => from_members(members).map_err(JsonError::Invalid),
-        UniqueValue(_) => Err(JsonError::Syntax { line: 1, column: 0 }),
+        Value::Object(members) => from_members(members).map_err(JsonError::Invalid),
+        _ => Err(JsonError::Syntax { line: 1, column: 0 }),
     }
 }
 
