@@ -49,6 +49,7 @@
 //! | security schemes for the OpenAPI document of your own API | [`openapi`] |
 //! | client addresses behind proxies, limits for unknown tokens | [`limits`] |
 //! | sending tokens, managing tokens of a server | [`client`] |
+//! | the scheme, host and port of a URL | [`origin`] |
 //! | the JSON of the management API | [`wire`] |
 //! | testing handlers, expiry and outages | [`guide::testing`], [`clock`], [`testing`] |
 //!
@@ -81,7 +82,9 @@
 //!   `tokio`. `rustls` encrypts its connections.
 //! - `sqlite`: [`SqliteStore`](store::sql::SqliteStore). Adds `sqlx`, which needs Rust 1.94 and
 //!   compiles SQLite with a C compiler, and `tokio`.
-//! - `testing`: a [principal](testing::principal()) for tests of handlers, the [conformance
+//! - `testing`: for tests of handlers, a [principal](testing::principal()), requests with a caller
+//!   ([`authenticated`](testing::authenticated)) or without one ([`anonymous`](testing::anonymous)), and
+//!   [`SetCallerLayer`](testing::SetCallerLayer) for whole routers; the [conformance
 //!   suite](testing::conformance) for stores, and [`FaultyStore`](testing::FaultyStore). Adds `tokio`.
 //!   Enable it only in `[dev-dependencies]`.
 //! - `tracing`: one event for each rejection, target `tower_service_token`, with the fields `reason`,

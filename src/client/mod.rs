@@ -1,8 +1,9 @@
 //! Clients that send a service token, and clients that manage tokens.
 //!
-//! [`AddServiceTokenLayer`] adds a token to outgoing requests, only to its [`Origin`] if that is set, and
-//! reloads the token from its file after a rotation. [`ServiceTokensClient`] creates, lists, updates, rotates and revokes tokens at a
-//! server, with the methods of [`ServiceTokens`](crate::ServiceTokens):
+//! [`AddServiceTokenLayer`] adds a token to outgoing requests, only to its
+//! [`Origin`](crate::origin::Origin) if that is set, and reloads the token from its file after a rotation.
+//! [`ServiceTokensClient`] creates, lists, updates, rotates and revokes tokens at a server, with the
+//! methods of [`ServiceTokens`](crate::ServiceTokens):
 //!
 //! 1. Arguments have the same types. Results hold a [`TokenInfo`](crate::wire::TokenInfo) instead of
 //!    a record, so code moves from a store to a server by changing a type.

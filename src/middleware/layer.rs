@@ -11,8 +11,7 @@ use crate::audit::AuditSink;
 use crate::clock::Clock;
 use crate::header::{CredentialSources, TokenHeader};
 #[cfg(feature = "tokio")]
-use crate::limits::FailureLimit;
-use crate::limits::OptionalFailureLimit;
+use crate::limits::{FailureLimit, OptionalFailureLimit};
 use crate::principal::Identity;
 use crate::registry::LastUsed;
 use crate::reject::{ProblemJson, Realm};

@@ -1,6 +1,6 @@
 //! For tests: authenticated requests, a conformance suite for stores, and a store that fails on demand.
 //!
-//! [`principal`] builds the caller of a request. [`authenticated()`] inserts it, or an
+//! [`principal`] builds the caller of a request. [`authenticated`] inserts it, or an
 //! [`Identity`](crate::principal::Identity), into one request, and [`SetCallerLayer`] into every
 //! request of a router. [`anonymous`] marks a request without a caller. Enable the feature `testing` only
 //! in `[dev-dependencies]`: without it, only a `ServiceTokenLayer` makes a request authenticated.
@@ -10,11 +10,11 @@
 //! behaves when its store fails. [`ManualClock`](crate::clock::ManualClock) is a clock that a test
 //! advances.
 
-mod set_caller;
 pub mod conformance;
 mod faulty;
 mod principal;
 mod request;
+mod set_caller;
 
 pub use self::faulty::{Fault, FaultyStore};
 pub use self::principal::{PrincipalBuilder, principal};

@@ -39,7 +39,7 @@ pub struct SetCallerLayer {
 impl SetCallerLayer {
     /// Creates a layer that inserts this [`Principal`](crate::Principal) or
     /// [`Identity`](crate::principal::Identity) into every request, as
-    /// [`authenticated`](super::authenticated()) does.
+    /// [`authenticated`](super::authenticated) does.
     pub fn new(caller: impl Into<Caller>) -> Self {
         Self {
             caller: Some(caller.into()),

@@ -68,9 +68,7 @@ impl DisplayId {
             Text::Own(_) => true,
         }
     }
-}
 
-impl DisplayId {
     /// Appends the text, without the cost of a formatter.
     pub(crate) fn push_to(&self, text: &mut String) {
         match &self.0 {

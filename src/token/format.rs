@@ -123,7 +123,7 @@ impl TokenFormat {
     ///    `%22svctok-…%22`, `token=svctok-…`, a cut token. Upper and lower case make no difference.
     /// 2. So is a text without a whole prefix if the rest of a token is in it, with the checksum:
     ///    `vctok-…`, `svctok%2D…`.
-    /// 3. A JWT (RFC 7519) is not, also if the random part of it contains a prefix: three parts of
+    /// 3. A JWT (RFC 7519) is not, even if the random part of it contains a prefix: three parts of
     ///    Base64url, or five if it is encrypted, of which the first begins a JSON object. A text that
     ///    begins with a prefix is no JWT.
     ///

@@ -10,7 +10,7 @@ use metrics::{Counter, Histogram};
 #[derive(Default)]
 pub(super) struct ResponseMetrics {
     /// By method and status, of which there are few.
-    kept: RwLock<HashMap<(&'static str, StatusCode), Handles>>,
+    registered: RwLock<HashMap<(&'static str, StatusCode), Handles>>,
 }
 
 #[derive(Clone)]
@@ -22,15 +22,21 @@ struct Handles {
 impl ResponseMetrics {
     pub(super) fn record(&self, method: &'static str, status: StatusCode, took: Duration) {
         let key = (method, status);
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handles) = kept.get(&key) {
+        let registered = self
+            .registered
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(handles) = registered.get(&key) {
             return handles.record(took);
         }
-        drop(kept);
+        drop(registered);
         let handles = Handles::register(method, status);
         handles.record(took);
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(key, handles);
+        let mut registered = self
+            .registered
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        registered.insert(key, handles);
     }
 }
 
