@@ -157,12 +157,7 @@ pub(crate) async fn expired_tickets_are_deleted(database: TestDatabase) {
 /// More often than the interval of the deletions, and more than one deletion takes.
 pub(crate) async fn expired_tickets_are_deleted_while_others_are_issued(database: TestDatabase) {
     let limits = TicketLimits::new().with_per_token(5_000);
-    let store = database
-        .open()
-        .await
-        .ticket_store()
-        .await
-        .with_limits(limits);
+    let store = database.open().await.ticket_store_with(limits).await;
     for number in 0..1_500 {
         store
             .insert(&ticket(number, 1, 30_000), at(1))
