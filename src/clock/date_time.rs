@@ -1,18 +1,16 @@
-mod formatting;
-
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::civil::{Date, date};
-
-#[cfg(any(feature = "introspection", all(test, feature = "api")))]
-pub(crate) use self::formatting::END_OF_TIME;
-pub(crate) use self::formatting::end_of_time;
-pub use self::formatting::format;
-#[cfg(feature = "api")]
-pub(crate) use self::formatting::push;
+use jiff::fmt::temporal::DateTimePrinter;
 
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// The start of the year 0, before which RFC 3339 has no times.
+const YEAR_0: Timestamp = Timestamp::constant(-62_167_219_200, 0);
+
+/// The last second of RFC 3339.
+const LAST_SECOND: &str = "9999-12-31T23:59:59Z";
 
 /// The digits of the longest year that Java prints.
 const MAX_YEAR_DIGITS: usize = 10;
@@ -26,6 +24,42 @@ pub enum ParseDateTimeError {
     /// The text has the form of a date or time that does not exist.
     #[error("there is no such date or time")]
     Nonexistent,
+}
+
+/// The end of time, in seconds since the epoch: that of the year 9999, after which RFC 3339 has no
+/// times.
+pub(crate) const END_OF_TIME: u64 = 253_402_300_800;
+
+/// Returns the [end of time](END_OF_TIME).
+pub(crate) fn end_of_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(END_OF_TIME)
+}
+
+/// Formats a time as RFC 3339. The end of time is the last second, because it has no
+/// format of its own. Returns `None` for times before the year 0.
+pub fn format(time: SystemTime) -> Option<String> {
+    let mut text = String::new();
+    push(time, &mut text).map(|()| text)
+}
+
+/// Appends a time as [`format()`] does.
+pub(crate) fn push(time: SystemTime, text: &mut String) -> Option<()> {
+    if time >= end_of_time() {
+        text.push_str(LAST_SECOND);
+        return Some(());
+    }
+    let exact = Timestamp::try_from(time).ok();
+    // jiff has no timestamps on the last day, because a time zone could move them beyond the
+    // year 9999.
+    let earlier = || Timestamp::try_from(time.checked_sub(10 * DAY)?).ok();
+    let printable = exact.or_else(earlier).filter(|time| *time >= YEAR_0)?;
+    let start = text.len();
+    let printed = DateTimePrinter::new().print_timestamp(&printable, &mut *text);
+    printed.expect("a string accepts any text");
+    if exact.is_none() {
+        text.replace_range(start..start + "9999-12-2".len(), "9999-12-3");
+    }
+    Some(())
 }
 
 /// Returns the time, or the [end of time](end_of_time) if it is the last second or later.
@@ -260,7 +294,7 @@ mod tests {
             );
         }
         for time in [end, end + DAY, end + 1_000_000 * DAY] {
-            assert_eq!(format(time).as_deref(), Some("9999-12-31T23:59:59Z"));
+            assert_eq!(format(time).as_deref(), Some(LAST_SECOND));
         }
     }
 
@@ -315,6 +349,7 @@ mod tests {
         assert_eq!(format(at(0)).as_deref(), Some("1970-01-01T00:00:00Z"));
         let first = parse_start("0000-01-01").expect("a date");
         assert_eq!(format(first).as_deref(), Some("0000-01-01T00:00:00Z"));
+        assert_eq!(format(first - Duration::from_nanos(1)), None);
         assert_eq!(format(first - DAY), None);
         assert_eq!(format(first - 10_000_000 * DAY), None);
     }

@@ -96,7 +96,7 @@ fn push_time(json: &mut String, member: &str, time: Option<SystemTime>) {
     json.push_str(member);
     let start = json.len();
     json.push('"');
-    if time.is_some_and(|time| date_time::push(time, json)) {
+    if time.and_then(|time| date_time::push(time, json)).is_some() {
         json.push('"');
     } else {
         json.truncate(start);
