@@ -9,8 +9,9 @@ const TYPICAL_LENGTH: usize = 512;
 
 /// Returns the JSON of a [`ListResponse`](super::ListResponse), written directly from the records.
 ///
-/// serde escapes the name of every member again, and needs a copy of each record. For a page of 50
-/// tokens this takes a quarter of the instructions. The tests compare it with serde.
+/// serde escapes the name of every member again, for every token. A list of 50 tokens takes three quarters
+/// of the time that it takes with serde and a struct that borrows from the records, and half of that
+/// with a copy of each record. The tests compare it with serde.
 pub(crate) fn list_json(
     next_cursor: Option<impl Display>,
     records: &[TokenRecord],
