@@ -139,6 +139,9 @@ impl Actor {
     /// Returns the owner whose tokens are the only ones that the actor sees and changes: an
     /// [`Owner`], or the [owner](Principal::owner) of a holder's token. `None` if the actor is not
     /// confined.
+    ///
+    /// If the holder's token was transferred since it was accepted, its calls are confined to the new
+    /// owner.
     pub fn confined_to(&self) -> Option<&str> {
         match &self.kind {
             Kind::Owner(owner) => Some(owner.id()),

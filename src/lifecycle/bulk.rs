@@ -64,6 +64,8 @@ struct Matches {
     hidden: usize,
     /// The tokens that may administer tokens now.
     admins: BTreeSet<TokenId>,
+    /// The owner to which the actor is confined.
+    owner: Option<Box<str>>,
 }
 
 impl Matches {
@@ -120,12 +122,12 @@ impl ServiceTokens {
         }
         let is_unexpected = match expected {
             Some(expected) => expected != found,
-            None => self.needs_expect(&matches.ids).await?,
+            None => self.needs_expect(&matches).await?,
         };
         if is_unexpected {
             return Err(LifecycleError::UnexpectedCount { expected, found });
         }
-        if self.removes_last_admin(&matches.admins).await? {
+        if self.removes_last_admin(&matches).await? {
             return Err(LifecycleError::LastAdmin);
         }
         let mut tokens = self.clone();
@@ -133,6 +135,7 @@ impl ServiceTokens {
         let mut run = RevocationRun {
             tokens,
             filter,
+            owner: matches.owner,
             started,
             found,
             pending: matches.ids,
@@ -162,8 +165,8 @@ impl ServiceTokens {
         let matches = self.matches(&filter).await?;
         Ok(BulkPreview {
             count: matches.ids.len(),
-            needs_expect: self.needs_expect(&matches.ids).await?,
-            ends_administration: self.removes_last_admin(&matches.admins).await?,
+            needs_expect: self.needs_expect(&matches).await?,
+            ends_administration: self.removes_last_admin(&matches).await?,
             sample: matches.sample,
             forbidden: matches.forbidden + matches.hidden,
         })
@@ -175,7 +178,7 @@ impl ServiceTokens {
         let now = self.clock.now();
         let may_list = rights.may_list();
         let mut matches = Matches::default();
-        let mut pages = Pages::new(filter.clone().without_revoked());
+        let mut pages = Pages::new(filter.clone().without_revoked(), rights.owner());
         while let Some(records) = pages.next(self).await? {
             for record in records {
                 match rights.check_change(&record) {
@@ -195,10 +198,12 @@ impl ServiceTokens {
                 }
             }
         }
+        matches.owner = rights.owner().map(Box::from);
         Ok(matches)
     }
 
-    async fn needs_expect(&self, ids: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
+    async fn needs_expect(&self, matches: &Matches) -> Result<bool, LifecycleError> {
+        let (ids, owner) = (&matches.ids, matches.owner.as_deref());
         let is_own = self.actor.token_id().is_some_and(|id| ids.contains(&id));
         if is_own || ids.len() > MAX_UNCONFIRMED {
             return Ok(true);
@@ -209,21 +214,22 @@ impl ServiceTokens {
         let expired = unrevoked
             .clone()
             .with_expires_before(now + Duration::from_millis(1));
-        let unrevoked = self.count_matches(unrevoked).await?;
-        let expired = self.count_matches(expired).await?;
+        let unrevoked = self.count_matches(unrevoked, owner).await?;
+        let expired = self.count_matches(expired, owner).await?;
         let live = unrevoked.saturating_sub(expired);
         Ok(ids.len() as u64 * 2 > live)
     }
 
     /// Returns whether these are all tokens that may administer tokens, and there is at least one.
-    async fn removes_last_admin(&self, admins: &BTreeSet<TokenId>) -> Result<bool, LifecycleError> {
+    async fn removes_last_admin(&self, matches: &Matches) -> Result<bool, LifecycleError> {
+        let (admins, owner) = (&matches.admins, matches.owner.as_deref());
         if admins.is_empty() {
             return Ok(false);
         }
         let now = self.clock.now();
         for scope in ADMIN_SCOPES {
             let active = TokenFilter::new().with_status(TokenStatus::Active);
-            let mut pages = Pages::new(active.with_scope(scope));
+            let mut pages = Pages::new(active.with_scope(scope), owner);
             while let Some(records) = pages.next(self).await? {
                 let mut others = records.iter().filter(|it| it.may_administer(now));
                 if others.any(|it| !admins.contains(&it.id())) {
@@ -240,6 +246,7 @@ struct RevocationRun {
     /// Has no revision, and may not revoke the last administrator.
     tokens: ServiceTokens,
     filter: TokenFilter,
+    owner: Option<Box<str>>,
     started: Duration,
     found: usize,
     pending: BTreeSet<TokenId>,
@@ -249,7 +256,8 @@ struct RevocationRun {
 impl RevocationRun {
     async fn revoke(&mut self) -> Result<(), LifecycleError> {
         let own = self.tokens.actor.token_id();
-        let mut pages = Pages::new(self.filter.clone().without_revoked());
+        let owner = self.owner.clone();
+        let mut pages = Pages::new(self.filter.clone().without_revoked(), owner.as_deref());
         while let Some(records) = pages.next(&self.tokens).await? {
             let records = records.into_iter();
             let is_selected = |id| self.pending.contains(&id) && own != Some(id);
@@ -305,7 +313,8 @@ impl RevocationRun {
 
     /// Revokes a token that was changed after it was matched, if it still matches.
     async fn revoke_one(&mut self, id: TokenId) -> Result<(), LifecycleError> {
-        let record = self.tokens.find(id).await?;
+        let rights = self.tokens.rights(false).await?;
+        let record = self.tokens.find(id, rights.owner()).await?;
         let now = self.tokens.clock.now();
         if !record.is_some_and(|record| self.filter.matches(&record, now)) {
             self.pending.remove(&id);

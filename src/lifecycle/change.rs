@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
+use super::authorize::{Authorized, Change};
 use super::create::check_idempotency_key;
-use super::field_rules::is_line;
 use super::fields::Fields;
 use super::rights::Rights;
 use super::{
@@ -28,14 +28,6 @@ pub(super) fn reduces_administration(
 ) -> bool {
     let is_shorter = expires_later(before.expires_at(), after.expires_at());
     before.may_administer(now) && (is_shorter || !after.may_administer(now))
-}
-
-/// A change to a token.
-struct Change<'a> {
-    action: AuditAction,
-    /// The permitted revisions; `None` for any.
-    revisions: Option<&'a [u64]>,
-    owner: &'a Patch<String>,
 }
 
 /// What a change depends on, besides the record.
@@ -84,7 +76,6 @@ impl ServiceTokens {
             } = context;
             let known = Fields::from_record(record);
             let mut fields = known.updated(update.clone(), record, policy, *now);
-            fields.confine_to(rights.owner());
             fields.check_counts(Some(&known))?;
             if update.expiry.is_none() && adds_rights(record, &fields.apply_to(record.clone())) {
                 fields.limit_expiry(rights.latest_expiry());
@@ -179,7 +170,7 @@ impl ServiceTokens {
                 | LifecycleError::ConcurrentRotation
                 | LifecycleError::Unauthorized(AuthorityError::PreviousSecret)),
             ) => {
-                self.reject_repetition(&self.get(id).await?, request)?;
+                self.reject_repetition(&self.get_to_change(id).await?, request)?;
                 Err(error)
             }
             rotated => rotated,
@@ -264,7 +255,7 @@ impl ServiceTokens {
     pub async fn revoke(&self, id: TokenId) -> Result<ChangedToken, LifecycleError> {
         match self.revoke_once(id).await {
             Err(LifecycleError::Revoked) => {
-                let record = self.find(id).await?.ok_or(LifecycleError::NotFound)?;
+                let record = self.get_to_change(id).await?;
                 Ok(self.changed(record))
             }
             revoked => revoked,
@@ -308,16 +299,11 @@ impl ServiceTokens {
     ) -> Result<ChangedToken, LifecycleError> {
         let mut first_digest = None;
         let (action, revisions) = (change.action, change.revisions);
-        let is_conditional = revisions.is_some_and(|revisions| revisions.len() == 1);
         for _ in 0..MAX_ATTEMPTS {
             // The rights are read last, so that they are current when the record is written.
-            let before = self.find(id).await;
-            let policy = match &before {
-                Ok(Some(before)) => self.policy_of_change(&change, before).await,
-                _ => Ok(TokenPolicy::new()),
-            };
-            let rights = self.rights(is_conditional).await?;
-            let before = before?.ok_or(LifecycleError::NotFound)?;
+            let found = self.registry.get(id).await;
+            let (rights, policy) = self.authorize_change(&change, &found).await?;
+            let before = found?.ok_or(LifecycleError::NotFound)?;
             rights.check_change(&before)?;
             if revisions.is_some_and(|revisions| !revisions.contains(&before.revision())) {
                 return Err(LifecycleError::RevisionMismatch);
@@ -352,6 +338,25 @@ impl ServiceTokens {
         Err(StoreError::unavailable("too many concurrent updates to this token").into())
     }
 
+    async fn authorize_change(
+        &self,
+        change: &Change<'_>,
+        found: &Result<Option<TokenRecord>, StoreError>,
+    ) -> Result<Authorized, LifecycleError> {
+        let is_conditional = change.revisions.is_some_and(|it| it.len() == 1);
+        match found {
+            Ok(Some(before)) if change.has_rules() => {
+                let next_owner = |rights: &Rights| change.next_owner(rights, before);
+                self.authorize(is_conditional, next_owner).await
+            }
+            _ => {
+                let rights = self.rights(is_conditional).await?;
+                rights.check_accepted()?;
+                Ok((rights, Ok(TokenPolicy::new())))
+            }
+        }
+    }
+
     fn change_write(
         &self,
         action: AuditAction,
@@ -372,23 +377,6 @@ impl ServiceTokens {
         self.write(action, before, after, rights)
             .reserve_name(policy.unique_names)
             .with_last_admin_check(needs_admin_check.then_some(*now))
-    }
-
-    /// Returns the rules for the token after the change. A change that ends the token needs none, so
-    /// that it does not depend on their source.
-    async fn policy_of_change(
-        &self,
-        change: &Change<'_>,
-        before: &TokenRecord,
-    ) -> Result<TokenPolicy, LifecycleError> {
-        if matches!(change.action, AuditAction::Disabled | AuditAction::Revoked) {
-            return Ok(TokenPolicy::new());
-        }
-        match change.owner {
-            Patch::Clear => self.policy_of(None).await,
-            Patch::Set(owner) if is_line(owner) => self.policy_of(Some(owner)).await,
-            Patch::Set(_) | Patch::Keep => self.policy_of(before.owner()).await,
-        }
     }
 
     fn changed(&self, record: TokenRecord) -> ChangedToken {

@@ -1,6 +1,6 @@
-use super::field_rules::is_line;
 use super::fields::Fields;
 use super::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
+use super::page::is_visible;
 use super::rights::Rights;
 use super::{
     Actor, FieldProblem, IssuedToken, LifecycleError, NewToken, ServiceTokens, TokenPolicy,
@@ -127,13 +127,11 @@ impl ServiceTokens {
             let existing = self.registry.get(id).await;
             let creation = self.prepare(new.clone()).await?;
             check_idempotency_key(key)?;
-            // A replay changes nothing, but returns the record.
-            creation.rights.check_accepted()?;
             let fields = &creation.fields;
             fields.check_counts(None)?;
             // Before the other rules: fields that were valid at the first call may be invalid now, such
             // as an expiry that has passed.
-            self.reject_replay(existing?, fields)?;
+            self.reject_replay(existing?, fields, &creation.rights)?;
             creation.check()?;
             let secret = self.format.mint_with_id(id)?;
             match self.issue(&creation, secret).await {
@@ -141,7 +139,8 @@ impl ServiceTokens {
                 Err(RegistryError::DuplicateNumber) => collisions += 1,
                 // Perhaps by this token, which another call with the same key created first.
                 Err(error @ (RegistryError::NameTaken | RegistryError::TooManyTokens)) => {
-                    self.reject_replay(self.registry.get(id).await?, fields)?;
+                    let existing = self.registry.get(id).await?;
+                    self.reject_replay(existing, fields, &creation.rights)?;
                     return Err(error.into());
                 }
                 issued => return Ok(issued?),
@@ -153,39 +152,18 @@ impl ServiceTokens {
         )
     }
 
-    /// Returns the rights of the actor, and the rules for the token. The rights are read last, so that
-    /// they are current when the token is written.
-    async fn authorize_creation(
-        &self,
-        new: &NewToken,
-    ) -> Result<(Rights, TokenPolicy), LifecycleError> {
-        let wanted = new.owner.as_deref().filter(|owner| is_line(owner));
-        let mut confined: Option<Box<str>> = self.actor.confined_to().map(Box::from);
-        for _ in 0..MAX_ATTEMPTS {
-            let policy = match (wanted, confined.as_deref()) {
-                // `Fields::confine_to` rejects this owner.
-                (Some(wanted), Some(confined)) if wanted != confined => self.policy_of(None).await,
-                (wanted, confined) => self.policy_of(wanted.or(confined)).await,
-            };
-            let rights = self.rights(false).await?;
-            if rights.owner() == confined.as_deref() {
-                return Ok((rights, policy?));
-            }
-            // The token of a holder was transferred.
-            confined = rights.owner().map(Box::from);
-        }
-        Err(StoreError::unavailable("too many concurrent transfers of the caller's token").into())
-    }
-
     /// Returns an error if the token exists.
     fn reject_replay(
         &self,
         existing: Option<TokenRecord>,
         fields: &Fields,
+        rights: &Rights,
     ) -> Result<(), LifecycleError> {
+        let is_known =
+            |record| is_visible(record, rights.owner()) && self.is_replay(record, fields);
         match existing {
             None => Ok(()),
-            Some(record) if self.is_visible(&record) && self.is_replay(&record, fields) => {
+            Some(record) if is_known(&record) => {
                 Err(LifecycleError::AlreadyCreated(Box::new(record)))
             }
             Some(_) => Err(LifecycleError::IdempotencyKeyReused),
@@ -201,14 +179,19 @@ impl ServiceTokens {
     /// Returns a new token with its fields, which are not yet checked. One without an expiry expires
     /// with the actor's token, and one without an owner gets that of the actor.
     async fn prepare(&self, new: NewToken) -> Result<Creation, LifecycleError> {
-        let (rights, policy) = self.authorize_creation(&new).await?;
+        let permitted = self.authorize(false, |rights| {
+            let owner = new.owner.as_deref().or(rights.owner());
+            rights.check_owner(None, owner)?;
+            Ok(owner.map(str::to_owned))
+        });
+        let (rights, policy) = permitted.await?;
+        let policy = policy?;
         let has_expiry = new.expiry.is_some();
         let mut fields = Fields::from_new_token(new, &policy, self.clock.now());
         if !has_expiry {
             fields.limit_expiry(rights.latest_expiry());
         }
         fields.default_owner(rights.owner());
-        fields.confine_to(rights.owner());
         Ok(Creation {
             fields,
             rights,

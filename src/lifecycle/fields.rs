@@ -31,8 +31,6 @@ pub(super) struct Fields {
     not_before: Option<SystemTime>,
     /// Why the requested expiry is invalid. [`check`](Self::check) reports it with the others.
     expiry_problem: Option<FieldProblem>,
-    /// Whether the actor may not set this owner. [`check`](Self::check) reports it.
-    is_foreign: bool,
 }
 
 impl Fields {
@@ -49,7 +47,6 @@ impl Fields {
             expires_at: policy.default_expiry(now),
             not_before: new.not_before,
             expiry_problem: None,
-            is_foreign: false,
         };
         if let Some(expiry) = &new.expiry {
             fields.set_expiry(expiry, policy, now, now);
@@ -112,7 +109,6 @@ impl Fields {
             expires_at: record.expires_at(),
             not_before: record.not_before(),
             expiry_problem: None,
-            is_foreign: false,
         }
     }
 
@@ -147,11 +143,6 @@ impl Fields {
         if let (None, Some(owner)) = (&self.owner, owner) {
             self.owner = Some(owner.to_owned());
         }
-    }
-
-    /// Permits only this owner. `None` permits each, and none.
-    pub(super) fn confine_to(&mut self, owner: Option<&str>) {
-        self.is_foreign = owner.is_some() && self.owner.as_deref() != owner;
     }
 
     /// Moves the expiry forward to `latest` if it is later. `None` is no limit.
@@ -268,10 +259,7 @@ impl Fields {
     }
 
     fn check_owner(&self, known: Option<&Self>, problems: &mut Vec<FieldProblem>) {
-        if self.is_foreign {
-            let detail = "the caller manages the tokens of one owner, and cannot set another";
-            problems.push(FieldProblem::new("/owner", detail));
-        } else if let Some(owner) = &self.owner
+        if let Some(owner) = &self.owner
             && known.is_none_or(|known| known.owner != self.owner)
         {
             check_line("/owner", owner, problems);

@@ -50,6 +50,7 @@
 
 mod actor;
 mod actor_check;
+mod authorize;
 mod bulk;
 mod change;
 mod create;

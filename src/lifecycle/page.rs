@@ -56,21 +56,22 @@ impl ServiceTokens {
     /// Returns an error if the limit is out of range, the cursor is from another listing, the actor is
     /// no longer accepted, or the store is unavailable.
     pub async fn list(&self, filter: TokenFilter, page: Page) -> Result<TokenPage, LifecycleError> {
-        self.check_reader().await?;
-        self.list_page(filter, page).await
+        let owner = self.check_reader().await?;
+        self.list_page(filter, page, owner.as_deref()).await
     }
 
-    /// Lists a page for an actor that was checked.
+    /// Lists a page for an actor that was checked, and is confined to this owner.
     pub(super) async fn list_page(
         &self,
         filter: TokenFilter,
         page: Page,
+        owner: Option<&str>,
     ) -> Result<TokenPage, LifecycleError> {
         if !(1..=ListRequest::MAX_LIMIT).contains(&page.limit) {
             let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
             return Err(FieldProblem::new("/limit", detail).into());
         }
-        let confined = self.confine(filter.clone());
+        let confined = confine(filter.clone(), owner);
         let is_foreign = confined.is_none();
         let filter = confined.unwrap_or(filter);
         let mut request = ListRequest::new(filter, self.clock.now()).with_limit(page.limit);
@@ -83,10 +84,11 @@ impl ServiceTokens {
             return Ok(request.page(Vec::new()));
         }
         let page = self.registry.list(&request).await?;
-        if !page.records.iter().all(|record| self.is_visible(record)) {
+        let mut records = page.records.iter();
+        if !records.all(|record| is_visible(record, owner)) {
             return Err(ignored_owner());
         }
-        if let (Some(_), Some(next)) = (self.actor.confined_to(), page.next) {
+        if let (Some(_), Some(next)) = (owner, page.next) {
             // A cursor after the tokens of the owner would show that others have more.
             let probe = request.filter().clone().with_owner(NO_OWNER);
             let probe = ListRequest::new(probe, request.now()).with_limit(1);
@@ -105,18 +107,22 @@ impl ServiceTokens {
     ///
     /// Returns an error if the actor is no longer accepted, or the store is unavailable.
     pub async fn count(&self, filter: TokenFilter) -> Result<u64, LifecycleError> {
-        self.check_reader().await?;
-        self.count_matches(filter).await
+        let owner = self.check_reader().await?;
+        self.count_matches(filter, owner.as_deref()).await
     }
 
-    /// Counts tokens for an actor that was checked.
-    pub(super) async fn count_matches(&self, filter: TokenFilter) -> Result<u64, LifecycleError> {
-        let Some(filter) = self.confine(filter) else {
+    /// Counts tokens for an actor that was checked, and is confined to this owner.
+    pub(super) async fn count_matches(
+        &self,
+        filter: TokenFilter,
+        owner: Option<&str>,
+    ) -> Result<u64, LifecycleError> {
+        let Some(filter) = confine(filter, owner) else {
             return Ok(0);
         };
         let now = self.clock.now();
         let count = self.registry.count(&filter, now).await?;
-        if count > 0 && self.actor.confined_to().is_some() {
+        if count > 0 && owner.is_some() {
             let probe = filter.with_owner(NO_OWNER);
             if self.registry.count(&probe, now).await? > 0 {
                 return Err(ignored_owner());
@@ -125,25 +131,14 @@ impl ServiceTokens {
         Ok(count)
     }
 
-    /// Returns the filter for the tokens that the actor sees, or `None` if none of them matches.
-    fn confine(&self, filter: TokenFilter) -> Option<TokenFilter> {
-        match (self.actor.confined_to(), filter.owner.as_deref()) {
-            (Some(owner), Some(wanted)) if owner != wanted => None,
-            (Some(owner), _) => Some(filter.with_owner(owner)),
-            (None, _) => Some(filter),
-        }
-    }
-
-    /// Returns whether the actor sees this token.
-    pub(super) fn is_visible(&self, record: &TokenRecord) -> bool {
-        let owner = self.actor.confined_to();
-        owner.is_none_or(|owner| record.owner() == Some(owner))
-    }
-
-    /// Returns the record of a token, if the actor sees it.
-    pub(super) async fn find(&self, id: TokenId) -> Result<Option<TokenRecord>, LifecycleError> {
+    /// Returns the record of a token, if an actor that is confined to this owner sees it.
+    pub(super) async fn find(
+        &self,
+        id: TokenId,
+        owner: Option<&str>,
+    ) -> Result<Option<TokenRecord>, LifecycleError> {
         let found = self.registry.get(id).await?;
-        Ok(found.filter(|record| self.is_visible(record)))
+        Ok(found.filter(|record| is_visible(record, owner)))
     }
 
     /// Returns the record of a token.
@@ -154,8 +149,9 @@ impl ServiceTokens {
     /// actor is [confined](super::Actor::confined_to) to, the actor is no longer accepted, or the store
     /// is unavailable.
     pub async fn get(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
-        self.check_reader().await?;
-        self.find(id).await?.ok_or(LifecycleError::NotFound)
+        let owner = self.check_reader().await?;
+        let record = self.find(id, owner.as_deref()).await?;
+        record.ok_or(LifecycleError::NotFound)
     }
 
     /// Returns the record of the token whose id has this [number](TokenId::number). Revoked tokens
@@ -172,11 +168,11 @@ impl ServiceTokens {
             let id = TokenId::from_i64(number).ok_or(LifecycleError::NotFound)?;
             return self.get(id).await;
         }
-        self.check_reader().await?;
+        let owner = self.check_reader().await?;
         let filter = TokenFilter::new().with_number(number);
         for filter in [filter.clone().without_revoked(), filter] {
-            let page = self.list_page(filter, Page::with_limit(2)).await?;
-            let mut records = page.records;
+            let page = self.list_page(filter, Page::with_limit(2), owner.as_deref());
+            let mut records = page.await?.records;
             // A registry may not know the filter.
             records.retain(|record| record.id().number() == number);
             match (records.pop(), records.is_empty()) {
@@ -189,16 +185,37 @@ impl ServiceTokens {
     }
 }
 
-/// The pages of a listing, each of the maximum size.
-pub(super) struct Pages {
+/// Returns the filter for the tokens that an actor sees that is confined to this owner, or `None` if
+/// none of them matches.
+fn confine(filter: TokenFilter, owner: Option<&str>) -> Option<TokenFilter> {
+    match (owner, filter.owner.as_deref()) {
+        (Some(owner), Some(wanted)) if owner != wanted => None,
+        (Some(owner), _) => Some(filter.with_owner(owner)),
+        (None, _) => Some(filter),
+    }
+}
+
+/// Returns whether an actor that is confined to this owner sees the token.
+pub(super) fn is_visible(record: &TokenRecord, owner: Option<&str>) -> bool {
+    owner.is_none_or(|owner| record.owner() == Some(owner))
+}
+
+/// The pages of a listing, each of the maximum size, for an actor that was checked.
+pub(super) struct Pages<'a> {
     filter: TokenFilter,
+    /// The owner to which the actor is confined.
+    owner: Option<&'a str>,
     next: Option<Page>,
 }
 
-impl Pages {
-    pub(super) fn new(filter: TokenFilter) -> Self {
+impl<'a> Pages<'a> {
+    pub(super) fn new(filter: TokenFilter, owner: Option<&'a str>) -> Self {
         let next = Some(Page::with_limit(ListRequest::MAX_LIMIT));
-        Self { filter, next }
+        Self {
+            filter,
+            owner,
+            next,
+        }
     }
 
     pub(super) async fn next(
@@ -208,7 +225,8 @@ impl Pages {
         let Some(page) = self.next.take() else {
             return Ok(None);
         };
-        let found = tokens.list_page(self.filter.clone(), page).await?;
+        let found = tokens.list_page(self.filter.clone(), page, self.owner);
+        let found = found.await?;
         self.next = found.next.map(|next| page.after(next));
         Ok(Some(found.records))
     }

@@ -28,7 +28,7 @@ impl ServiceTokens {
 
         let mut purged = Vec::new();
         for (filter, needs_age) in [(revoked, true), (expired, false)] {
-            let mut pages = Pages::new(filter);
+            let mut pages = Pages::new(filter, rights.owner());
             while let Some(records) = pages.next(self).await? {
                 for record in records {
                     if (!needs_age || is_old(&record)) && self.purge_one(&record).await? {
@@ -44,7 +44,11 @@ impl ServiceTokens {
     /// again. Returns whether it was deleted.
     async fn purge_one(&self, record: &TokenRecord) -> Result<bool, LifecycleError> {
         let rights = self.rights(false).await?;
-        rights.check_change(record)?;
+        match rights.check_change(record) {
+            // The owner of the token, or of the actor's token, changed meanwhile.
+            Err(RegistryError::UnknownId) => return Ok(false),
+            checked => checked?,
+        }
         let write = self.write(AuditAction::Purged, record, record.clone(), &rights);
         match self.registry.delete(&write).await {
             Ok(()) => {

@@ -2,14 +2,15 @@ use std::time::SystemTime;
 
 use super::actor::Kind;
 use super::diff::changed_fields;
-use super::{Holder, LifecycleError, ServiceTokens};
+use super::{FieldProblem, Holder, LifecycleError, ServiceTokens};
 use crate::audit::{AuditAction, AuditEvent};
 use crate::principal::Principal;
-use crate::registry::{ActorToken, Authority, AuthorityError, RegistryError, Write};
+use crate::registry::{
+    ActorToken, Authority, AuthorityError, RegistryError, Write, check_transfer,
+};
 use crate::store::{
     ADMIN_SCOPE, DenialKind, READ_SCOPE, StoreError, TokenRecord, TokenState, verdict,
 };
-#[cfg(feature = "api")]
 use crate::token::TokenId;
 
 /// The rights of an actor just before a change. The registry checks them again in the transaction
@@ -52,6 +53,40 @@ impl Rights {
         }
         let revoked = record.clone().with_state(TokenState::Revoked);
         self.check(Some(record), &revoked)
+    }
+
+    /// Checks that the actor may give a token of the owner `before`, or a new one, the owner `after`.
+    ///
+    /// Call it before anything that depends on that owner, such as its policy, which the actor must not
+    /// learn otherwise.
+    pub(super) fn check_owner(
+        &self,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<(), LifecycleError> {
+        if self.owner.is_some() {
+            if self.owner.as_deref() == after {
+                return Ok(());
+            }
+            let detail = "the caller manages the tokens of one owner, and cannot set another";
+            return Err(FieldProblem::new("/owner", detail).into());
+        }
+        let is_admin = match &self.record {
+            Some(record) => record.scopes().allow(ADMIN_SCOPE),
+            None => self.authority.is_none(),
+        };
+        if !is_admin {
+            check_transfer(before, after)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the rights of an actor that is confined to this owner, before they are read.
+    pub(super) fn of_owner(owner: &str) -> Self {
+        Self {
+            owner: Some(owner.into()),
+            ..Self::default()
+        }
     }
 
     /// Returns the owner whose tokens are the only ones that the actor may change.
@@ -143,13 +178,18 @@ impl ServiceTokens {
         Ok((authority, record))
     }
 
-    /// Returns an error unless the actor is still accepted. A listing or a record is returned only
-    /// after it.
-    pub(super) async fn check_reader(&self) -> Result<(), LifecycleError> {
+    /// Returns the owner to which the actor is confined now, or an error unless the actor is still
+    /// accepted. A listing or a record is returned only after it.
+    pub(super) async fn check_reader(&self) -> Result<Option<Box<str>>, LifecycleError> {
         if self.skips_read_check {
-            return Ok(());
+            return Ok(self.actor.confined_to().map(Box::from));
         }
-        Ok(self.rights(false).await?.check_accepted()?)
+        if self.actor.is_possession() {
+            return Err(reject_actor(DenialKind::Unknown));
+        }
+        let rights = self.rights(false).await?;
+        rights.check_accepted()?;
+        Ok(rights.owner)
     }
 
     /// Returns the record of the actor's token if it is in the registry.
@@ -167,10 +207,11 @@ impl ServiceTokens {
     }
 
     /// Returns a token that the actor may change. The change itself checks it again.
-    #[cfg(feature = "api")]
     pub(crate) async fn get_to_change(&self, id: TokenId) -> Result<TokenRecord, LifecycleError> {
         let rights = self.rights(false).await?;
-        let record = self.find(id).await?.ok_or(LifecycleError::NotFound)?;
+        rights.check_accepted()?;
+        let record = self.find(id, rights.owner()).await?;
+        let record = record.ok_or(LifecycleError::NotFound)?;
         rights.check_change(&record)?;
         Ok(record)
     }

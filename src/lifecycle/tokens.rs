@@ -68,6 +68,7 @@ impl ServiceTokens {
     ///    unavailable, the change fails. Disabling, revoking and purging do not need them.
     /// 4. A token that is transferred must meet those of its new owner, except the
     ///    [maximum number](TokenPolicy::with_max_tokens_per_owner).
+    /// 5. They are not queried for an owner that the actor may not set.
     ///
     /// See [`OwnerPolicies`] for an example.
     pub fn with_owner_policies(mut self, policies: impl OwnerPolicies) -> Self {

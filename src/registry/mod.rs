@@ -10,7 +10,9 @@ mod listing;
 mod token_registry;
 mod write;
 
-pub(crate) use self::authority::{ActorToken, Authority, OwnerRights, adds_rights, expires_later};
+pub(crate) use self::authority::{
+    ActorToken, Authority, OwnerRights, adds_rights, check_transfer, expires_later,
+};
 pub use self::error::{AuthorityError, RegistryError};
 #[cfg(feature = "tokio")]
 pub use self::last_used::FlushTask;

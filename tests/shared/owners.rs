@@ -21,6 +21,7 @@ use crate::operations::Store;
 
 mod checks;
 mod policies;
+mod stale;
 mod transfers;
 
 pub use self::checks::{
@@ -30,10 +31,16 @@ pub use self::checks::{
 };
 pub use self::policies::{
     maximum_in_the_policy_of_an_owner_counts_only_its_tokens,
+    policies_are_queried_only_for_owners_that_the_actor_may_set,
     policies_are_those_of_the_stored_owner_of_a_holder, policies_of_an_owner_bind_every_actor,
     policies_of_an_owner_do_not_relax_those_of_the_application,
     transferred_tokens_meet_the_policy_of_the_new_owner,
     unavailable_policies_permit_only_disabling_and_revoking,
+};
+pub use self::stale::{
+    a_transfer_during_a_bulk_call_leaves_the_tokens_of_the_former_owner,
+    holders_end_only_tokens_of_their_stored_owner,
+    holders_read_and_change_only_tokens_of_their_stored_owner,
 };
 pub use self::transfers::{
     a_transfer_ends_the_grace_period_and_removes_the_creator,
@@ -651,6 +658,24 @@ pub async fn possession_and_unconfined_holders_reach_owned_tokens(store: Store) 
     let possession = operator
         .clone()
         .acting_for(Actor::possession(id, &credential));
+    for read in [
+        possession.get(id).await.map(drop),
+        possession.count(TokenFilter::new()).await.map(drop),
+        possession
+            .list(TokenFilter::new(), Page::default())
+            .await
+            .map(drop),
+    ] {
+        let is_rejected = matches!(
+            read,
+            Err(LifecycleError::Unauthorized(
+                AuthorityError::ActorTokenRejected(_)
+            ))
+        );
+        assert!(is_rejected, "{read:?}");
+    }
+    possession.revoke(id).await.unwrap();
+    // Again, because the response may be lost.
     possession.revoke(id).await.unwrap();
     assert_eq!(operator.get(id).await.unwrap().state(), TokenState::Revoked);
 }
@@ -732,6 +757,10 @@ macro_rules! every_owner_test {
             checks_reject_another_user,
             acting_users_are_named_and_share_the_keys_of_their_owner,
             policies_of_an_owner_bind_every_actor,
+            policies_are_queried_only_for_owners_that_the_actor_may_set,
+            holders_read_and_change_only_tokens_of_their_stored_owner,
+            holders_end_only_tokens_of_their_stored_owner,
+            a_transfer_during_a_bulk_call_leaves_the_tokens_of_the_former_owner,
             policies_of_an_owner_do_not_relax_those_of_the_application,
             maximum_in_the_policy_of_an_owner_counts_only_its_tokens,
             policies_are_those_of_the_stored_owner_of_a_holder,

@@ -513,6 +513,40 @@ impl From<User> for Actor {
     }
 }
 
+/// The same response for each owner, whether it exists and whatever its rules are.
+#[tokio::test]
+async fn responses_reveal_no_rules_of_another_owner() {
+    let queried: Arc<Mutex<Vec<String>>> = Arc::default();
+    let recorded = Arc::clone(&queried);
+    let server = Server::with(|tokens| {
+        let tokens = tokens.with_owner_policies(move |owner: String| {
+            recorded.lock().unwrap().push(owner.clone());
+            ready(match &*owner {
+                "user:2" => Ok(TokenPolicy::new().with_name_rule(|_| Err("bb-…".to_owned()))),
+                "user:1" => Ok(TokenPolicy::new()),
+                _ => Err(CallbackError::unavailable("no such user")),
+            })
+        });
+        ManagementApi::for_actor(tokens, |parts| ready(owner(parts, Session::Open)))
+    })
+    .await;
+    for call in ["POST /service-tokens", "PATCH /service-tokens/{id}"] {
+        let mut responses = Vec::new();
+        for other in ["user:2", "user:9"] {
+            let body = json!({ "name": "x", "expires_at": null, "owner": other });
+            let response = server.call("user:1", call, &body.to_string()).await;
+            assert_eq!(response.status, 422, "{call}: {response:?}");
+            let pointers = &response.json()["errors"];
+            assert_eq!(pointers.as_array().unwrap().len(), 1, "{pointers}");
+            assert_eq!(pointers[0]["pointer"], "/owner");
+            responses.push(response.body);
+        }
+        assert_eq!(responses[0], responses[1], "{call}");
+        server.assert_unchanged(call).await;
+    }
+    assert_eq!(*queried.lock().unwrap(), [""; 0]);
+}
+
 #[tokio::test]
 async fn extractors_determine_the_actor() {
     let server = Server::with(|tokens| {

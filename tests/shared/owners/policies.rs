@@ -8,12 +8,13 @@ use tower_service_token::ServiceTokens;
 use tower_service_token::clock::Clock;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::lifecycle::{
-    CallbackError, Expiry, LifecycleError, NewToken, Owner, TokenPolicy, TokenUpdate,
+    Actor, CallbackError, Expiry, LifecycleError, NewToken, Owner, TokenPolicy, TokenUpdate,
 };
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::store::TokenState;
+use tower_service_token::token::TokenId;
 
-use super::{DAY, clock, create, manage, of, principal, problems};
+use super::{DAY, clock, create, manage, missing, of, principal, problems};
 use crate::operations::Store;
 
 /// Returns the policy of `user:1`. Other owners have none, and that of `down` is unknown.
@@ -36,6 +37,17 @@ fn policy(owner: &str) -> Result<TokenPolicy, CallbackError> {
 fn with_policies(tokens: &ServiceTokens) -> ServiceTokens {
     let tokens = tokens.clone();
     tokens.with_owner_policies(|owner: String| ready(policy(&owner)))
+}
+
+/// Also returns the owners whose policy was queried.
+fn with_recorded_policies(tokens: &ServiceTokens) -> (ServiceTokens, Arc<Mutex<Vec<String>>>) {
+    let queried: Arc<Mutex<Vec<String>>> = Arc::default();
+    let recorded = Arc::clone(&queried);
+    let tokens = tokens.clone().with_owner_policies(move |owner: String| {
+        recorded.lock().unwrap().push(owner.clone());
+        ready(policy(&owner))
+    });
+    (tokens, queried)
 }
 
 fn days(days: u32) -> Expiry {
@@ -219,13 +231,7 @@ pub async fn policies_are_those_of_the_stored_owner_of_a_holder(store: Store) {
 }
 
 pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
-    let queried: Arc<Mutex<Vec<String>>> = Arc::default();
-    let recorded = Arc::clone(&queried);
-    let operator = manage(&store).with_owner_policies(move |owner: String| {
-        let found = policy(&owner);
-        recorded.lock().unwrap().push(owner);
-        ready(found)
-    });
+    let (operator, queried) = with_recorded_policies(&manage(&store));
     let id = create(&operator, NewToken::new("bad").with_owner("user:2")).await;
     let transfer = || TokenUpdate::new().with_owner("user:1");
     let found = problems(operator.update(id, transfer()).await);
@@ -265,15 +271,130 @@ pub async fn transferred_tokens_meet_the_policy_of_the_new_owner(store: Store) {
     for owner in ["down", "", "down\n"] {
         let new = NewToken::new("x").with_owner(owner);
         assert_problem(alice.create(new.clone()).await, "/owner");
+        let update = TokenUpdate::new().with_owner(owner);
+        assert_problem(alice.update(own, update.clone()).await, "/owner");
         if owner != "down" {
             assert_problem(operator.create(new).await, "/owner");
-            let update = TokenUpdate::new().with_owner(owner);
-            assert_problem(operator.update(own, update.clone()).await, "/owner");
-            assert_problem(alice.update(own, update).await, "/owner");
+            assert_problem(operator.update(own, update).await, "/owner");
         }
     }
     let queried = queried.lock().unwrap();
     assert!(queried.iter().all(|owner| owner == "user:1"), "{queried:?}");
+}
+
+/// Makes each change that sets this owner, with fields that its policy may reject.
+async fn set_owner(tokens: &ServiceTokens, own: TokenId, owner: &str) -> Vec<LifecycleError> {
+    let digest = TokenDigest::of("elsewhere");
+    let new = || NewToken::new("bad").with_owner(owner).with_expiry(days(3));
+    let update = || TokenUpdate::new().with_owner(owner);
+    let late = update().with_expiry(Expiry::NEVER).with_name("bad");
+    [
+        tokens.create(new()).await.map(drop),
+        tokens
+            .create(new().with_idempotency_key("key"))
+            .await
+            .map(drop),
+        tokens.import(new(), digest).await.map(drop),
+        tokens.update(own, update()).await.map(drop),
+        tokens.update(own, late).await.map(drop),
+        tokens
+            .clone()
+            .if_revision(7)
+            .update(own, update())
+            .await
+            .map(drop),
+    ]
+    .map(Result::unwrap_err)
+    .into()
+}
+
+/// Returns the actors that may not set an owner, each with a token that it may change, and its own
+/// owner.
+async fn actors_of_one_owner(
+    store: &Store,
+    unbound: &ServiceTokens,
+) -> Vec<(&'static str, Actor, TokenId, Option<&'static str>)> {
+    let issue = async |new: NewToken, transfer: Option<TokenUpdate>| {
+        let issued = unbound.create(new).await.unwrap();
+        let principal = principal(store, &issued).await;
+        if let Some(update) = transfer {
+            unbound.update(issued.record().id(), update).await.unwrap();
+        }
+        Actor::from(principal)
+    };
+    let owned = |owner: &str| NewToken::new("holder").with_owner(owner);
+    let admin = || NewToken::new("admin").with_scopes(["service-tokens:admin"]);
+    let writer = || NewToken::new("writer").with_scopes(["service-tokens:write"]);
+    let to = |owner: &str| Some(TokenUpdate::new().with_owner(owner));
+    let stripped = TokenUpdate::new().with_scopes(["service-tokens:write"]);
+    let own = create(unbound, NewToken::new("own").with_owner("user:2")).await;
+    let unowned = create(unbound, NewToken::new("unowned")).await;
+    let user = Some("user:2");
+    // The application has the principals from before the changes.
+    vec![
+        ("owner", Owner::new("user:2").into(), own, user),
+        ("holder", issue(owned("user:2"), None).await, own, user),
+        (
+            "former",
+            issue(owned("user:1"), to("user:2")).await,
+            own,
+            user,
+        ),
+        ("given", issue(admin(), to("user:2")).await, own, user),
+        ("writer", issue(writer(), None).await, unowned, None),
+        (
+            "stripped",
+            issue(admin(), Some(stripped)).await,
+            unowned,
+            None,
+        ),
+    ]
+}
+
+/// An actor learns neither the rules of another owner nor whether that owner exists.
+pub async fn policies_are_queried_only_for_owners_that_the_actor_may_set(store: Store) {
+    let unbound = manage(&store);
+    let last = NewToken::new("last").with_scopes(["service-tokens:admin"]);
+    create(&unbound, last).await;
+    let foreign = create(&unbound, NewToken::new("foreign").with_owner("user:1")).await;
+    let (bound, queried) = with_recorded_policies(&unbound);
+    for (name, actor, own, owner) in actors_of_one_owner(&store, &unbound).await {
+        let tokens = bound.clone().acting_for(actor);
+        for other in ["user:1", "down", "user:9"] {
+            for error in set_owner(&tokens, own, other).await {
+                if owner.is_some() {
+                    assert_problem::<()>(Err(error), "/owner");
+                } else {
+                    assert_eq!(missing::<()>(Err(error)), ["service-tokens:admin"]);
+                }
+            }
+        }
+        if owner.is_some() {
+            let renamed = TokenUpdate::new().with_name("bad");
+            for outcome in [
+                tokens.update(foreign, renamed).await.map(drop),
+                tokens.rotate(foreign, DAY).await.map(drop),
+                tokens.enable(foreign).await.map(drop),
+            ] {
+                let is_unknown = matches!(outcome, Err(LifecycleError::NotFound));
+                assert!(is_unknown, "{name}: {outcome:?}");
+            }
+        }
+        tokens.preview_revocation(TokenFilter::new()).await.unwrap();
+        assert_eq!(*queried.lock().unwrap(), [""; 0], "{name}");
+
+        let described = TokenUpdate::new().with_description(name);
+        tokens.update(own, described).await.unwrap();
+        let made = tokens.create(NewToken::new("made")).await.unwrap();
+        assert_eq!(made.record().owner(), owner, "{name}");
+        let queried = std::mem::take(&mut *queried.lock().unwrap());
+        let expected: Vec<_> = owner
+            .into_iter()
+            .cycle()
+            .take(2 * owner.iter().len())
+            .collect();
+        assert_eq!(queried, expected, "{name}");
+    }
 }
 
 pub async fn unavailable_policies_permit_only_disabling_and_revoking(store: Store) {
