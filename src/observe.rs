@@ -1,5 +1,8 @@
 //! Metrics and log events of every decision. The crate's documentation lists their names.
 
+#[cfg(feature = "tracing")]
+use std::cell::LazyCell;
+
 mod outcomes;
 mod request;
 #[cfg(any(feature = "api", feature = "tracing"))]
@@ -77,44 +80,52 @@ pub(crate) fn count_response(endpoint: &'static str, outcome: Result<&'static st
     let _ = (endpoint, name);
 }
 
-/// Logs a rejection, unless it was logged already. Reads the request only if a subscriber is interested.
+/// Logs a rejection, unless it was logged already. Reads the request only if a subscriber or, with
+/// `tracing/log`, a logger is interested.
 pub(crate) fn log(rejection: &mut Rejection, request: impl FnOnce() -> RequestInfo) {
     #[cfg(feature = "tracing")]
     if !rejection.is_logged() {
-        if is_enabled(rejection) {
-            log_rejection(rejection, &request());
-        }
+        log_rejection(rejection, &LazyCell::new(request));
         rejection.set_logged();
     }
     #[cfg(not(feature = "tracing"))]
     let _ = (rejection, request);
 }
 
+/// `event!` alone decides whether the event is enabled: unlike `enabled!`, it also writes to the crate
+/// `log`. It evaluates the fields only then.
 #[cfg(feature = "tracing")]
-fn is_enabled(rejection: &Rejection) -> bool {
+fn log_rejection<F>(rejection: &Rejection, request: &LazyCell<RequestInfo, F>)
+where
+    F: FnOnce() -> RequestInfo,
+{
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "tower_service_token",
+                reason = rejection.reason().as_str(),
+                code = rejection.code(),
+                status = rejection.status().as_u16(),
+                token_id = token_id(rejection, request),
+                client = request.client().map(tracing::field::display),
+                error = source(rejection),
+                request_id = request.request_id(),
+                endpoint = request.endpoint(),
+                "request rejected"
+            )
+        };
+    }
     if rejection.status().is_server_error() {
-        tracing::enabled!(target: "tower_service_token", tracing::Level::ERROR)
+        event!(error);
     } else {
-        tracing::enabled!(target: "tower_service_token", tracing::Level::INFO)
+        event!(info);
     }
 }
 
 #[cfg(feature = "tracing")]
-fn log_rejection(rejection: &Rejection, request: &RequestInfo) {
-    let reason = rejection.reason().as_str();
-    let code = rejection.code();
-    let status = rejection.status().as_u16();
-    let token_id = rejection.display_id().or(request.caller().cloned());
-    let token_id = token_id.map(tracing::field::display);
-    let client = request.client().map(tracing::field::display);
-    let error = source(rejection);
-    let (request_id, endpoint) = (request.request_id(), request.endpoint());
-    let endpoint = endpoint.as_deref();
-    if rejection.status().is_server_error() {
-        tracing::error!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request rejected");
-    } else {
-        tracing::info!(target: "tower_service_token", reason, code, status, token_id, client, error, request_id, endpoint, "request rejected");
-    }
+fn token_id(rejection: &Rejection, request: &RequestInfo) -> Option<impl tracing::Value + use<>> {
+    let id = rejection.display_id().or_else(|| request.caller().cloned());
+    id.map(tracing::field::display)
 }
 
 #[cfg(feature = "tracing")]
