@@ -221,7 +221,16 @@ pub(super) fn unavailable_rejection(error: LifecycleError, checker: &Checker) ->
     match error {
         LifecycleError::Store(error) => checker.reject_store_error(error),
         error => checker
-            .reject(RejectionReason::StoreUnavailable)
+            .reject(unavailable_reason(&error))
             .with_source(error),
+    }
+}
+
+fn unavailable_reason(error: &LifecycleError) -> RejectionReason {
+    match error {
+        LifecycleError::ActorCheck(_) => RejectionReason::ActorCheckUnavailable,
+        LifecycleError::OwnerPolicies(_) => RejectionReason::OwnerPoliciesUnavailable,
+        LifecycleError::Mint(_) => RejectionReason::NoRandomBytes,
+        _ => RejectionReason::StoreUnavailable,
     }
 }

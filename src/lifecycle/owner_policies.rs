@@ -37,7 +37,8 @@ pub trait OwnerPolicies: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns an error if the rules are unknown. The change is not made.
+    /// Returns an error if the rules are unknown. The change is not made. The response is 503
+    /// `change_failed`, and its `detail` says that nothing was changed.
     async fn policy(&self, owner: &str) -> Result<TokenPolicy, CallbackError>;
 }
 

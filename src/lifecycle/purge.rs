@@ -13,8 +13,9 @@ impl ServiceTokens {
     ///
     /// # Errors
     ///
-    /// Returns an error if the actor may not change one of the tokens, or if the store is
-    /// unavailable; some records may be deleted.
+    /// Returns an error if the actor may not change one of the tokens, or if the store or the check of
+    /// the actor is unavailable. Some records may be deleted, also if the response to the error says that
+    /// nothing was changed.
     pub async fn purge(&self, older_than: Duration) -> Result<Vec<TokenId>, LifecycleError> {
         let Some(before) = self.clock.now().checked_sub(older_than) else {
             return Ok(Vec::new());

@@ -57,9 +57,13 @@ impl LifecycleError {
             Self::UnknownActor => (StatusCode::FORBIDDEN, "unknown_actor"),
             Self::TokensNotCovered { .. } => (StatusCode::FORBIDDEN, "escalation_denied"),
             Self::Unauthorized(error) => return authority_kind(error),
-            Self::ActorCheck(_) | Self::OwnerPolicies(_) | Self::Mint(_) => {
-                return Kind::Rejection(RejectionReason::ChangeFailed);
+            Self::ActorCheck(_) => {
+                return Kind::Rejection(RejectionReason::ActorCheckUnavailable);
             }
+            Self::OwnerPolicies(_) => {
+                return Kind::Rejection(RejectionReason::OwnerPoliciesUnavailable);
+            }
+            Self::Mint(_) => return Kind::Rejection(RejectionReason::NoRandomBytes),
             Self::Store(error) => {
                 return Kind::Rejection(RejectionReason::from(error.kind()).of_change());
             }

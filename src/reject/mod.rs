@@ -12,7 +12,8 @@
 //!    [displays](crate::store::TokenRecord::with_display_id) it.
 //! 5. The body of `insufficient_scope` has `required`: `any` or `all` (`match`) of the `roles` or
 //!    `scopes`. `/verify` may combine both, and lists further unmet requirements as `also_required`.
-//! 6. The extensions of the response contain the `Rejection`, with any builder.
+//! 6. The `detail` of 503 says what is unavailable, and whether a change may have been made.
+//! 7. The extensions of the response contain the `Rejection`, with any builder.
 //!
 //! | `code` | status | challenge | gRPC |
 //! |---|---|---|---|

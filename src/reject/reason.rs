@@ -51,6 +51,15 @@ pub enum RejectionReason {
     /// The store was unavailable during a change, which may have been made. Only the routers of `api`
     /// and a [`LifecycleError`](crate::lifecycle::LifecycleError) have this reason.
     ChangeFailed,
+    /// The [check](crate::lifecycle::ActorCheck) of the caller is unavailable, and nothing was read or
+    /// changed. This reason and the next two are only those of the routers of `api` and of a
+    /// [`LifecycleError`](crate::lifecycle::LifecycleError).
+    ActorCheckUnavailable,
+    /// The [policies of owners](crate::lifecycle::OwnerPolicies) are unavailable, and nothing was
+    /// changed.
+    OwnerPoliciesUnavailable,
+    /// The operating system returned no random bytes for a secret, and nothing was changed.
+    NoRandomBytes,
     /// The store has a corrupt record.
     CorruptRecord,
     /// A guard or extractor has no [`ServiceTokenLayer`](crate::ServiceTokenLayer) in front.
@@ -95,6 +104,9 @@ impl RejectionReason {
             Self::RateLimited => "rate_limited",
             Self::StoreUnavailable => "store_unavailable",
             Self::ChangeFailed => "change_failed",
+            Self::ActorCheckUnavailable => "actor_check_unavailable",
+            Self::OwnerPoliciesUnavailable => "owner_policies_unavailable",
+            Self::NoRandomBytes => "no_random_bytes",
             Self::CorruptRecord => "corrupt_record",
             Self::MissingLayer => "missing_layer",
         }
@@ -111,7 +123,8 @@ impl RejectionReason {
     }
 
     /// Returns a description for people, the same for all reasons with the same code, except that it
-    /// does not call an identity or a ticket a token, and names a limit of streams.
+    /// does not call an identity or a ticket a token, and names a limit of streams and what is
+    /// unavailable.
     pub(super) fn detail(self) -> &'static str {
         self.response().2
     }
@@ -138,6 +151,9 @@ impl RejectionReason {
             Self::RateLimited => &RATE_LIMITED,
             Self::StoreUnavailable => &AUTH_UNAVAILABLE,
             Self::ChangeFailed => &CHANGE_FAILED,
+            Self::ActorCheckUnavailable => &ACTOR_CHECK_UNAVAILABLE,
+            Self::OwnerPoliciesUnavailable => &OWNER_POLICIES_UNAVAILABLE,
+            Self::NoRandomBytes => &NO_RANDOM_BYTES,
             Self::CorruptRecord | Self::MissingLayer => &INTERNAL,
         }
     }
@@ -221,6 +237,12 @@ responses! {
         "service tokens cannot be checked at the moment";
     CHANGE_FAILED: "change_failed", SERVICE_UNAVAILABLE,
         "the token store is unavailable: the change failed, or its outcome is unknown";
+    ACTOR_CHECK_UNAVAILABLE: "auth_unavailable", SERVICE_UNAVAILABLE,
+        "the login of the caller cannot be checked at the moment; nothing was changed";
+    OWNER_POLICIES_UNAVAILABLE: "change_failed", SERVICE_UNAVAILABLE,
+        "the limits of the owner cannot be read at the moment; nothing was changed";
+    NO_RANDOM_BYTES: "change_failed", SERVICE_UNAVAILABLE,
+        "no secret can be generated at the moment; nothing was changed";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "the request could not be authenticated";
 }
 
@@ -247,6 +269,9 @@ mod tests {
             RejectionReason::RateLimited,
             RejectionReason::StoreUnavailable,
             RejectionReason::ChangeFailed,
+            RejectionReason::ActorCheckUnavailable,
+            RejectionReason::OwnerPoliciesUnavailable,
+            RejectionReason::NoRandomBytes,
             RejectionReason::CorruptRecord,
         ] {
             let plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\%".contains(&byte);

@@ -9,7 +9,7 @@ use tower_service_token::api::management::ManagementApi;
 use tower_service_token::api::oauth::OAuthEndpoints;
 use tower_service_token::api::pipeops::PipeOpsApi;
 use tower_service_token::api::stackstate::StackStateApi;
-use tower_service_token::lifecycle::{NewToken, Page};
+use tower_service_token::lifecycle::{CallbackError, NewToken, Page};
 use tower_service_token::registry::TokenFilter;
 use tower_service_token::testing::{Fault, FaultyStore};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, ServiceTokens};
@@ -448,5 +448,35 @@ async fn store_failures_between_authentication_and_change_are_reported() {
         assert_failed_read(call, &server.call(call, body).await);
     }
     server.store.clear_fault();
+    server.assert_unchanged().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_limits_of_owners_is_not_reported_as_one_of_the_store() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let tokens = ServiceTokens::new(store.clone());
+    let new = NewToken::new("admin").with_scopes(["service-tokens:write"]);
+    let admin = tokens.create(new.with_owner("user:1")).await.unwrap();
+    let unavailable = |_: String| std::future::ready(Err(CallbackError::unavailable("down")));
+    let managed = ApiFixture {
+        layer: ServiceTokenLayer::new(store.clone()),
+        tokens: tokens.with_owner_policies(unavailable),
+        admin,
+        ..ApiFixture::new(MemoryStore::new(), MemoryStore::new()).await
+    };
+    let server = Server::with(managed, store).await;
+    let creations = [MANAGEMENT, STACKSTATE, PIPEOPS].map(|path| format!("POST {path}"));
+    for call in &creations {
+        let response = server.call(call, r#"{"name":"x"}"#).await;
+        assert_eq!(response.status, 503, "{call}: {response:?}");
+        let expected = "the limits of the owner cannot be read at the moment; nothing was changed";
+        assert_eq!(message(&response), expected, "{call}");
+        let body = response.json();
+        if call.contains(STACKSTATE) {
+            assert_eq!(body["_type"], "ChangeFailedError");
+        } else if !call.contains(PIPEOPS) {
+            assert_eq!(body["code"], "change_failed");
+        }
+    }
     server.assert_unchanged().await;
 }

@@ -142,8 +142,14 @@ fn paths_cover_every_rejection_reason() {
     let source = include_str!("../../src/reject/reason.rs");
     let pattern = regex::Regex::new(r#"Self::(\w+) => "(\w+)","#).expect("a regex");
     let as_str = source.split("pub fn code").next().expect("the first part");
-    // Only the API routers use this reason; `tests/api/endpoints/secrets.rs` covers it.
-    let reason_of_routers = RejectionReason::ChangeFailed.as_str();
+    // Only the API routers use these reasons; `tests/api/endpoints/secrets.rs` and
+    // `tests/lifecycle/responses.rs` cover them.
+    let reasons_of_routers = [
+        RejectionReason::ChangeFailed.as_str(),
+        RejectionReason::ActorCheckUnavailable.as_str(),
+        RejectionReason::OwnerPoliciesUnavailable.as_str(),
+        RejectionReason::NoRandomBytes.as_str(),
+    ];
     // Only `streams` uses these reasons; `tests/streams` covers them.
     let reasons_of_streams = [
         RejectionReason::InvalidTicket.as_str(),
@@ -159,7 +165,7 @@ fn paths_cover_every_rejection_reason() {
             }
             ExpectedOutcome::Accepted | ExpectedOutcome::Anonymous => None,
         })
-        .chain([reason_of_routers])
+        .chain(reasons_of_routers)
         .chain(reasons_of_streams)
         .collect();
     let mut reasons = 0;
@@ -167,7 +173,7 @@ fn paths_cover_every_rejection_reason() {
         reasons += 1;
         assert!(covered.contains(&&found[2]), "no path covers {}", &found[1]);
     }
-    assert_eq!(reasons, 24, "the pattern no longer matches reason.rs");
+    assert_eq!(reasons, 27, "the pattern no longer matches reason.rs");
 }
 
 /// Proves that the capture detects a secret in the log and in the metrics.

@@ -182,7 +182,7 @@ async fn each_error_has_its_status_code_and_headers() {
         (
             LifecycleError::ActorCheck(CallbackError::unavailable("down")),
             503,
-            "change_failed",
+            "auth_unavailable",
             Some("retry-after"),
         ),
         (
@@ -216,6 +216,35 @@ async fn each_error_has_its_status_code_and_headers() {
             (&json!(status), &json!(code))
         );
         assert!(!body.to_string().contains("down"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn responses_to_outages_say_what_is_unavailable() {
+    let down = || CallbackError::unavailable("down");
+    for (error, reason, detail) in [
+        (
+            LifecycleError::ActorCheck(down()),
+            RejectionReason::ActorCheckUnavailable,
+            "the login of the caller cannot be checked at the moment; nothing was changed",
+        ),
+        (
+            LifecycleError::OwnerPolicies(down()),
+            RejectionReason::OwnerPoliciesUnavailable,
+            "the limits of the owner cannot be read at the moment; nothing was changed",
+        ),
+        (
+            StoreError::unavailable("down").into(),
+            RejectionReason::ChangeFailed,
+            "the token store is unavailable: the change failed, or its outcome is unknown",
+        ),
+    ] {
+        let response = error.into_response();
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.reason(), reason);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["detail"], detail);
     }
 }
 

@@ -90,7 +90,8 @@
 //! 2. The actor is determined before the body is read. The check of an
 //!    [owner](crate::lifecycle::Owner::with_check) or an [operator](crate::lifecycle::Operator::with_check)
 //!    runs again before each read, and immediately before each change. If it rejects the actor, the
-//!    response is 401 `actor_rejected`; if it is unavailable, 503. Nothing is changed in either case.
+//!    response is 401 `actor_rejected`; if it is unavailable, 503 `auth_unavailable`. Nothing is changed in
+//!    either case.
 //! 3. Browsers send cookies also with requests that pages of other sites make. A change is accepted if
 //!    one of these holds, and otherwise 403 `cross_site_request`:
 //!

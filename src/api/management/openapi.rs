@@ -62,8 +62,9 @@ const ERRORS: [(u16, &str); 13] = [
     (500, "`internal`."),
     (
         503,
-        "`auth_unavailable`: the store is unavailable; `change_failed`: it was unavailable during \
-         the change, which may have been made.",
+        "`auth_unavailable`: the store, or the check of the caller, is unavailable, and nothing was \
+         changed; `change_failed`: the store was unavailable during the change, which may have been \
+         made, or the limits of the owner were, and nothing was changed, as `detail` says.",
     ),
 ];
 

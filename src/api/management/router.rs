@@ -101,6 +101,9 @@ impl ManagementApi {
     /// `state`. Its rejection is the response to a request without an actor.
     ///
     /// ```
+    /// use std::future::ready;
+    /// use std::time::SystemTime;
+    ///
     /// use axum::Router;
     /// use axum::extract::FromRequestParts;
     /// use http::{StatusCode, request::Parts};
@@ -113,6 +116,7 @@ impl ManagementApi {
     ///
     /// struct User {
     ///     id: u64,
+    ///     expiry: SystemTime,
     /// }
     ///
     /// impl FromRequestParts<AppState> for User {
@@ -127,7 +131,14 @@ impl ManagementApi {
     ///
     /// impl From<User> for Actor {
     ///     fn from(user: User) -> Self {
-    ///         Owner::new(format!("user:{}", user.id)).with_scopes(["projects:*"]).into()
+    ///         let owner = Owner::new(format!("user:{}", user.id)).with_scopes(["projects:*"]);
+    ///         let current = owner.clone();
+    ///         // A check of a session reads it again.
+    ///         let check = move || {
+    ///             let is_valid = SystemTime::now() < user.expiry;
+    ///             ready(Ok(is_valid.then(|| current.clone())))
+    ///         };
+    ///         owner.with_check(check).into()
     ///     }
     /// }
     ///

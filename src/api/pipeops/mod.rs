@@ -46,7 +46,7 @@
 //!    body of a rejected request is read and dropped, because the server would close the connection
 //!    otherwise. A creation whose response the store lost is still made twice. If the store is
 //!    unavailable during a change (503), the message says that the change failed or that its outcome is
-//!    unknown.
+//!    unknown. If only the limits of the owner are unavailable, it says so, and that nothing was changed.
 //! 9. Messages name the member that the client sent. With 403, `required` names the scopes that the
 //!    call needs, or `missing` names the roles and scopes that the caller's token lacks: those of the
 //!    token to change, or those to grant.

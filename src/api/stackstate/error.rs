@@ -15,7 +15,7 @@ use crate::api::error::{
 use crate::clock::Clock;
 use crate::lifecycle::LifecycleError;
 use crate::observe::{REQUEST_ID, request_id};
-use crate::reject::{Rejection, RejectionReason};
+use crate::reject::Rejection;
 use crate::wire::RequiredNames;
 
 const INVALID_EXPIRY: &str = "ServiceTokenInvalidExpiryError";
@@ -82,8 +82,8 @@ impl ErrorFormat for Errors {
     }
 
     fn from_rejection(rejection: &Rejection) -> Self {
-        let kind = match rejection.reason() {
-            RejectionReason::ChangeFailed => "ChangeFailedError",
+        let kind = match rejection.code() {
+            "change_failed" => "ChangeFailedError",
             _ => kind(rejection.status()),
         };
         Self {

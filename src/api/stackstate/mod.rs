@@ -37,7 +37,8 @@
 //!    [`pipeops`](super::pipeops) show, and responds with 412 if the token is at another revision. No
 //!    tag matches a creation.
 //! 7. If the store is unavailable during a change, the `_type` is `ChangeFailedError` (503), and the
-//!    change may have been made.
+//!    change may have been made. The `_type` is the same if the limits of the owner or random bytes are
+//!    unavailable, but then the message says that nothing was changed.
 //!
 //! ```
 //! use axum::Router;

@@ -41,6 +41,20 @@ pub(super) const CHANGES: [(&str, &str); 8] = [
     ("POST /service-tokens/revoke", r#"{"expect":1}"#),
 ];
 
+const CHECK_UNAVAILABLE: &str =
+    "the login of the caller cannot be checked at the moment; nothing was changed";
+
+const POLICIES_UNAVAILABLE: &str =
+    "the limits of the owner cannot be read at the moment; nothing was changed";
+
+/// Asserts that the response reports an outage of the check of the caller, also of a read.
+#[track_caller]
+fn assert_check_unavailable(call: &str, response: &ApiResponse) {
+    let problem = response.assert_error(503, "auth_unavailable");
+    assert_eq!(problem["detail"], CHECK_UNAVAILABLE, "{call}");
+    assert!(response.header("retry-after").is_some(), "{call}");
+}
+
 const READS: [&str; 2] = ["GET /service-tokens", "GET /service-tokens/{id}"];
 
 #[derive(Clone, Default)]
@@ -256,7 +270,7 @@ async fn a_session_that_ends_before_the_write_changes_nothing() {
     for (session, status, code) in [
         (Session::Ends, 401, "actor_rejected"),
         (Session::Changes, 401, "actor_rejected"),
-        (Session::Fails, 503, "change_failed"),
+        (Session::Fails, 503, "auth_unavailable"),
     ] {
         for (call, body) in CHANGES {
             let server = Server::with_session(session).await;
@@ -282,7 +296,7 @@ async fn the_session_of_an_operator_is_checked_before_each_call() {
         (
             || Err(CallbackError::unavailable("no response")),
             503,
-            "change_failed",
+            "auth_unavailable",
         ),
     ];
     for (checked, status, code) in sessions {
@@ -305,6 +319,23 @@ async fn the_session_of_an_operator_is_checked_before_each_call() {
 }
 
 #[tokio::test]
+async fn an_outage_of_the_check_is_not_reported_as_one_of_the_store() {
+    let unavailable = || Err(CallbackError::unavailable("no response"));
+    let operator = Operator::new("root").with_check(move || ready(unavailable()));
+    for (user, server) in [
+        ("user:1", Server::with_session(Session::Fails).await),
+        ("", Server::with_actor(operator).await),
+    ] {
+        let reads = READS.map(|call| (call, ""));
+        let trial = ("POST /service-tokens/revoke", r#"{"dry_run":true}"#);
+        for (call, body) in CHANGES.into_iter().chain(reads).chain([trial]) {
+            assert_check_unavailable(call, &server.call(user, call, body).await);
+        }
+        server.assert_unchanged("all").await;
+    }
+}
+
+#[tokio::test]
 async fn unavailable_policies_of_an_owner_change_nothing() {
     let server = Server::with(|tokens| {
         let tokens = tokens
@@ -320,7 +351,8 @@ async fn unavailable_policies_of_an_owner_change_nothing() {
         (format!("POST /service-tokens/{own}/enable"), ""),
     ] {
         let response = server.call("user:1", &call, body).await;
-        response.assert_error(503, "change_failed");
+        let problem = response.assert_error(503, "change_failed");
+        assert_eq!(problem["detail"], POLICIES_UNAVAILABLE, "{call}");
         assert!(response.header("retry-after").is_some(), "{call}");
         server.assert_unchanged(&call).await;
     }
@@ -649,9 +681,10 @@ async fn failures_are_logged_without_the_token_of_another_caller() {
     let call = format!("DELETE /service-tokens/{}", server.own.record().id());
     let headers = |it: Builder| it.header("user", "user:1").header("x-api-key", &admin);
     let response = server.send(&call, headers, "").await;
-    response.assert_error(503, "change_failed");
+    response.assert_error(503, "auth_unavailable");
     let event = events.only();
     assert_eq!(event["level"], "ERROR");
+    assert_eq!(event["reason"], "actor_check_unavailable");
     assert!(event["error"].contains("no response"), "{event:?}");
     assert_eq!(event.get("token_id"), None, "{event:?}");
 }
