@@ -45,8 +45,8 @@ use crate::origin::Origin;
 ///
 /// - Put it inside a retry layer, so that a retry has the newest token. Put it inside a layer that
 ///   follows redirects as well, and set `with_origin`: otherwise the token follows the redirect to
-///   another origin.
-/// - Over plain `http`, everyone on the network can read the token.
+///   another origin. A client that follows redirects itself sends the header on: switch that off.
+/// - Over plain `http`, everyone on the network can read the token. Only an `https` origin prevents it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AddServiceTokenLayer {
