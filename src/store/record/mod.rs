@@ -1,4 +1,5 @@
 mod data;
+mod debug;
 mod own_table;
 mod principal;
 #[cfg(feature = "tokio")]
@@ -9,7 +10,6 @@ mod status;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -401,19 +401,6 @@ impl TokenRecord {
         self.0.is_stale
     }
 
-    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name)
-            .field("id", &self.display_id())
-            .field("name", &self.name())
-            .field("subject", &self.subject())
-            .field("owner", &self.owner())
-            .field("roles", self.roles())
-            .field("scopes", self.scopes())
-            .field("expires_at", &self.expires_at())
-            .field("labels", &self.labels().collect::<BTreeMap<_, _>>())
-            .finish()
-    }
-
     fn cold(&self) -> Option<&Cold> {
         self.0.cold.as_deref()
     }
@@ -434,11 +421,5 @@ impl TokenRecord {
 impl From<&MintedToken> for TokenRecord {
     fn from(token: &MintedToken) -> Self {
         Self::new(token.id(), TokenDigest::of(token.expose_secret()))
-    }
-}
-
-impl fmt::Debug for TokenRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_as("TokenRecord", f)
     }
 }
