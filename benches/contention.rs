@@ -231,7 +231,7 @@ impl Workload<'_> {
             println!("{threads:>4} threads {reading}");
         }
         let [one, others @ ..] = readings;
-        results.read(self.name, "1", 1.0);
+        results.add_reading(self.name, "1", 1.0);
         let goals = [self.goal, Goal::None, Goal::None];
         for ((threads, reading), goal) in THREADS[1..].iter().zip(others).zip(goals) {
             let ratio = reading.best / one.best;
@@ -240,7 +240,7 @@ impl Workload<'_> {
                 ratio,
                 goal,
             );
-            results.read(self.name, &threads.to_string(), ratio);
+            results.add_reading(self.name, &threads.to_string(), ratio);
             println!(
                 "CPU time of {threads} threads to 1 = {:.2}",
                 reading.cpu_time_each() / one.cpu_time_each()

@@ -2,9 +2,9 @@
 //! the management API.
 //!
 //! The server has one thread and the client another one, so the figures are those of one core. Turns of
-//! a tenth of a second alternate. Compare the medians of their ratios.
+//! a tenth of a second alternate. The ratio is the median of those of the turns.
 //!
-//! `cargo bench --all-features --bench endpoints` prints the figures.
+//! A run prints the ratio and its goal at the end.
 
 #[path = "support/mode.rs"]
 mod mode;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
+use benches::results::{Goal, Results};
 use http::header::CACHE_CONTROL;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +46,7 @@ fn main() {
     let memory = serve(async || MemoryStore::new());
     let sqlite = serve(async move || SqliteStore::open(path).await.expect("a new file"));
     let client = runtime();
+    let mut results = Results::new("endpoints");
     for (name, app) in [("memory", &memory), ("SQLite", &sqlite)] {
         let mut rates = [const { Vec::new() }; 4];
         let mut ratios = Vec::new();
@@ -63,9 +65,19 @@ fn main() {
         }
         let [healthz, verify, list, one] = rates.map(median);
         println!("{name}: {healthz:.0} /healthz/s, {verify:.0} /verify/s");
-        println!("ratio /verify / /healthz = {:.3}", median(ratios));
         println!("{list:.0} lists of {TOKENS} tokens/s, {one:.0} of one");
+        results.ratio(
+            format!("throughput of `/verify` to that of a handler that does nothing, over {name}"),
+            median(ratios),
+            Goal::AtLeast(0.92),
+        );
+        results.add(
+            format!("lists of {TOKENS} tokens per second, over {name}"),
+            list,
+            Goal::None,
+        );
     }
+    results.finish();
     std::fs::remove_dir_all(&folder).expect("the folder exists");
 }
 

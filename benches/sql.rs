@@ -156,6 +156,8 @@ async fn cached(name: &str, tables: &Tables, results: &mut Results) {
     results.ratio(
         format!("hit of `CachedStore` over {name} to one over memory"),
         sql / memory,
+        // A hit runs the same code over any store, so the true ratio is 1. Two times of the same code differ by
+        // some per cent on a shared machine.
         Goal::AtMost(1.05),
     );
 }

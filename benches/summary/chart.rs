@@ -1,5 +1,7 @@
 //! Two kinds of charts: lines over a logarithmic axis, and dots beside names.
 
+use benches::results::with_commas;
+
 use crate::svg::{Anchor, COLOURS, Svg};
 
 const WIDTH: f64 = 760.0;
@@ -21,7 +23,7 @@ pub(crate) struct Labels<'a> {
     pub(crate) title: &'a str,
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
-    /// The processor.
+    /// The processor and the date.
     pub(crate) note: &'a str,
 }
 
@@ -194,13 +196,5 @@ fn step_of(highest: f64) -> f64 {
 
 /// Writes a whole number with commas.
 fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    with_commas(&format!("{value:.0}"))
 }

@@ -43,19 +43,22 @@ fn main() {
 fn check() {
     let mut results = Results::new("peers");
     results.is_observed = false;
-    for (keys, ratio) in [("1", 1.196), ("1000", 0.994)] {
+    for (keys, ratio) in [("1", 1.2049), ("10", 1.196), ("1000", 0.994)] {
         let group = format!("peers/{keys}");
-        results.read(&group, "memory", 250.0);
-        results.read(&group, "tower_http", 250.0 * ratio);
+        results.add_reading(&group, "memory", 250.0);
+        results.add_reading(&group, "tower_http", 250.0 * ratio);
         results.add(format!("peer, {keys}"), ratio, Goal::AtLeast(1.2));
     }
+    results.add("cost", 1.2049, Goal::AtMost(1.2));
     let all = [results];
     let text = table::markdown(&all);
     for line in [
         "| peer, 1 | 1.20 | at least 1.2 | held | `cargo bench --bench peers` |",
+        "| peer, 10 | 1.196 | at least 1.2 | not held | `cargo bench --bench peers` |",
         "| peer, 1000 | 0.99 | at least 1.2 | not held | `cargo bench --bench peers` |",
+        "| cost | 1.205 | at most 1.2 | not held | `cargo bench --bench peers` |",
         "not run: cached (`cargo bench --features tokio --bench cached`)",
-        "not run: toolkits (`cargo bench --manifest-path benches/toolkits/Cargo.toml`)",
+        "not run: toolkits (`cargo bench --manifest-path benches/toolkits/Cargo.toml --target-dir target`)",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -70,4 +73,8 @@ fn check() {
         "four dots and a legend"
     );
     assert!(svg.contains("tower-http, least check") && svg.len() < 20_000);
+    assert!(
+        svg.contains(&format!("{}, 1970-01-01<", all[0].processor)),
+        "{svg}"
+    );
 }

@@ -1,10 +1,12 @@
 //! The plots, from the readings of the benches.
 
 use benches::results::Results;
+use jiff::Timestamp;
 
 use crate::chart::{Labels, OWN, Series, dots, lines};
 
-const SIZES: [f64; 5] = [1.0, 100.0, 10_000.0, 1_000_000.0, 10_000_000.0];
+/// The numbers of tokens that `scale` measures, and the one of `large`. Both count allocations.
+const SIZES: [f64; 6] = [1.0, 100.0, 1_000.0, 10_000.0, 1_000_000.0, 10_000_000.0];
 
 /// Returns the name and the text of each plot whose readings exist.
 pub(crate) fn all(results: &[Results]) -> Vec<(&'static str, String)> {
@@ -19,12 +21,12 @@ pub(crate) fn all(results: &[Results]) -> Vec<(&'static str, String)> {
     drawn.collect()
 }
 
-/// Returns the readings of a group and the processor. `bench` ran without `metrics` and `tracing`.
+/// Returns the readings of a group, and the processor and the date. `bench` ran without `metrics` and `tracing`.
 fn group<'a>(
     results: &'a [Results],
     bench: &str,
     group: &str,
-) -> Option<(&'a str, Vec<(&'a str, f64)>)> {
+) -> Option<(String, Vec<(&'a str, f64)>)> {
     let of_bench = |results: &&Results| results.bench == bench && !results.is_observed;
     let results = results.iter().find(of_bench)?;
     let readings = results.readings.iter();
@@ -32,18 +34,27 @@ fn group<'a>(
     let readings: Vec<_> = of_group
         .map(|reading| (reading.id.as_str(), reading.value))
         .collect();
-    (!readings.is_empty()).then_some((results.processor.as_str(), readings))
+    (!readings.is_empty()).then(|| (note(results), readings))
+}
+
+/// Returns the processor and the date of the results.
+fn note(results: &Results) -> String {
+    let seconds = i64::try_from(results.finished_at).ok();
+    let finished = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let date = finished.map(|finished| finished.strftime("%Y-%m-%d").to_string());
+    let date = date.as_deref().unwrap_or("unknown date");
+    format!("{}, {date}", results.processor)
 }
 
 /// The time of an accepted request by peer. The toolkits run in a process of their own, so their times
 /// are scaled by `memory`, which both processes measure.
 fn peers(results: &[Results]) -> Option<String> {
     let mut rows: Vec<(&str, [Option<f64>; 2])> = Vec::new();
-    let mut processor = "";
+    let mut note = String::new();
     for (column, keys) in ["1", "1000"].into_iter().enumerate() {
         let name = format!("peers/{keys}");
         let (of_run, readings) = group(results, "peers", &name)?;
-        processor = of_run;
+        note = of_run;
         let memory = time_of(&readings, "memory")?;
         let mut times = readings;
         if let Some((_, toolkits)) = group(results, "toolkits", &name) {
@@ -85,7 +96,7 @@ fn peers(results: &[Results]) -> Option<String> {
         title: "One accepted request, by peer",
         x: "time of the whole request, in nanoseconds (less is better)",
         y: "",
-        note: processor,
+        note: &note,
     };
     Some(dots(&labels, &names, &series))
 }
@@ -97,7 +108,7 @@ fn time_of(readings: &[(&str, f64)], id: &str) -> Option<f64> {
 
 fn label(id: &str) -> &str {
     match id {
-        "bare_with_principal" => "no authentication",
+        "bare_with_principal" => "inserts an identity only",
         "floor" => "floor, by hand",
         "memory" => OWN,
         "tower_http" => "tower-http, least check",
@@ -105,27 +116,23 @@ fn label(id: &str) -> &str {
         "axum_from_fn" => "axum from_fn, least check",
         "oauth_resource_server" => "oauth-resource-server",
         "axum_gate" => "axum-gate",
-        "ts_webapi" => "ts-webapi",
-        "apikeys_rs" => "apikeys-rs",
+        "ts_webapi" => "ts-webapi, inserts none",
+        "apikeys_rs" => "apikeys-rs, inserts none",
         other => other,
     }
 }
 
 /// The cost of the check by number of tokens.
 fn scale(results: &[Results]) -> Option<String> {
-    let mut processor = "";
+    let mut note = String::new();
     let mut series = ["memory", "floor"].map(|id| (id, Vec::new()));
     for size in SIZES {
-        let found = if size < 2.0 {
-            group(results, "request", "accepted_one_token")
-        } else {
-            let name = format!("scale/{size:.0}");
-            group(results, "scale", &name).or_else(|| group(results, "large", &name))
-        };
+        let name = format!("scale/{size:.0}");
+        let found = group(results, "scale", &name).or_else(|| group(results, "large", &name));
         let Some((of_run, readings)) = found else {
             continue;
         };
-        processor = of_run;
+        note = of_run;
         let bare = time_of(&readings, "bare_with_principal")?;
         for (id, points) in &mut series {
             points.push((size, time_of(&readings, id)? - bare));
@@ -139,7 +146,7 @@ fn scale(results: &[Results]) -> Option<String> {
         title: "What the check of a token costs, by number of tokens",
         x: "tokens in the store, sent in random order",
         y: "nanoseconds over no authentication",
-        note: processor,
+        note: &note,
     };
     let series = [
         Series {
@@ -158,11 +165,11 @@ fn scale(results: &[Results]) -> Option<String> {
 
 /// Throughput by number of threads, relative to one thread.
 fn contention(results: &[Results]) -> Option<String> {
-    let mut processor = "";
+    let mut note = String::new();
     let mut series = Vec::new();
     for name in ["spread tokens", "one hot token", "a store each"] {
         let (of_run, readings) = group(results, "contention", name)?;
-        processor = of_run;
+        note = of_run;
         let points = readings.iter().map(|(threads, throughput)| {
             let threads = threads.parse().expect("a number of threads");
             (threads, *throughput)
@@ -177,7 +184,7 @@ fn contention(results: &[Results]) -> Option<String> {
         title: "Throughput of threads that share a store, while another one changes it",
         x: "threads",
         y: "throughput, relative to one thread",
-        note: processor,
+        note: &note,
     };
     Some(lines(&labels, &[1.0, 2.0, 4.0, 8.0], &series))
 }

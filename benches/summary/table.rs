@@ -87,8 +87,9 @@ fn benches() -> Vec<Bench> {
         let name = value_of("name")?.trim_matches('"').to_owned();
         let features = value_of("required-features").unwrap_or_default();
         let features: Vec<_> = features.split('"').skip(1).step_by(2).collect();
+        // In the directory of the other benches, because `summary` reads the results there.
         let command = if is_own {
-            format!("cargo bench --manifest-path benches/{name}/Cargo.toml")
+            format!("cargo bench --manifest-path benches/{name}/Cargo.toml --target-dir target")
         } else if features.is_empty() {
             format!("cargo bench --bench {name}")
         } else {

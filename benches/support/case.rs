@@ -144,7 +144,7 @@ impl Times {
     /// Adds the times to the results of a bench, as a group.
     pub(crate) fn add_to(&self, results: &mut Results, group: &str) {
         for (id, time) in &self.0 {
-            results.read(group, id, *time);
+            results.add_reading(group, id, *time);
         }
     }
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::mode;
 
+/// The most digits after the point of a printed figure.
+const MAX_DIGITS: usize = 6;
+
 /// The results of one bench.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Results {
@@ -75,8 +78,14 @@ impl Results {
     /// Prints a ratio and adds it.
     pub fn ratio(&mut self, measured: impl Into<String>, value: f64, goal: Goal) {
         let measured = measured.into();
-        println!("ratio {measured} = {value:.2} (goal: {goal})");
         self.add(measured, value, goal);
+        if let Some(figure) = self.figures.last() {
+            println!(
+                "ratio {} = {} (goal: {goal})",
+                figure.measured,
+                figure.rounded()
+            );
+        }
     }
 
     /// Adds a count or a size.
@@ -90,9 +99,16 @@ impl Results {
     }
 
     /// Adds a value that a plot shows.
-    pub fn read(&mut self, group: &str, id: &str, value: f64) {
+    pub fn add_reading(&mut self, group: &str, id: &str, value: f64) {
         let (group, id) = (group.to_owned(), id.to_owned());
         self.readings.push(Reading { group, id, value });
+    }
+
+    /// Returns the reading of a case.
+    pub fn reading(&self, group: &str, id: &str) -> Option<f64> {
+        let mut readings = self.readings.iter();
+        let reading = readings.find(|reading| reading.group == group && reading.id == id);
+        Some(reading?.value)
     }
 
     /// Prints the goals as a table and writes the results below the target directory. Does nothing
@@ -140,25 +156,31 @@ impl Results {
 }
 
 impl Figure {
-    /// Returns `held`, `not held` or a dash. The goal is compared with the value that is printed.
+    /// Returns `held`, `not held` or a dash. The goal is compared with the value before it is rounded.
     pub fn verdict(&self) -> &'static str {
-        let value: f64 = self.rounded().parse().unwrap_or(f64::NAN);
-        let is_held = match self.goal {
-            Goal::AtMost(limit) => value <= limit,
-            Goal::AtLeast(limit) => value >= limit,
-            Goal::None => return "–",
-        };
-        if is_held { "held" } else { "not held" }
+        match self.goal.is_held_by(self.value) {
+            Some(true) => "held",
+            Some(false) => "not held",
+            None => "–",
+        }
     }
 
-    /// Returns the value with as many digits as its size deserves.
+    /// Returns the value with as many digits as its size deserves, and with more if fewer would
+    /// contradict the verdict.
     pub fn rounded(&self) -> String {
-        let digits = if self.value < 10.0 {
+        let least = if self.value < 10.0 {
             2
         } else {
             usize::from(self.value < 100.0)
         };
-        format!("{:.digits$}", self.value)
+        let verdict = self.goal.is_held_by(self.value);
+        let texts = (least..=MAX_DIGITS).map(|digits| format!("{:.digits$}", self.value));
+        let agrees = |text: &String| {
+            let value = text.parse().unwrap_or(f64::NAN);
+            self.goal.is_held_by(value) == verdict
+        };
+        let mut texts = texts.skip_while(|text| !agrees(text));
+        texts.next().unwrap_or_else(|| self.value.to_string())
     }
 }
 
@@ -167,6 +189,17 @@ impl fmt::Display for Figure {
         let (value, goal) = (self.rounded(), self.goal.to_string());
         let (measured, verdict) = (&self.measured, self.verdict());
         write!(f, "{value:>8}  {goal:>14}  {verdict:<8}  {measured}")
+    }
+}
+
+impl Goal {
+    /// Returns whether a value holds the goal, and `None` without a goal.
+    fn is_held_by(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtMost(limit) => Some(value <= limit),
+            Self::AtLeast(limit) => Some(value >= limit),
+            Self::None => None,
+        }
     }
 }
 
@@ -182,7 +215,12 @@ impl fmt::Display for Goal {
 
 /// Writes a number of things, such as `1 key` or `1,000 keys`.
 pub fn counted(count: usize, noun: &str) -> String {
-    let digits = count.to_string();
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", with_commas(&count.to_string()))
+}
+
+/// Inserts commas between the thousands of a whole number.
+pub fn with_commas(digits: &str) -> String {
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
         if position > 0 && (digits.len() - position).is_multiple_of(3) {
@@ -190,8 +228,7 @@ pub fn counted(count: usize, noun: &str) -> String {
         }
         text.push(digit);
     }
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{text} {noun}{plural}")
+    text
 }
 
 /// Returns `bench-results` in the target directory, which holds this program as

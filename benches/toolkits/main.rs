@@ -1,7 +1,7 @@
 //! One accepted request, compared with toolkits for API keys: 1 key, and 1,000 keys in random order.
 //!
-//! The bench `peers` says how the ratios are made. The toolkits have a package of their own, because
-//! each of them brings more than 200 others.
+//! The bench `peers` says how the ratios are made. The toolkits have a package of their own, whose
+//! `Cargo.toml` says why.
 //!
 //! | id | credential | stored | search | comparison | inserts | also, in each request |
 //! |---|---|---|---|---|---|---|
