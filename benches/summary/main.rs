@@ -24,6 +24,7 @@ fn main() {
     }
     if !has("--bench") || has("--test") {
         check();
+        check_sizes();
         return;
     }
     let results = Results::read_all();
@@ -77,4 +78,26 @@ fn check() {
         svg.contains(&format!("{}, 1970-01-01<", all[0].processor)),
         "{svg}"
     );
+}
+
+/// Checks that the plot by size has each size that `scale` measures.
+fn check_sizes() {
+    let mut results = Results::new("scale");
+    results.is_observed = false;
+    for size in [1, 100, 1_000, 10_000, 1_000_000] {
+        let group = format!("scale/{size}");
+        for (id, time) in [
+            ("bare_with_principal", 100.0),
+            ("floor", 200.0),
+            ("memory", 210.0),
+        ] {
+            results.add_reading(&group, id, time);
+        }
+    }
+    let drawn = plots::all(&[results]);
+    let [("scale.svg", svg)] = &drawn[..] else {
+        panic!("only one plot has readings");
+    };
+    let circles = svg.matches("<circle").count();
+    assert_eq!(circles, 2 * 5 + 2 * 2, "five sizes and a legend of each");
 }
