@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
+#[cfg(feature = "tracing")]
 use tests::events::{Events, assert_fields};
 use tokio::time::{Instant, sleep, timeout};
 use tower_service_token::digest::TokenDigest;
