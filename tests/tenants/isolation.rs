@@ -1,4 +1,4 @@
-//! Two tenants and an operator: nobody sees, changes or counts the tokens of others.
+//! Two tenants and an operator: no tenant sees, changes or counts the tokens of another.
 
 use serde_json::json;
 use tests::api_fixture::ApiResponse;
