@@ -108,7 +108,11 @@ impl Checker {
     }
 
     /// Returns the credential of a request after marking it sensitive.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "as `verdict_again`: with the feature `api`, several functions call it"
+    )]
+    #[inline(always)]
     pub(crate) fn read<'h>(
         &self,
         headers: &'h mut HeaderMap,
