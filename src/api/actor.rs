@@ -4,7 +4,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 
 use crate::lifecycle::Actor;

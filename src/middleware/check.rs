@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap};
 
 use super::additions::ResponseAdditions;

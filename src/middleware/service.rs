@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 #[cfg(feature = "tokio")]
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
 

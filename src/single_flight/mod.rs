@@ -24,8 +24,8 @@ use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::channel::oneshot;
-use futures::future::{FutureExt, Shared};
+use futures_channel::oneshot;
+use futures_util::future::{FutureExt, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 

@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use futures::FutureExt;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};

@@ -3,8 +3,8 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, Either, FutureExt, pending, select};
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures_util::future::{BoxFuture, Either, FutureExt, pending, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout, timeout_at};

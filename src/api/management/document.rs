@@ -57,7 +57,7 @@ pub(super) async fn handle(
     let [before, after] = document.parts.get_or_init(|| document.render()).clone();
     let parts = [before, Bytes::from(url), after];
     let length: usize = parts.iter().map(Bytes::len).sum();
-    let body = Body::from_stream(futures::stream::iter(parts.map(Ok::<_, Infallible>)));
+    let body = Body::from_stream(futures_util::stream::iter(parts.map(Ok::<_, Infallible>)));
     let media_type = HeaderValue::from_static(media_type::JSON);
     let headers = [(CONTENT_TYPE, media_type), (CONTENT_LENGTH, length.into())];
     (headers, body).into_response()

@@ -119,7 +119,7 @@ where
 mod tests {
     use std::convert::Infallible;
 
-    use futures::FutureExt;
+    use futures_util::FutureExt;
     use tower::service_fn;
 
     use super::super::PeerAddress;

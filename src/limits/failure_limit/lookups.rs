@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::channel::oneshot;
-use futures::future::BoxFuture;
+use futures_channel::oneshot;
+use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;

@@ -2,7 +2,7 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use sqlx::{Connection, Database, SqlStr, Transaction};
 use tokio::time::Instant;
 

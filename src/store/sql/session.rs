@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::ready;
 
-use futures::future::{BoxFuture, TryFutureExt};
+use futures_util::future::{BoxFuture, TryFutureExt};
 use sqlx::database::HasStatementCache;
 use sqlx::query::Query;
 use sqlx::{

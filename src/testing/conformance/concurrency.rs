@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::future::{join, join_all};
+use futures_util::future::{join, join_all};
 
 use super::authority::{actor, actor_rejected, authority, authority_of, target, write_by};
 use super::fixture::{Fixture, assert_rejected};

@@ -1,6 +1,6 @@
 //! Rule 8: the last token that may administer is not removed unintentionally.
 
-use futures::future::join;
+use futures_util::future::join;
 
 use super::authority::{actor, authority, escalation_denied, write_by};
 use super::fixture::{Fixture, assert_rejected};

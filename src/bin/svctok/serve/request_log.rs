@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::response::Response;
-use futures::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
 use tower::Service;
 use tower_service_token::api::request_id;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, Postgres as PgDatabase};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};

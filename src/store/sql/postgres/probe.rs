@@ -2,7 +2,7 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures::future::{Either, select};
+use futures_util::future::{Either, select};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::Mutex;

@@ -114,7 +114,7 @@ impl PeriodicCheck {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures::future::join_all;
+    use futures_util::future::join_all;
     use tokio::time::sleep;
 
     use super::*;

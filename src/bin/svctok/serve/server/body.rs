@@ -3,7 +3,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use futures::task::AtomicWaker;
+use futures_util::task::AtomicWaker;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::{Buf, Bytes, Incoming};
 
@@ -270,8 +270,8 @@ impl Buf for Piece {
 
 #[cfg(test)]
 mod tests {
-    use futures::channel::mpsc;
-    use futures::{FutureExt, StreamExt};
+    use futures_channel::mpsc;
+    use futures_util::{FutureExt, StreamExt};
     use http_body_util::{BodyExt, StreamBody};
 
     use super::super::activity::Activity;
@@ -302,7 +302,7 @@ mod tests {
         let activity = Arc::new(Activity::new(None));
         let exchange = Exchange::begin(&in_flight, &activity, 0, true).unwrap();
         // Panics if it is polled after its end.
-        let parts = futures::stream::unfold(0, async |count| {
+        let parts = futures_util::stream::unfold(0, async |count| {
             let part = Ok::<_, axum::Error>(Bytes::from_static(b"part"));
             (count < 2).then_some((part, count + 1))
         });
@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn inner_body_is_not_polled_after_an_error() {
-        let parts = futures::stream::unfold(true, async |is_first| {
+        let parts = futures_util::stream::unfold(true, async |is_first| {
             is_first.then_some((Err::<Bytes, _>(axum::Error::new("broken")), false))
         });
         let mut body = ResponseBody::new(Body::from_stream(parts), None, None);

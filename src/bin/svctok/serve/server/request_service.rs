@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use futures::future::{BoxFuture, Either, FutureExt, Ready, ready};
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::Incoming;

@@ -126,7 +126,7 @@ fn request(path: &str) -> Request<Body> {
 /// A request whose body never comes.
 fn unfinished() -> Request<Body> {
     let request = Request::post("http://svctok.test/echo");
-    let body = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());
+    let body = Body::from_stream(futures_util::stream::pending::<io::Result<Bytes>>());
     request.body(body).unwrap()
 }
 
