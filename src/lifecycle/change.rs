@@ -1,5 +1,7 @@
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
+
 use super::authorize::{Authorized, Change};
 use super::create::check_idempotency_key;
 use super::fields::Fields;
@@ -37,6 +39,10 @@ struct Context {
     now: SystemTime,
 }
 
+/// Returns the changed record.
+type Next<'a> =
+    dyn Fn(&TokenRecord, &Context) -> Result<TokenRecord, LifecycleError> + Send + Sync + 'a;
+
 impl ServiceTokens {
     /// Changes the fields of a token. The secret stays valid.
     ///
@@ -68,7 +74,7 @@ impl ServiceTokens {
             revisions: revisions.or(self.revisions.as_deref()),
             owner: &update.owner,
         };
-        self.change(id, change, |record, context| {
+        self.change(id, change, &|record, context| {
             let Context {
                 rights,
                 policy,
@@ -200,7 +206,7 @@ impl ServiceTokens {
     ) -> Result<IssuedToken, LifecycleError> {
         let secret = self.format.mint_with_id(id)?;
         let change = self.change_of(AuditAction::Rotated);
-        let rotated = self.change(id, change, |record, context| {
+        let rotated = |record: &TokenRecord, context: &Context| {
             let now = context.now;
             if let Some(request) = request {
                 self.reject_repetition(record, request)?;
@@ -214,8 +220,8 @@ impl ServiceTokens {
             let rotated = rotated.with_expires_at(expires_at);
             let key = request.map(|request| request.key(rotated.digest()));
             Ok(rotated.with_rotation_key(key))
-        });
-        let changed = rotated.await?;
+        };
+        let changed = self.change(id, change, &rotated).await?;
         Ok(IssuedToken {
             secret,
             record: changed.record,
@@ -274,7 +280,7 @@ impl ServiceTokens {
         action: AuditAction,
         state: TokenState,
     ) -> Result<ChangedToken, LifecycleError> {
-        self.change(id, self.change_of(action), |record, _| {
+        self.change(id, self.change_of(action), &|record, _| {
             Ok(record.clone().with_state(state))
         })
         .await
@@ -291,51 +297,53 @@ impl ServiceTokens {
 
     /// Reads, changes and writes a record, and retries if another change came in between. A change
     /// without an effect is not written.
-    async fn change(
-        &self,
+    fn change<'a>(
+        &'a self,
         id: TokenId,
-        change: Change<'_>,
-        next: impl Fn(&TokenRecord, &Context) -> Result<TokenRecord, LifecycleError>,
-    ) -> Result<ChangedToken, LifecycleError> {
-        let mut first_digest = None;
-        let (action, revisions) = (change.action, change.revisions);
-        for _ in 0..MAX_ATTEMPTS {
-            // The rights are read last, so that they are current when the record is written.
-            let found = self.registry.get(id).await;
-            let (rights, policy) = self.authorize_change(&change, &found).await?;
-            let before = found?.ok_or(LifecycleError::NotFound)?;
-            rights.check_change(&before)?;
-            if revisions.is_some_and(|revisions| !revisions.contains(&before.revision())) {
-                return Err(LifecycleError::RevisionMismatch);
-            }
-            if before.state() == TokenState::Revoked {
-                return Err(LifecycleError::Revoked);
-            }
-            let digest = *first_digest.get_or_insert(*before.digest());
-            if action == AuditAction::Rotated && digest != *before.digest() {
-                return Err(LifecycleError::ConcurrentRotation);
-            }
-            let context = Context {
-                rights,
-                policy: policy?,
-                now: self.clock.now(),
-            };
-            let after = next(&before, &context)?.with_updated_at(context.now);
-            context.rights.check(Some(&before), &after)?;
-            let write = self.change_write(action, &before, after, &context);
-            if write.event().changes().is_empty() && action != AuditAction::Rotated {
-                return Ok(self.changed(before));
-            }
-            match self.registry.update(&write).await {
-                Ok(record) => {
-                    self.sink.record(write.event());
-                    return Ok(self.changed(record));
+        change: Change<'a>,
+        next: &'a Next<'a>,
+    ) -> BoxFuture<'a, Result<ChangedToken, LifecycleError>> {
+        Box::pin(async move {
+            let mut first_digest = None;
+            let (action, revisions) = (change.action, change.revisions);
+            for _ in 0..MAX_ATTEMPTS {
+                // The rights are read last, so that they are current when the record is written.
+                let found = self.registry.get(id).await;
+                let (rights, policy) = self.authorize_change(&change, &found).await?;
+                let before = found?.ok_or(LifecycleError::NotFound)?;
+                rights.check_change(&before)?;
+                if revisions.is_some_and(|revisions| !revisions.contains(&before.revision())) {
+                    return Err(LifecycleError::RevisionMismatch);
                 }
-                Err(RegistryError::RevisionMismatch) => {}
-                Err(error) => return Err(error.into()),
+                if before.state() == TokenState::Revoked {
+                    return Err(LifecycleError::Revoked);
+                }
+                let digest = *first_digest.get_or_insert(*before.digest());
+                if action == AuditAction::Rotated && digest != *before.digest() {
+                    return Err(LifecycleError::ConcurrentRotation);
+                }
+                let context = Context {
+                    rights,
+                    policy: policy?,
+                    now: self.clock.now(),
+                };
+                let after = next(&before, &context)?.with_updated_at(context.now);
+                context.rights.check(Some(&before), &after)?;
+                let write = self.change_write(action, &before, after, &context);
+                if write.event().changes().is_empty() && action != AuditAction::Rotated {
+                    return Ok(self.changed(before));
+                }
+                match self.registry.update(&write).await {
+                    Ok(record) => {
+                        self.sink.record(write.event());
+                        return Ok(self.changed(record));
+                    }
+                    Err(RegistryError::RevisionMismatch) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
-        }
-        Err(StoreError::unavailable("too many concurrent updates to this token").into())
+            Err(StoreError::unavailable("too many concurrent updates to this token").into())
+        })
     }
 
     async fn authorize_change(

@@ -1,3 +1,5 @@
+use futures_util::future::BoxFuture;
+
 use super::fields::Fields;
 use super::new_token::{IDEMPOTENCY_KEY_FORM, is_idempotency_key};
 use super::page::is_visible;
@@ -76,21 +78,7 @@ impl ServiceTokens {
     /// if a token was created with the same [idempotency key](NewToken::with_idempotency_key), if
     /// there are no random bytes, or if the store is unavailable.
     pub async fn create(&self, new: NewToken) -> Result<IssuedToken, LifecycleError> {
-        if let Some(key) = new.idempotency_key().map(str::to_owned) {
-            return self.create_once(new, &key).await;
-        }
-        let creation = self.prepare(new).await?;
-        creation.check()?;
-        for _ in 0..MAX_ATTEMPTS {
-            let secret = self.format.mint()?;
-            match self.issue(&creation, secret).await {
-                // The random id or its number is in use. With a million tokens, about one creation in
-                // 10⁷ gets one.
-                Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
-                issued => return Ok(issued?),
-            }
-        }
-        Err(no_unused_id())
+        self.mint(new).await
     }
 
     /// Imports a token that was minted elsewhere, by the digest of its whole text. The token stays
@@ -116,6 +104,26 @@ impl ServiceTokens {
             }
         }
         Err(no_unused_id())
+    }
+
+    fn mint(&self, new: NewToken) -> BoxFuture<'_, Result<IssuedToken, LifecycleError>> {
+        Box::pin(async move {
+            if let Some(key) = new.idempotency_key().map(str::to_owned) {
+                return self.create_once(new, &key).await;
+            }
+            let creation = self.prepare(new).await?;
+            creation.check()?;
+            for _ in 0..MAX_ATTEMPTS {
+                let secret = self.format.mint()?;
+                match self.issue(&creation, secret).await {
+                    // The random id or its number is in use. With a million tokens, about one creation in
+                    // 10⁷ gets one.
+                    Err(RegistryError::DuplicateId | RegistryError::DuplicateNumber) => {}
+                    issued => return Ok(issued?),
+                }
+            }
+            Err(no_unused_id())
+        })
     }
 
     /// Creates the token of this key, or returns an error if it was created before.
@@ -178,24 +186,26 @@ impl ServiceTokens {
 
     /// Returns a new token with its fields, which are not yet checked. One without an expiry expires
     /// with the actor's token, and one without an owner gets that of the actor.
-    async fn prepare(&self, new: NewToken) -> Result<Creation, LifecycleError> {
-        let permitted = self.authorize(false, |rights| {
-            let owner = new.owner.as_deref().or(rights.owner());
-            rights.check_owner(None, owner)?;
-            Ok(owner.map(str::to_owned))
-        });
-        let (rights, policy) = permitted.await?;
-        let policy = policy?;
-        let has_expiry = new.expiry.is_some();
-        let mut fields = Fields::from_new_token(new, &policy, self.clock.now());
-        if !has_expiry {
-            fields.limit_expiry(rights.latest_expiry());
-        }
-        fields.default_owner(rights.owner());
-        Ok(Creation {
-            fields,
-            rights,
-            policy,
+    fn prepare(&self, new: NewToken) -> BoxFuture<'_, Result<Creation, LifecycleError>> {
+        Box::pin(async move {
+            let permitted = self.authorize(false, |rights| {
+                let owner = new.owner.as_deref().or(rights.owner());
+                rights.check_owner(None, owner)?;
+                Ok(owner.map(str::to_owned))
+            });
+            let (rights, policy) = permitted.await?;
+            let policy = policy?;
+            let has_expiry = new.expiry.is_some();
+            let mut fields = Fields::from_new_token(new, &policy, self.clock.now());
+            if !has_expiry {
+                fields.limit_expiry(rights.latest_expiry());
+            }
+            fields.default_owner(rights.owner());
+            Ok(Creation {
+                fields,
+                rights,
+                policy,
+            })
         })
     }
 

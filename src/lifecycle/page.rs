@@ -1,3 +1,5 @@
+use futures_util::future::BoxFuture;
+
 use super::{FieldProblem, LifecycleError, ServiceTokens};
 use crate::registry::{Cursor, ListRequest, TokenFilter, TokenPage};
 use crate::store::{StoreError, TokenRecord};
@@ -61,43 +63,45 @@ impl ServiceTokens {
     }
 
     /// Lists a page for an actor that was checked, and is confined to this owner.
-    pub(super) async fn list_page(
-        &self,
+    pub(super) fn list_page<'a>(
+        &'a self,
         filter: TokenFilter,
         page: Page,
-        owner: Option<&str>,
-    ) -> Result<TokenPage, LifecycleError> {
-        if !(1..=ListRequest::MAX_LIMIT).contains(&page.limit) {
-            let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
-            return Err(FieldProblem::new("/limit", detail).into());
-        }
-        let confined = confine(filter.clone(), owner);
-        let is_foreign = confined.is_none();
-        let filter = confined.unwrap_or(filter);
-        let mut request = ListRequest::new(filter, self.clock.now()).with_limit(page.limit);
-        if let Some(cursor) = page.after {
-            request = request
-                .with_cursor(cursor)
-                .map_err(|error| FieldProblem::new("/cursor", error.to_string()))?;
-        }
-        if is_foreign {
-            return Ok(request.page(Vec::new()));
-        }
-        let page = self.registry.list(&request).await?;
-        let mut records = page.records.iter();
-        if !records.all(|record| is_visible(record, owner)) {
-            return Err(ignored_owner());
-        }
-        if let (Some(_), Some(next)) = (owner, page.next) {
-            // A cursor after the tokens of the owner would show that others have more.
-            let probe = request.filter().clone().with_owner(NO_OWNER);
-            let probe = ListRequest::new(probe, request.now()).with_limit(1);
-            let probe = probe.with_cursor(next).map_err(StoreError::corrupt)?;
-            if !self.registry.list(&probe).await?.records.is_empty() {
+        owner: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<TokenPage, LifecycleError>> {
+        Box::pin(async move {
+            if !(1..=ListRequest::MAX_LIMIT).contains(&page.limit) {
+                let detail = format!("from 1 to {}", ListRequest::MAX_LIMIT);
+                return Err(FieldProblem::new("/limit", detail).into());
+            }
+            let confined = confine(filter.clone(), owner);
+            let is_foreign = confined.is_none();
+            let filter = confined.unwrap_or(filter);
+            let mut request = ListRequest::new(filter, self.clock.now()).with_limit(page.limit);
+            if let Some(cursor) = page.after {
+                request = request
+                    .with_cursor(cursor)
+                    .map_err(|error| FieldProblem::new("/cursor", error.to_string()))?;
+            }
+            if is_foreign {
+                return Ok(request.page(Vec::new()));
+            }
+            let page = self.registry.list(&request).await?;
+            let mut records = page.records.iter();
+            if !records.all(|record| is_visible(record, owner)) {
                 return Err(ignored_owner());
             }
-        }
-        Ok(page)
+            if let (Some(_), Some(next)) = (owner, page.next) {
+                // A cursor after the tokens of the owner would show that others have more.
+                let probe = request.filter().clone().with_owner(NO_OWNER);
+                let probe = ListRequest::new(probe, request.now()).with_limit(1);
+                let probe = probe.with_cursor(next).map_err(StoreError::corrupt)?;
+                if !self.registry.list(&probe).await?.records.is_empty() {
+                    return Err(ignored_owner());
+                }
+            }
+            Ok(page)
+        })
     }
 
     /// Returns how many tokens match the filter. An actor that is

@@ -1,5 +1,7 @@
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
+
 use super::actor::Kind;
 use super::diff::changed_fields;
 use super::{FieldProblem, Holder, LifecycleError, ServiceTokens};
@@ -115,34 +117,42 @@ impl Rights {
 impl ServiceTokens {
     /// Returns the current rights of the actor. `is_conditional` is whether the caller named the
     /// revision of the token to change.
-    pub(super) async fn rights(&self, is_conditional: bool) -> Result<Rights, LifecycleError> {
-        let (authority, record, owner) = match &self.actor.kind {
-            Kind::Operator(operator) => {
-                operator.confirm().await?;
-                return Ok(Rights::default());
-            }
-            Kind::Possession(_, digest) => {
-                let authority = Authority::new(ActorToken::Target(*digest), self.clock.clone());
-                (authority, None, None)
-            }
-            Kind::Owner(owner) => {
-                let rights = owner.rights().await?;
-                let id = rights.id.clone();
-                let authority = Authority::new(ActorToken::Owner(rights), self.clock.clone());
-                (authority, None, Some(id))
-            }
-            Kind::Holder(holder) => {
-                let (authority, record) = self.find_actor(holder).await?;
-                let authority = authority.with_requirement(holder.requirement.clone());
-                let owner = record.owner().map(Box::from);
-                let authority = authority.with_condition(is_conditional);
-                (authority, Some(record), owner)
-            }
-        };
-        Ok(Rights {
-            authority: Some(authority),
-            record,
-            owner,
+    ///
+    /// Boxed, as other steps that several operations share: the code of an `async fn` is compiled again
+    /// in each crate and codegen unit that awaits it.
+    pub(super) fn rights(
+        &self,
+        is_conditional: bool,
+    ) -> BoxFuture<'_, Result<Rights, LifecycleError>> {
+        Box::pin(async move {
+            let (authority, record, owner) = match &self.actor.kind {
+                Kind::Operator(operator) => {
+                    operator.confirm().await?;
+                    return Ok(Rights::default());
+                }
+                Kind::Possession(_, digest) => {
+                    let authority = Authority::new(ActorToken::Target(*digest), self.clock.clone());
+                    (authority, None, None)
+                }
+                Kind::Owner(owner) => {
+                    let rights = owner.rights().await?;
+                    let id = rights.id.clone();
+                    let authority = Authority::new(ActorToken::Owner(rights), self.clock.clone());
+                    (authority, None, Some(id))
+                }
+                Kind::Holder(holder) => {
+                    let (authority, record) = self.find_actor(holder).await?;
+                    let authority = authority.with_requirement(holder.requirement.clone());
+                    let owner = record.owner().map(Box::from);
+                    let authority = authority.with_condition(is_conditional);
+                    (authority, Some(record), owner)
+                }
+            };
+            Ok(Rights {
+                authority: Some(authority),
+                record,
+                owner,
+            })
         })
     }
 

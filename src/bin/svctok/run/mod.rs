@@ -9,6 +9,8 @@ mod report;
 mod service_token;
 mod verify;
 
+use futures_util::future::LocalBoxFuture;
+
 use crate::args::{AccessArgs, Cli, Command};
 use crate::failure::Failure;
 use crate::output::hide_notes;
@@ -16,6 +18,16 @@ use crate::serve;
 
 #[tokio::main]
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    command(cli).await
+}
+
+/// Boxed, because the runtime polls the future of `run` at three places, each of which would compile
+/// the code of all commands.
+fn command(cli: Cli) -> LocalBoxFuture<'static, Result<(), Failure>> {
+    Box::pin(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
     if cli.quiet {
         hide_notes();
     }
