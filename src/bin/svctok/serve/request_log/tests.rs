@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+use std::thread;
+
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -48,6 +51,25 @@ async fn replaces_invalid_request_ids() {
         assert_eq!(id.len(), 32, "{given:?}");
         assert_ne!(id, id_for(given).await);
     }
+}
+
+#[test]
+fn random_ids_are_distinct_hexadecimal_digits_on_all_threads() {
+    // Each thread refills its random bytes several times, and the last time not at the end of its ids.
+    let draw = || (0..500).map(|_| random_id()).collect::<Vec<_>>();
+    let ids = thread::scope(|scope| {
+        let threads = [(); 4].map(|()| scope.spawn(draw));
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    let mut distinct = HashSet::new();
+    for id in &ids {
+        let digits = id.to_str().unwrap();
+        assert_eq!(digits.len(), 32, "{digits}");
+        let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        assert!(digits.bytes().all(is_digit), "{digits}");
+        assert!(distinct.insert(digits), "{digits} is a duplicate");
+    }
+    assert_eq!(distinct.len(), 2_000);
 }
 
 #[tokio::test(start_paused = true)]
