@@ -15,8 +15,12 @@
 mod baseline;
 #[path = "support/case.rs"]
 mod case;
+#[path = "support/expiring.rs"]
+mod expiring;
 #[path = "support/mode.rs"]
 mod mode;
+#[path = "support/remote.rs"]
+mod remote;
 #[path = "support/request.rs"]
 mod request;
 #[path = "support/tokens.rs"]
@@ -27,20 +31,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use benches::results::{Goal, Results};
 use criterion::Criterion;
 use http::StatusCode;
 use tokio::runtime::{Builder, Runtime};
 use tower::Layer;
-use tower_service_token::store::{
-    CachedStore, ChangeListener, Credential, StoreError, TokenRecord,
-};
+use tower_service_token::store::{CachedStore, Credential};
 use tower_service_token::token::{MintedToken, PresentedToken};
 use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
 
 use self::baseline::{BareWithPrincipal, Floor, Trivial};
 use self::case::{Case, Times, bench, requests_with};
+use self::expiring::store_with_expiry;
+use self::remote::Remote;
 use self::request::request_with;
 
 const PAUSE: Duration = Duration::from_micros(100);
@@ -83,11 +86,7 @@ fn print_ratios(cases: &mut [Case]) {
 fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {
     let memory = tokens::store(tokens);
     let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
-    let expiring = MemoryStore::new();
-    for (number, token) in tokens.iter().enumerate() {
-        let record = tokens::record(token, number).with_expires_at(in_an_hour);
-        expiring.insert(record).expect("tokens are different");
-    }
+    let expiring = store_with_expiry(tokens, in_an_hour);
     let bare = requests_with(tokens, request_with);
     let floor = requests_with(tokens, request_with);
     vec![
@@ -176,18 +175,4 @@ fn churned(
     });
     let thread = Some(thread);
     (cached, BackgroundChurn { stop, thread })
-}
-
-/// A store that implements only `find`.
-struct Remote(MemoryStore);
-
-#[async_trait]
-impl TokenStore for Remote {
-    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.0.find(credential).await
-    }
-
-    fn subscribe(&self, listener: &Arc<dyn ChangeListener>) {
-        self.0.subscribe(listener);
-    }
 }

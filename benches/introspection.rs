@@ -4,7 +4,7 @@
 //!
 //! - `bare_with_principal`: no authentication, inserts an identity;
 //! - `floor`: the least possible check by digest, written by hand;
-//! - `memory`: [`MemoryStore`];
+//! - `memory`: `MemoryStore`;
 //! - `introspection`: an [`IntrospectionStore`] that caches every response, so that every request
 //!   is a hit;
 //! - `memory_with_expiry`, `introspection_with_expiry`: the same with an expiry, as real responses
@@ -19,6 +19,8 @@
 mod baseline;
 #[path = "support/case.rs"]
 mod case;
+#[path = "support/expiring.rs"]
+mod expiring;
 #[path = "support/mode.rs"]
 mod mode;
 #[path = "support/request.rs"]
@@ -44,10 +46,11 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_service_token::introspection::{ClientAuth, IntrospectionStore};
 use tower_service_token::store::Credential;
 use tower_service_token::token::{MintedToken, PresentedToken};
-use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+use tower_service_token::{ServiceTokenLayer, TokenStore};
 
 use self::baseline::{BareWithPrincipal, Floor, Trivial};
 use self::case::{Case, Times, bench, requests_with};
+use self::expiring::store_with_expiry;
 use self::request::request_with;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -105,11 +108,7 @@ fn print_ratios(cases: &mut [Case], results: &mut Results) {
 
 fn cases(tokens: &Arc<[MintedToken]>, runtime: &Runtime) -> Vec<Case> {
     let in_an_hour = SystemTime::now() + HOUR;
-    let expiring = MemoryStore::new();
-    for (number, token) in tokens.iter().enumerate() {
-        let record = tokens::record(token, number).with_expires_at(in_an_hour);
-        expiring.insert(record).expect("tokens are different");
-    }
+    let expiring = store_with_expiry(tokens, in_an_hour);
     let seconds = in_an_hour.duration_since(SystemTime::UNIX_EPOCH);
     let exp = format!(",\"exp\":{}", seconds.expect("after 1970").as_secs());
     let bare = requests_with(tokens, request_with);

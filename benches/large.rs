@@ -12,6 +12,8 @@ mod case;
 mod mode;
 #[path = "support/request.rs"]
 mod request;
+#[path = "support/sizes.rs"]
+mod sizes;
 #[path = "support/tokens.rs"]
 mod tokens;
 
@@ -21,15 +23,11 @@ use std::time::Instant;
 
 use benches::results::{Goal, Results, counted};
 use criterion::Criterion;
-use http::StatusCode;
 use test_support::counting_allocator::{CountingAllocator, Counts};
-use tower::Layer;
+use tower_service_token::MemoryStore;
 use tower_service_token::token::MintedToken;
-use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
-use self::baseline::{BareWithPrincipal, Floor, Trivial};
-use self::case::{Case, Times, bench, requests_with};
-use self::request::request_with;
+use self::sizes::Size;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -48,11 +46,11 @@ fn main() {
     let count = if is_full_run { COUNT } else { COUNT_OF_A_TEST };
     let mut results = Results::new("large");
     let tokens: Arc<[_]> = tokens::mint(count).into();
-    let mut cases = cases(load(&tokens, &mut results), &tokens);
-    bench(&mut criterion, &format!("scale/{count}"), &mut cases);
+    let mut size = Size::new(&tokens, load(&tokens, &mut results));
+    size.bench(&mut criterion);
     criterion.final_summary();
     if is_full_run {
-        print_ratio(count, &mut cases, &mut results);
+        size.measure(&mut results);
     }
     results.finish();
 }
@@ -79,45 +77,6 @@ fn load(tokens: &[MintedToken], results: &mut Results) -> MemoryStore {
         Goal::AtMost(256.0),
     );
     store
-}
-
-fn cases(store: MemoryStore, tokens: &Arc<[MintedToken]>) -> [Case; 3] {
-    let layer = ServiceTokenLayer::new(store).without_cache_headers();
-    [
-        Case::new(
-            "bare_with_principal",
-            StatusCode::OK,
-            requests_with(tokens, request_with),
-            BareWithPrincipal::new(),
-        ),
-        Case::new(
-            "floor",
-            StatusCode::OK,
-            requests_with(tokens, request_with),
-            Floor::new(tokens),
-        ),
-        Case::new(
-            "memory",
-            StatusCode::OK,
-            requests_with(tokens, request_with),
-            layer.layer(Trivial),
-        ),
-    ]
-}
-
-fn print_ratio(count: usize, cases: &mut [Case], results: &mut Results) {
-    println!("\n{count} tokens");
-    let times = Times::measure(cases);
-    times.add_to(results, &format!("scale/{count}"));
-    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
-    results.ratio(
-        format!(
-            "accepted request to floor, over no authentication, {}",
-            counted(count, "token")
-        ),
-        over_bare("memory") / over_bare("floor"),
-        Goal::AtMost(1.2),
-    );
 }
 
 /// Returns the memory that Linux can give to a new program.

@@ -4,7 +4,7 @@
 //!
 //! - `bare`: no authentication; `bare_with_principal`: none, but inserts an identity;
 //! - `floor`: the least possible authentication by digest, see `support/baseline.rs`;
-//! - `memory`: [`MemoryStore`], cache headers off; `memory_with_cache_headers`: with the default
+//! - `memory`: `MemoryStore`, cache headers off; `memory_with_cache_headers`: with the default
 //!   settings; `memory_with_expiry`: records with an expiry, so that each request reads the clock;
 //! - `waiting`: a store that implements only `find`, which returns immediately;
 //! - `memory_observed`: as `memory`, with a Prometheus recorder and a log of level `INFO` (with the
@@ -23,8 +23,12 @@
 mod baseline;
 #[path = "support/case.rs"]
 mod case;
+#[path = "support/expiring.rs"]
+mod expiring;
 #[path = "support/mode.rs"]
 mod mode;
+#[path = "support/remote.rs"]
+mod remote;
 #[path = "support/request.rs"]
 mod request;
 #[path = "support/tokens.rs"]
@@ -50,10 +54,12 @@ use tower_service_token::middleware::ServiceToken;
 use tower_service_token::reject::{ProblemJson, Rejection, RejectionReason, ResponseForRejection};
 use tower_service_token::store::{Cached, Credential, StoreError, TokenRecord};
 use tower_service_token::token::{MintedToken, TokenFormat, TokenId, TokenShape};
-use tower_service_token::{MemoryStore, ServiceTokenLayer, TokenStore};
+use tower_service_token::{ServiceTokenLayer, TokenStore};
 
 use self::baseline::{BareWithPrincipal, Floor, Trivial};
 use self::case::{Case, Times, bench, requests_with};
+use self::expiring::store_with_expiry;
+use self::remote::Remote;
 use self::request::request_with;
 
 fn main() {
@@ -189,11 +195,7 @@ fn accepted_cases(count: usize) -> Vec<Case> {
     let tokens: Arc<[_]> = tokens::mint(count).into();
     let store = tokens::store(&tokens);
     let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
-    let expiring = MemoryStore::new();
-    for (number, token) in tokens.iter().enumerate() {
-        let record = tokens::record(token, number).with_expires_at(in_an_hour);
-        expiring.insert(record).expect("tokens are different");
-    }
+    let expiring = store_with_expiry(&tokens, in_an_hour);
     let with_cache_headers = ServiceTokenLayer::new(store.clone());
     let memory = with_cache_headers.clone().without_cache_headers();
     let with_expiry = ServiceTokenLayer::new(expiring).without_cache_headers();
@@ -256,11 +258,7 @@ fn problem_json(rejection: &Rejection) -> Response<Body> {
 fn rejected_cases() -> Vec<Case> {
     let tokens: Arc<[_]> = tokens::mint(100).into();
     let unknown: Arc<[_]> = tokens::mint(100).into();
-    let expired = MemoryStore::new();
-    for (number, token) in tokens.iter().enumerate() {
-        let record = tokens::record(token, number).with_expires_at(SystemTime::UNIX_EPOCH);
-        expired.insert(record).expect("tokens are different");
-    }
+    let expired = store_with_expiry(&tokens, SystemTime::UNIX_EPOCH);
     let memory = ServiceTokenLayer::new(tokens::store(&tokens));
     let expired = ServiceTokenLayer::new(expired);
     let by_id = ServiceTokenLayer::new(ById::with_other_secrets(&tokens));
@@ -326,16 +324,6 @@ impl Service<Request<Body>> for BareRejection {
         let mut response = status_only(&rejection);
         response.extensions_mut().insert(rejection);
         ready(Ok(response))
-    }
-}
-
-/// A store that implements only `find`.
-struct Remote(MemoryStore);
-
-#[async_trait]
-impl TokenStore for Remote {
-    async fn find(&self, credential: &Credential<'_>) -> Result<Option<TokenRecord>, StoreError> {
-        self.0.find(credential).await
     }
 }
 

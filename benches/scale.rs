@@ -1,8 +1,8 @@
 //! One accepted request with 1 to 1,000,000 tokens, sent in random order; writes with a million tokens.
 //!
 //! Ids: `bare_with_principal` (no authentication, inserts an identity), `floor` (the least possible
-//! authentication by digest, see `support/baseline.rs`) and `memory` ([`MemoryStore`], cache
-//! headers off).
+//! authentication by digest, see `support/baseline.rs`) and `memory` (`MemoryStore`, cache headers
+//! off).
 //!
 //! A run prints the ratio and its goal for each size. With a million tokens it also prints how long a
 //! loop takes to insert them, the time of a write, and the bytes that the tokens occupy in the store and
@@ -13,27 +13,28 @@
 mod baseline;
 #[path = "support/case.rs"]
 mod case;
+#[path = "support/expiring.rs"]
+mod expiring;
 #[path = "support/mode.rs"]
 mod mode;
 #[path = "support/request.rs"]
 mod request;
+#[path = "support/sizes.rs"]
+mod sizes;
 #[path = "support/tokens.rs"]
 mod tokens;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use benches::results::{Goal, Results, counted};
+use benches::results::{Goal, Results};
 use criterion::Criterion;
-use http::StatusCode;
 use test_support::counting_allocator::{CountingAllocator, Counts};
-use tower::Layer;
 use tower_service_token::token::MintedToken;
-use tower_service_token::{MemoryStore, ServiceTokenLayer};
 
-use self::baseline::{BareWithPrincipal, Floor, Trivial};
-use self::case::{Case, Times, bench, requests_with};
-use self::request::request_with;
+use self::baseline::Floor;
+use self::expiring::store_with_expiry;
+use self::sizes::Size;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -58,63 +59,22 @@ fn main() {
         if count == MILLION {
             print_weights(&tokens, &mut results);
         }
-        let mut cases = cases(&tokens);
-        bench(&mut criterion, &format!("scale/{count}"), &mut cases);
+        let mut size = Size::new(&tokens, tokens::store(&tokens));
+        size.bench(&mut criterion);
         if count == MILLION {
             print_writes(&tokens, &mut results);
         }
         if mode::is_full_run() {
-            print_ratio(count, &mut cases, &mut results);
+            size.measure(&mut results);
         }
     }
     criterion.final_summary();
     results.finish();
 }
 
-fn cases(tokens: &Arc<[MintedToken]>) -> [Case; 3] {
-    let layer = ServiceTokenLayer::new(tokens::store(tokens)).without_cache_headers();
-    let ok = StatusCode::OK;
-    let bare = BareWithPrincipal::new();
-    let floor = Floor::new(tokens);
-    let memory = layer.layer(Trivial);
-    [
-        Case::new(
-            "bare_with_principal",
-            ok,
-            requests_with(tokens, request_with),
-            bare,
-        ),
-        Case::new("floor", ok, requests_with(tokens, request_with), floor),
-        Case::new("memory", ok, requests_with(tokens, request_with), memory),
-    ]
-}
-
-fn print_ratio(count: usize, cases: &mut [Case], results: &mut Results) {
-    println!("\n{count} tokens");
-    let times = Times::measure(cases);
-    times.add_to(results, &format!("scale/{count}"));
-    let over_bare = |id| times.of(id) - times.of("bare_with_principal");
-    let ratio = over_bare("memory") / over_bare("floor");
-    results.ratio(
-        format!(
-            "accepted request to floor, over no authentication, {}",
-            counted(count, "token")
-        ),
-        ratio,
-        Goal::AtMost(1.2),
-    );
-}
-
 fn print_weights(tokens: &[MintedToken], results: &mut Results) {
     let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
-    let memory = bytes_per_token(|| {
-        let store = MemoryStore::new();
-        for (number, token) in tokens.iter().enumerate() {
-            let record = tokens::record(token, number).with_expires_at(in_an_hour);
-            store.insert(record).expect("tokens are different");
-        }
-        store
-    });
+    let memory = bytes_per_token(|| store_with_expiry(tokens, in_an_hour));
     let floor = bytes_per_token(|| Floor::new(tokens));
     println!(
         "bytes per token: memory {memory:.0} (goal <= {GOAL_IN_BYTES}), floor {floor:.0}, \
