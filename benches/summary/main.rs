@@ -3,9 +3,10 @@
 //!
 //! - `cargo bench --bench summary` prints a table in Markdown: the figures, their goals, whether they
 //!   are held, the command of each, and the benches that have not been run.
-//! - `cargo bench --bench summary -- --draw` also draws `benches/plots/*.svg`.
+//! - `cargo bench --bench summary -- --draw` also draws `benches/plots/*.svg` and writes the table to
+//!   `benches/README.md`.
 //!
-//! `benches/run` deletes earlier results, runs all benches and draws the plots.
+//! `benches/run` deletes earlier results, runs all benches, draws the plots and writes the table.
 
 mod chart;
 mod plots;
@@ -17,6 +18,10 @@ use std::path::Path;
 
 use benches::results::{Goal, Results};
 
+/// The lines around the table in `benches/README.md`.
+const BEGIN: &str = "<!-- `benches/run` writes this table. -->\n";
+const END: &str = "<!-- The end of the table. -->\n";
+
 fn main() {
     let has = |expected: &str| std::env::args().any(|argument| argument == expected);
     if has("--list") {
@@ -24,12 +29,17 @@ fn main() {
     }
     if !has("--bench") || has("--test") {
         check();
+        check_runs();
         check_sizes();
         return;
     }
     let results = Results::read_all();
-    print!("{}", table::markdown(&results));
+    let table = table::markdown(&results);
+    print!("{table}{}", table::missing(&results));
     if has("--draw") {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = fs::read_to_string(&readme).expect("README.md is readable");
+        fs::write(&readme, with_table(&text, &table)).expect("README.md is writable");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots");
         fs::create_dir_all(&folder).expect("the folder is writable");
         for (name, svg) in plots::all(&results) {
@@ -38,6 +48,31 @@ fn main() {
             println!("drew {}", path.display());
         }
     }
+}
+
+/// Returns a text with another table.
+fn with_table(text: &str, table: &str) -> String {
+    let (before, rest) = text.split_once(BEGIN).expect("the table begins");
+    let (_, after) = rest.split_once(END).expect("the table ends");
+    format!("{before}{BEGIN}\n{table}\n{END}{after}")
+}
+
+/// Checks the table of several runs, and that it replaces the one of README.md.
+fn check_runs() {
+    let mut all = Results::new("peers");
+    for ratio in [1.3, 1.0, 1.1] {
+        let mut run = Results::new("peers");
+        run.add("ratio", ratio, Goal::AtMost(1.2));
+        run.add_reading("peers/1", "memory", ratio);
+        all.append(run);
+    }
+    assert_eq!(all.reading("peers/1", "memory"), Some(1.1));
+    let table = table::markdown(&[all]);
+    let row = "| ratio | 1.10 (1.00 to 1.30) | at most 1.2 | held in 2 of 3 runs |";
+    assert!(table.contains(row), "{table}");
+    let text = with_table(include_str!("../README.md"), &table);
+    assert_eq!(text.matches(row).count(), 1);
+    assert_eq!(with_table(&text, &table), text);
 }
 
 /// Checks the table and a plot of made-up results, for `cargo bench -- --test`.
@@ -52,7 +87,7 @@ fn check() {
     }
     results.add("cost", 1.2049, Goal::AtMost(1.2));
     let all = [results];
-    let text = table::markdown(&all);
+    let text = table::markdown(&all) + &table::missing(&all);
     for line in [
         "| peer, 1 | 1.20 | at least 1.2 | held | `cargo bench --bench peers` |",
         "| peer, 10 | 1.196 | at least 1.2 | not held | `cargo bench --bench peers` |",

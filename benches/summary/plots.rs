@@ -32,13 +32,13 @@ fn group<'a>(
     let readings = results.readings.iter();
     let of_group = readings.filter(|reading| reading.group == group);
     let readings: Vec<_> = of_group
-        .map(|reading| (reading.id.as_str(), reading.value))
+        .map(|reading| (reading.id.as_str(), reading.median()))
         .collect();
     (!readings.is_empty()).then(|| (note(results), readings))
 }
 
 /// Returns the processor and the date of the results.
-fn note(results: &Results) -> String {
+pub(crate) fn note(results: &Results) -> String {
     let seconds = i64::try_from(results.finished_at).ok();
     let finished = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let date = finished.map(|finished| finished.strftime("%Y-%m-%d").to_string());

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use benches::results::Results;
 
+use crate::plots::note;
+
 const MANIFESTS: [&str; 2] = [
     include_str!("../Cargo.toml"),
     include_str!("../toolkits/Cargo.toml"),
@@ -17,15 +19,19 @@ struct Bench {
     command: String,
 }
 
-/// Returns a table of all figures, and the names of the benches that have no results.
+/// Returns a table of all figures.
 pub(crate) fn markdown(all: &[Results]) -> String {
     let benches = benches();
     let mut text = String::new();
-    let processors: BTreeSet<_> = all.iter().map(|results| &results.processor).collect();
-    for processor in processors {
-        line(&mut text, &format!("Measured on {processor}.\n"));
+    let notes: BTreeSet<_> = all.iter().map(note).collect();
+    for note in notes {
+        line(&mut text, &format!("Measured on {note}.\n"));
     }
-    line(&mut text, "| measured | value | goal | | command |");
+    if all.iter().any(has_several_runs) {
+        let spread = "Medians of several runs, with the lowest and the highest in brackets.\n";
+        line(&mut text, spread);
+    }
+    line(&mut text, "| measured | value | goal | verdict | command |");
     line(&mut text, "|---|---|---|---|---|");
     for results in all {
         let known = benches.iter().find(|bench| bench.name == results.bench);
@@ -45,8 +51,14 @@ pub(crate) fn markdown(all: &[Results]) -> String {
             );
         }
     }
+    text
+}
+
+/// Returns the ages of the results, and the benches that have none.
+pub(crate) fn missing(all: &[Results]) -> String {
+    let mut text = String::new();
     line(&mut text, &ages(all));
-    for bench in &benches {
+    for bench in benches() {
         if all.iter().all(|results| results.bench != bench.name) {
             line(
                 &mut text,
@@ -55,6 +67,11 @@ pub(crate) fn markdown(all: &[Results]) -> String {
         }
     }
     text
+}
+
+fn has_several_runs(results: &Results) -> bool {
+    let mut figures = results.figures.iter();
+    figures.any(|figure| figure.values.len() > 1)
 }
 
 fn line(text: &mut String, line: &str) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,10 @@ use crate::mode;
 /// The most digits after the point of a printed figure.
 const MAX_DIGITS: usize = 6;
 
-/// The results of one bench.
+/// The environment variable that adds a run to earlier ones instead of replacing them.
+const APPEND: &str = "BENCH_APPEND";
+
+/// The results of one bench, of one or more runs.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Results {
     /// The name of the bench.
@@ -34,8 +37,8 @@ pub struct Results {
 pub struct Figure {
     /// The subject of the figure.
     pub measured: String,
-    /// The value.
-    pub value: f64,
+    /// The value in each run.
+    pub values: Vec<f64>,
     /// The goal of the value.
     pub goal: Goal,
 }
@@ -58,8 +61,8 @@ pub struct Reading {
     pub group: String,
     /// The case.
     pub id: String,
-    /// Nanoseconds per request, unless the bench says otherwise.
-    pub value: f64,
+    /// Nanoseconds per request in each run, unless the bench says otherwise.
+    pub values: Vec<f64>,
 }
 
 impl Results {
@@ -93,7 +96,7 @@ impl Results {
         let measured = measured.into();
         self.figures.push(Figure {
             measured,
-            value,
+            values: vec![value],
             goal,
         });
     }
@@ -101,18 +104,38 @@ impl Results {
     /// Adds a value that a plot shows.
     pub fn add_reading(&mut self, group: &str, id: &str, value: f64) {
         let (group, id) = (group.to_owned(), id.to_owned());
-        self.readings.push(Reading { group, id, value });
+        let values = vec![value];
+        self.readings.push(Reading { group, id, values });
     }
 
-    /// Returns the reading of a case.
+    /// Returns the reading of a case, the median of all runs.
     pub fn reading(&self, group: &str, id: &str) -> Option<f64> {
         let mut readings = self.readings.iter();
         let reading = readings.find(|reading| reading.group == group && reading.id == id);
-        Some(reading?.value)
+        Some(reading?.median())
     }
 
-    /// Prints the goals as a table and writes the results below the target directory. Does nothing
-    /// under `cargo bench -- --test`.
+    /// Adds a later run.
+    pub fn append(&mut self, run: Self) {
+        self.finished_at = run.finished_at;
+        for figure in run.figures {
+            let mut known = self.figures.iter_mut();
+            match known.find(|known| known.measured == figure.measured) {
+                Some(known) => known.values.extend(figure.values),
+                None => self.figures.push(figure),
+            }
+        }
+        for reading in run.readings {
+            let mut known = self.readings.iter_mut();
+            match known.find(|known| known.group == reading.group && known.id == reading.id) {
+                Some(known) => known.values.extend(reading.values),
+                None => self.readings.push(reading),
+            }
+        }
+    }
+
+    /// Prints the goals as a table and writes the results below the target directory. They replace
+    /// those of earlier runs unless `BENCH_APPEND` is set. Does nothing under `cargo bench -- --test`.
     ///
     /// # Panics
     ///
@@ -129,6 +152,11 @@ impl Results {
         }
         let suffix = if self.is_observed { "-observed" } else { "" };
         let path = folder().join(format!("{}{suffix}.json", self.bench));
+        if std::env::var_os(APPEND).is_some() && path.exists() {
+            let mut all = Self::read(&path);
+            all.append(self);
+            self = all;
+        }
         let json = serde_json::to_string_pretty(&self).expect("strings and numbers");
         fs::create_dir_all(folder()).expect("the target directory is writable");
         fs::write(path, json).expect("the target directory is writable");
@@ -146,42 +174,61 @@ impl Results {
         let paths = entries.map(|entry| entry.expect("the folder is readable").path());
         let mut paths: Vec<_> = paths.collect();
         paths.sort();
-        let results = paths.iter().map(|path| {
-            let json = fs::read(path).expect("the file is readable");
-            serde_json::from_slice(&json)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        });
-        results.collect()
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    fn read(path: &Path) -> Self {
+        let json = fs::read(path).expect("the file is readable");
+        serde_json::from_slice(&json).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 }
 
 impl Figure {
-    /// Returns `held`, `not held` or a dash. The goal is compared with the value before it is rounded.
-    pub fn verdict(&self) -> &'static str {
-        match self.goal.is_held_by(self.value) {
-            Some(true) => "held",
-            Some(false) => "not held",
-            None => "–",
+    /// Returns in how many runs the goal is held, or a dash. It is compared with the values before
+    /// they are rounded.
+    pub fn verdict(&self) -> String {
+        let runs = self.values.len();
+        let verdicts = self.values.iter();
+        let verdicts = verdicts.filter_map(|value| self.goal.is_held_by(*value));
+        let verdicts: Vec<_> = verdicts.collect();
+        let held = verdicts.iter().filter(|is_held| **is_held).count();
+        match held {
+            _ if verdicts.is_empty() => "–".to_owned(),
+            0 => "not held".to_owned(),
+            _ if held == runs => "held".to_owned(),
+            _ => format!("held in {held} of {runs} runs"),
         }
     }
 
-    /// Returns the value with as many digits as its size deserves, and with more if fewer would
-    /// contradict the verdict.
+    /// Returns the value. Of several runs, returns the median, with the lowest and the highest in
+    /// brackets.
     pub fn rounded(&self) -> String {
-        let least = if self.value < 10.0 {
-            2
-        } else {
-            usize::from(self.value < 100.0)
-        };
-        let verdict = self.goal.is_held_by(self.value);
-        let texts = (least..=MAX_DIGITS).map(|digits| format!("{:.digits$}", self.value));
-        let agrees = |text: &String| {
-            let value = text.parse().unwrap_or(f64::NAN);
-            self.goal.is_held_by(value) == verdict
-        };
-        let mut texts = texts.skip_while(|text| !agrees(text));
-        texts.next().unwrap_or_else(|| self.value.to_string())
+        let median = self.goal.round(median(&self.values));
+        if self.values.len() == 1 {
+            return median;
+        }
+        let lowest = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let highest = self
+            .values
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
+        let (lowest, highest) = (self.goal.round(lowest), self.goal.round(highest));
+        format!("{median} ({lowest} to {highest})")
     }
+}
+
+impl Reading {
+    /// Returns the median of all runs.
+    pub fn median(&self) -> f64 {
+        median(&self.values)
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }
 
 impl fmt::Display for Figure {
@@ -200,6 +247,24 @@ impl Goal {
             Self::AtLeast(limit) => Some(value >= limit),
             Self::None => None,
         }
+    }
+
+    /// Returns a value with as many digits as its size deserves, and with more if fewer would contradict
+    /// the verdict.
+    fn round(self, value: f64) -> String {
+        let least = if value < 10.0 {
+            2
+        } else {
+            usize::from(value < 100.0)
+        };
+        let verdict = self.is_held_by(value);
+        let texts = (least..=MAX_DIGITS).map(|digits| format!("{value:.digits$}"));
+        let agrees = |text: &String| {
+            let value = text.parse().unwrap_or(f64::NAN);
+            self.is_held_by(value) == verdict
+        };
+        let mut texts = texts.skip_while(|text| !agrees(text));
+        texts.next().unwrap_or_else(|| value.to_string())
     }
 }
 
