@@ -179,7 +179,12 @@ impl Results {
 
     fn read(path: &Path) -> Self {
         let json = fs::read(path).expect("the file is readable");
-        serde_json::from_slice(&json).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        serde_json::from_slice(&json).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; delete the file and run the bench again",
+                path.display()
+            )
+        })
     }
 }
 
