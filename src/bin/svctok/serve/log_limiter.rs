@@ -1,6 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use metrics::Counter;
 use tokio::time::Instant;
 
 /// Limits log lines to a number per interval, and counts the skipped ones.
@@ -8,6 +9,8 @@ pub(super) struct LogLimiter {
     max_lines: u32,
     interval: Duration,
     window: Mutex<Window>,
+    /// Registered at its first use, when the recorder is installed.
+    skipped: OnceLock<Counter>,
 }
 
 struct Window {
@@ -27,6 +30,7 @@ impl LogLimiter {
             max_lines,
             interval,
             window: Mutex::new(window),
+            skipped: OnceLock::new(),
         }
     }
 
@@ -57,7 +61,8 @@ impl LogLimiter {
     pub(super) fn next_counted(&self) -> Option<u64> {
         let skipped = self.next();
         if skipped.is_none() {
-            metrics::counter!("svctok_log_lines_skipped_total").increment(1);
+            let counter = || metrics::counter!("svctok_log_lines_skipped_total");
+            self.skipped.get_or_init(counter).increment(1);
         }
         skipped
     }
