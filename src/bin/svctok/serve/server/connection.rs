@@ -182,9 +182,9 @@ impl Connection {
 
 fn protocol(executor: StreamExecutor) -> Builder<StreamExecutor> {
     let mut http = Builder::new(executor);
+    // `expired` limits the time for a head: hyper would set a timer for each request.
     http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
+        .header_read_timeout(None)
         .max_buf_size(MAX_HTTP1_HEAD);
     http.http2()
         .timer(TokioTimer::new())
