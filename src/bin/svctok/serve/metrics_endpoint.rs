@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
 use super::health::{self, Health};
-use super::server::{self, InFlight, Server};
+use super::server::{self, EnforceBudget, InFlight, Server};
 use crate::args::MetricsListen;
 use crate::failure::{Failure, FailureKind};
 
@@ -55,7 +55,7 @@ impl MetricsEndpoint {
             Self::Separate(handle, listener) => {
                 tracing::info!("metrics on http://{}", server::address(&listener)?);
                 let app = metrics_route(handle).merge(health::routes(health));
-                let app = server::with_budget(app);
+                let app = EnforceBudget::new(app);
                 let server = Server::new("metrics", listener, app, Arc::clone(in_flight));
                 let (never, unstopped) = watch::channel(false);
                 tokio::spawn(async move {

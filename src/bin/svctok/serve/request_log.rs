@@ -1,29 +1,29 @@
-//! Logs and counts each request.
-//!
-//! The callbacks of tower-http's `TraceLayer` do not see the request with its response, so a service
-//! of its own writes the line and the metrics that need both.
+//! Gives each request an id and a span, and logs and counts its response.
 //!
 //! A response of status 5xx has one `ERROR` line. The code that knows the cause logs it and inserts
 //! [`FailureLogged`]; this module logs the rest. Up to ten requests per second that are rejected
 //! because of a limit have a line each; beyond that, one line has their number.
 
+mod body_span;
 mod response_metrics;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::response::Response;
-use futures_util::future::{BoxFuture, FutureExt};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request};
+use pin_project_lite::pin_project;
 use tower::Service;
 use tower_service_token::api::request_id;
 use tower_service_token::internal::redact_tokens;
 use tower_service_token::limits::ClientAddress;
 use tower_service_token::reject::FailureLogged;
+use tracing::Span;
 
 use self::response_metrics::{ResponseMetrics, counter};
 use super::log_limiter::LogLimiter;
@@ -72,7 +72,8 @@ impl RandomBytes {
     }
 }
 
-/// Logs and counts each response of the inner service.
+/// Sets the id of each request and its response, calls the inner service in a span with it, and logs
+/// and counts the response.
 #[derive(Clone)]
 pub(super) struct LogRequests<S> {
     inner: S,
@@ -93,31 +94,101 @@ impl<S> LogRequests<S> {
 impl<S> Service<Request> for LogRequests<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = LoggedFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let (method, uri) = (method_label(request.method()), request.uri().clone());
-        let client = ClientAddress::from_extensions(request.extensions());
-        let metrics = Arc::clone(&self.metrics);
-        let started = Instant::now();
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let request_id = set_request_id(request.headers_mut());
+        let pending = PendingRequest {
+            span: request_span(&request_id),
+            request_id,
+            method: method_label(request.method()),
+            uri: request.uri().clone(),
+            client: ClientAddress::from_extensions(request.extensions()),
+            metrics: Arc::clone(&self.metrics),
+            started: Instant::now(),
+        };
+        let entered = pending.span.enter();
         let responding = self.inner.call(request);
-        async move {
-            let response = responding.await?;
-            let took = started.elapsed();
-            log_response(method, uri.path(), client, &response, took);
-            metrics.record(method, response.status(), took);
-            Ok(response)
+        drop(entered);
+        LoggedFuture {
+            responding,
+            pending: Some(pending),
         }
-        .boxed()
     }
+}
+
+pin_project! {
+    /// Response future of [`LogRequests`].
+    pub(super) struct LoggedFuture<F> {
+        #[pin]
+        responding: F,
+        pending: Option<PendingRequest>,
+    }
+}
+
+/// What the log line of a request needs.
+struct PendingRequest {
+    span: Span,
+    request_id: HeaderValue,
+    method: &'static str,
+    uri: Uri,
+    client: Option<ClientAddress>,
+    metrics: Arc<ResponseMetrics>,
+    started: Instant,
+}
+
+impl<F> Future for LoggedFuture<F>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let pending = this.pending.as_ref().expect("polled after completion");
+        let entered = pending.span.enter();
+        let Ok(response) = ready!(this.responding.poll(cx));
+        let took = pending.started.elapsed();
+        pending.log(&response, took);
+        drop(entered);
+        let pending = this.pending.take().expect("it was there before");
+        Poll::Ready(Ok(pending.finish(response, took)))
+    }
+}
+
+impl PendingRequest {
+    fn log(&self, response: &Response, took: Duration) {
+        log_response(self.method, self.uri.path(), self.client, response, took);
+    }
+
+    fn finish(self, mut response: Response, took: Duration) -> Response {
+        self.metrics.record(self.method, response.status(), took);
+        response.headers_mut().insert(REQUEST_ID, self.request_id);
+        body_span::keep(response, self.span)
+    }
+}
+
+/// Returns the request id. An invalid one, or none, is replaced by a random one.
+fn set_request_id(headers: &mut HeaderMap) -> HeaderValue {
+    if let Some(id) = request_id(headers) {
+        return id.clone();
+    }
+    let id = random_id();
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+fn request_span(request_id: &HeaderValue) -> Span {
+    let id = request_id.to_str().unwrap_or_default();
+    // Only the filter `off` disables this level: audit events and errors need the id.
+    tracing::error_span!("request", request_id = id)
 }
 
 fn log_response(

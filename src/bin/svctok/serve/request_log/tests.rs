@@ -5,7 +5,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures_util::stream;
 use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
 use tower::Service;
 use tower_service_token::limits::ClientAddressLayer;
 
@@ -13,7 +15,7 @@ use super::super::layers::with_layers;
 use super::super::logs::tests::Log;
 use super::*;
 
-fn with_all_layers(app: Router) -> Router {
+fn with_all_layers(app: Router) -> impl Service<Request, Response = Response, Error = Infallible> {
     with_layers(app, ClientAddressLayer::new())
 }
 
@@ -81,7 +83,7 @@ async fn slow_request_times_out_with_408() {
     assert!(response.headers().contains_key(REQUEST_ID));
 }
 
-/// Calls an app once, and returns the response and the log.
+/// Calls an app once, and returns the response without its body, and the log.
 async fn logged(app: Router) -> (Response, String) {
     let log = Log::default();
     let writer = log.clone();
@@ -94,7 +96,9 @@ async fn logged(app: Router) -> (Response, String) {
         .header(REQUEST_ID, "b");
     let request = request.body(Body::empty()).unwrap();
     let response = with_all_layers(app).call(request).await.unwrap();
-    (response, log.text())
+    let (head, body) = response.into_parts();
+    body.collect().await.unwrap();
+    (Response::from_parts(head, Body::empty()), log.text())
 }
 
 async fn failures_logged(response: impl Fn() -> Response + Clone + Send + Sync + 'static) -> usize {
@@ -146,6 +150,20 @@ async fn panic_responds_500_and_logs_one_line() {
         assert!(errors[0].contains(part), "{log}");
     }
     assert!(!log.contains("hush"), "{log}");
+}
+
+#[tokio::test]
+async fn streamed_body_logs_within_the_span() {
+    let body = || {
+        Body::from_stream(stream::once(async {
+            tracing::warn!("streaming");
+            Ok::<_, Infallible>("part")
+        }))
+    };
+    let app = Router::new().route("/a", get(async move || body()));
+    let (_, log) = logged(app).await;
+    let line = log.lines().find(|line| line.contains("streaming")).unwrap();
+    assert!(line.contains("request_id=\"b\""), "{log}");
 }
 
 #[test]

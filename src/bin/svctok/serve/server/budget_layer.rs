@@ -1,29 +1,30 @@
 use std::convert::Infallible;
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
-use futures_util::future::{BoxFuture, Either, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, StatusCode, Uri};
+use pin_project_lite::pin_project;
+use tokio::time::timeout;
 use tower::Service;
-use tower::layer::layer_fn;
 use tower_service_token::reject::FailureLogged;
 
 use super::exchange::{EndReason, Exchange};
 use super::rejection_log::RejectionCause;
 use crate::serve::request_log;
 
-/// Ends each request whose exchange ends, and reserves the bytes of its response. Layers that log or
-/// count responses belong outside, so that they see the response that is sent.
-pub(crate) fn with_budget(app: Router) -> Router {
-    app.layer(layer_fn(EnforceBudget::new))
-}
+/// The store has shorter timeouts, so only a body can take this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The service of [`with_budget()`].
+/// Ends each request whose exchange ends or that takes 30 s, and reserves the bytes of its response.
+/// Layers that log or count responses belong outside, so that they see the response that is sent.
 #[derive(Clone)]
 pub(crate) struct EnforceBudget<S> {
     inner: S,
@@ -38,11 +39,10 @@ impl<S> EnforceBudget<S> {
 impl<S> Service<Request> for EnforceBudget<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+    type Future = BudgetFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -51,53 +51,99 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let exchange = request.extensions_mut().remove::<Arc<Exchange>>();
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let responding = self.inner.call(request);
-        match exchange {
-            None => Either::Left(responding),
-            Some(exchange) => {
-                let responding = responding.map(|Ok(response)| response);
-                let response = enforce_budget(exchange, method, uri, responding);
-                Either::Right(response.map(Ok).boxed())
-            }
+        BudgetFuture {
+            responding: self.inner.call(request),
+            pending: Some(PendingRequest {
+                exchange,
+                method,
+                uri,
+            }),
+            ended: None,
         }
     }
 }
 
-async fn enforce_budget(
-    exchange: Arc<Exchange>,
+pin_project! {
+    /// Response future of [`EnforceBudget`].
+    pub(crate) struct BudgetFuture<F> {
+        #[pin]
+        responding: F,
+        pending: Option<PendingRequest>,
+        // Only for a request that waits for something.
+        ended: Option<BoxFuture<'static, EndReason>>,
+    }
+}
+
+struct PendingRequest {
+    /// `None` if there is no server.
+    exchange: Option<Arc<Exchange>>,
     method: Method,
     uri: Uri,
-    responding: impl Future<Output = Response>,
-) -> Response {
-    let reject = |reason| reject(&exchange, reason, &method, &uri);
-    let response = tokio::select! {
-        biased;
-        response = responding => response,
-        reason = exchange.ended() => return reject(reason),
-    };
-    match exchange.begin_response(response.body().size_hint().exact()) {
-        Ok(reservation) => {
-            let mut response = response;
-            if let Some(reservation) = reservation {
-                response.extensions_mut().insert(Arc::new(reservation));
-            }
-            response
-        }
-        Err(reason) => reject(reason),
+}
+
+impl<F> Future for BudgetFuture<F>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let pending = this.pending.as_ref().expect("polled after completion");
+        let response = if let Poll::Ready(Ok(response)) = this.responding.poll(cx) {
+            pending.begin_response(response)
+        } else {
+            let ended = this.ended.get_or_insert_with(|| pending.ended());
+            pending.reject(ready!(ended.as_mut().poll(cx)))
+        };
+        *this.pending = None;
+        Poll::Ready(Ok(response))
     }
 }
 
-fn reject(exchange: &Exchange, reason: EndReason, method: &Method, uri: &Uri) -> Response {
-    let mut response = rejection_response(reason, Body::empty());
-    if reason == EndReason::Overload {
-        let cause = RejectionCause::Budget;
-        if exchange.rejections().permits(cause) {
-            // The request id is in the span.
-            request_log::log_rejection(method, uri, None, cause.text());
-        }
-        response.extensions_mut().insert(FailureLogged);
+impl PendingRequest {
+    /// Waits until the service ends the exchange, or the request has taken too long.
+    fn ended(&self) -> BoxFuture<'static, EndReason> {
+        let exchange = self.exchange.clone();
+        let ended = async move {
+            match exchange {
+                Some(exchange) => exchange.ended().await,
+                None => pending().await,
+            }
+        };
+        let ended = timeout(REQUEST_TIMEOUT, ended);
+        ended
+            .map(|ended| ended.unwrap_or(EndReason::Stalled))
+            .boxed()
     }
-    response
+
+    fn begin_response(&self, mut response: Response) -> Response {
+        let Some(exchange) = &self.exchange else {
+            return response;
+        };
+        match exchange.begin_response(response.body().size_hint().exact()) {
+            Ok(reservation) => {
+                if let Some(reservation) = reservation {
+                    response.extensions_mut().insert(Arc::new(reservation));
+                }
+                response
+            }
+            Err(reason) => self.reject(reason),
+        }
+    }
+
+    fn reject(&self, reason: EndReason) -> Response {
+        let mut response = rejection_response(reason, Body::empty());
+        if let (Some(exchange), EndReason::Overload) = (&self.exchange, reason) {
+            let cause = RejectionCause::Budget;
+            if exchange.rejections().permits(cause) {
+                // The request id is in the span.
+                request_log::log_rejection(&self.method, &self.uri, None, cause.text());
+            }
+            response.extensions_mut().insert(FailureLogged);
+        }
+        response
+    }
 }
 
 /// Returns a response without content, so that it occupies as little as possible.

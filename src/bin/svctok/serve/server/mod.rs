@@ -25,21 +25,24 @@ mod request_service;
 mod tests;
 mod write_timeout;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tower::Service;
 use tower_service_token::limits::{ClientAddress, TrustedProxies};
 
 use self::activity::Activity;
-pub(super) use self::budget_layer::{EnforceBudget, with_budget};
+pub(super) use self::budget_layer::EnforceBudget;
 use self::connection::{Connection, stopped};
 use self::connection_table::ConnectionTable;
 pub(super) use self::descriptors::max_connections;
@@ -84,11 +87,16 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `app`, which must be [`with_budget()`]. Metrics have the name of the listener.
+    /// Serves `app`, which must [enforce the budget](EnforceBudget). Metrics have the name of the
+    /// listener.
     pub(super) fn new(
         name: &'static str,
         socket: TcpListener,
-        app: Router,
+        app: impl Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
         in_flight: Arc<InFlight>,
     ) -> Self {
         let gauge = metrics::gauge!("svctok_connections", "listener" => name);
@@ -96,7 +104,7 @@ impl Server {
             socket,
             listener: Listener {
                 name,
-                app,
+                app: Arc::new(app),
                 tls: None,
                 in_flight,
                 health_in_flight: InFlight::for_health(),

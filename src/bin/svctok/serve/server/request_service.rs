@@ -2,7 +2,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
@@ -33,7 +32,7 @@ type ResponseResult = Result<Response<ResponseBody>, Infallible>;
 #[derive(Clone)]
 pub(super) struct Listener {
     pub(super) name: &'static str,
-    pub(super) app: Router,
+    pub(super) app: Arc<dyn App>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) in_flight: Arc<InFlight>,
     /// The budget for health and metrics.
@@ -69,12 +68,12 @@ impl RequestService {
         if is_multiplexed {
             self.executor.set_next_exchange(&exchange);
         }
-        let (app, peer) = (self.listener.app.clone(), self.peer);
-        let response = async move {
-            let response = respond(app, peer, request, exchange).await;
-            Ok(with_close(response, closes))
-        };
-        Either::Right(response.boxed())
+        Either::Right(self.listener.app.respond(Call {
+            request,
+            peer: self.peer,
+            exchange,
+            closes,
+        }))
     }
 
     fn begin(
@@ -116,20 +115,46 @@ fn with_close(mut response: Response<ResponseBody>, closes: bool) -> Response<Re
     response
 }
 
-async fn respond(
-    mut app: Router,
-    peer: SocketAddr,
+/// A service of any type. Its future is boxed together with what the server does with the response.
+pub(super) trait App: Send + Sync {
+    fn respond(&self, call: Call) -> BoxFuture<'static, ResponseResult>;
+}
+
+/// A request to an [`App`].
+pub(super) struct Call {
     request: Request<Incoming>,
+    peer: SocketAddr,
     exchange: Arc<Exchange>,
-) -> Response<ResponseBody> {
-    let mut request = request.map(|body| Body::new(RequestBody::new(body, Arc::clone(&exchange))));
-    request.extensions_mut().insert(ConnectInfo(peer));
-    request.extensions_mut().insert(Arc::clone(&exchange));
-    let Ok(response) = app.call(request).await;
-    let (mut head, body) = response.into_parts();
-    let reservation = head.extensions.remove::<Arc<Reservation>>();
-    let body = ResponseBody::new(body, Some(exchange), reservation);
-    Response::from_parts(head, body)
+    /// Whether the connection is closed after the response.
+    closes: bool,
+}
+
+impl<S> App for S
+where
+    S: Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync,
+{
+    fn respond(&self, call: Call) -> BoxFuture<'static, ResponseResult> {
+        let (exchange, closes) = (call.exchange, call.closes);
+        let body = |body| Body::new(RequestBody::new(body, Arc::clone(&exchange)));
+        let mut request = call.request.map(body);
+        request.extensions_mut().insert(ConnectInfo(call.peer));
+        request.extensions_mut().insert(Arc::clone(&exchange));
+        let responding = self.clone().call(request);
+        let response = responding.map(move |Ok(response)| {
+            let (mut head, body) = response.into_parts();
+            let reservation = head.extensions.remove::<Arc<Reservation>>();
+            let body = ResponseBody::new(body, Some(exchange), reservation);
+            Ok(with_close(Response::from_parts(head, body), closes))
+        });
+        response.boxed()
+    }
 }
 
 /// Spawns the tasks of one HTTP/2 connection, one per request, so that each can be aborted.

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
+use tower::layer::layer_fn;
 
 use super::activity::MAX_REJECTED;
 use super::connection::{FIRST_REQUEST_TIMEOUT, IDLE_TIMEOUT, MAX_AGE, MAX_STREAMS, RESERVED_AGE};
@@ -41,7 +42,8 @@ fn app() -> Router {
         )
         .route("/slow", get(std::future::pending::<()>))
         .route("/healthz", get(async || "ok"));
-    with_budget(app).layer(map_response(
+    let app = app.layer(layer_fn(EnforceBudget::new));
+    app.layer(map_response(
         async |mut response: axum::response::Response| {
             let seen = response.status().as_str().parse().unwrap();
             response.headers_mut().insert("x-seen", seen);
@@ -82,7 +84,7 @@ impl Running {
     async fn http2(&self) -> (SendRequest<Body>, JoinHandle<()>) {
         let listener = Listener {
             name: "test",
-            app: app(),
+            app: Arc::new(app()),
             tls: None,
             in_flight: Arc::clone(&self.in_flight),
             health_in_flight: InFlight::for_health(),
@@ -183,6 +185,26 @@ async fn keeps_an_idle_connection_until_the_timeout() {
         .await;
     assert!(after > FIRST_REQUEST_TIMEOUT, "{after:?}");
     assert!(after <= IDLE_TIMEOUT + 3 * SECOND, "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_head_must_be_complete_before_the_idle_timeout() {
+    let server = start(16).await;
+    let mut stream = server.connect().await;
+    assert_eq!(send_get(&mut stream, "/").await.unwrap(), "HTTP/1.1 200");
+    let begun = Instant::now();
+    let sending = async {
+        stream.write_all(b"GET / HTTP/1.1\r\n").await?;
+        loop {
+            sleep(SECOND).await;
+            stream.write_all(b"a: b\r\n").await?;
+        }
+    };
+    let ended: io::Result<()> = timeout(2 * IDLE_TIMEOUT, sending).await.unwrap();
+    assert!(ended.is_err());
+    let after = begun.elapsed();
+    assert!(after >= IDLE_TIMEOUT, "{after:?}");
+    assert!(after <= IDLE_TIMEOUT + 5 * SECOND, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
