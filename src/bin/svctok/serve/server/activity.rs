@@ -80,7 +80,7 @@ impl Activity {
 
     /// Records that the service begins to work on a request.
     pub(super) fn begin_request(&self) {
-        self.update(|state| {
+        self.update(Instant::now(), |state| {
             state.requests += 1;
             state.working += 1;
             state.has_had_request = true;
@@ -88,17 +88,17 @@ impl Activity {
     }
 
     /// Records that a request on which the service worked waits for its client.
-    pub(super) fn wait_for_client(&self) {
-        self.update(|state| state.working -= 1);
+    pub(super) fn wait_for_client(&self, now: Instant) {
+        self.update(now, |state| state.working -= 1);
     }
 
     /// Records that the service works on a request that has waited for its client.
     pub(super) fn resume_work(&self) {
-        self.update(|state| state.working += 1);
+        self.update(Instant::now(), |state| state.working += 1);
     }
 
     pub(super) fn end_request(&self, was_working: bool, is_answered: bool) {
-        self.update(|state| {
+        self.update(Instant::now(), |state| {
             if is_answered {
                 state.rejected = 0;
             }
@@ -121,8 +121,8 @@ impl Activity {
     }
 
     /// Records that the client has sent or received a part of a body.
-    pub(super) fn progress(&self) {
-        self.update(|_| {});
+    pub(super) fn progress(&self, now: Instant) {
+        self.update(now, |_| {});
     }
 
     pub(super) fn has_had_request(&self) -> bool {
@@ -157,10 +157,10 @@ impl Activity {
     }
 
     /// Changes the state and records progress.
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, now: Instant, change: impl FnOnce(&mut State)) {
         let mut state = self.state();
         change(&mut state);
-        state.progress = Instant::now();
+        state.progress = now;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

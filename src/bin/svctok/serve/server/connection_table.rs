@@ -146,7 +146,7 @@ mod tests {
         for client in 2..=5 {
             clients.push(add(&mut table, Some(client)).await);
         }
-        clients[0].progress();
+        clients[0].progress(Instant::now());
         assert!(table.make_room(Some(ip(9)), MAX));
         assert!(clients[1].is_closed());
         assert_eq!(table.0.len(), 4);
@@ -188,7 +188,7 @@ mod tests {
         busy.begin_request();
         assert!(!table.make_room(Some(ip(9)), 1));
         // One that waits for its client gives way, however many requests it has.
-        busy.wait_for_client();
+        busy.wait_for_client(Instant::now());
         assert!(table.make_room(Some(ip(9)), 1));
         assert!(busy.is_closed());
     }

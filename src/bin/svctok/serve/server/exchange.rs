@@ -117,18 +117,18 @@ impl Exchange {
 
     /// Marks an exchange that waits for the request's body, unless the response has begun.
     pub(super) fn wait_for_body(&self) {
-        let progress = Instant::now();
-        self.wait(Phase::Receiving { progress });
+        let now = Instant::now();
+        self.wait(Phase::Receiving { progress: now }, now);
     }
 
     /// Marks an exchange whose response is on its way to the client.
     pub(super) fn start_sending(&self) {
-        let since = Instant::now();
-        let progress = since;
-        self.wait(Phase::Sending { since, progress });
+        let now = Instant::now();
+        let (since, progress) = (now, now);
+        self.wait(Phase::Sending { since, progress }, now);
     }
 
-    fn wait(&self, phase: Phase) {
+    fn wait(&self, phase: Phase, now: Instant) {
         {
             let mut state = self.state();
             let is_late = state.is_answered && matches!(phase, Phase::Receiving { .. });
@@ -137,7 +137,7 @@ impl Exchange {
             }
             state.phase = phase;
         }
-        self.activity.wait_for_client();
+        self.activity.wait_for_client(now);
         self.in_flight.update(|budget| budget.mark_waiting(self.id));
     }
 
@@ -215,10 +215,11 @@ impl Exchange {
 
     /// Records that the client has received a part of the response.
     pub(super) fn progress(&self) {
+        let now = Instant::now();
         if let Phase::Sending { progress, .. } = &mut self.state().phase {
-            *progress = Instant::now();
+            *progress = now;
         }
-        self.activity.progress();
+        self.activity.progress(now);
     }
 
     /// Ends the exchange: rejects a request whose body is incomplete, and aborts a response.

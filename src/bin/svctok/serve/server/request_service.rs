@@ -7,6 +7,7 @@ use axum::extract::ConnectInfo;
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use tokio_rustls::TlsAcceptor;
@@ -142,8 +143,12 @@ where
 {
     fn respond(&self, call: Call) -> BoxFuture<'static, ResponseResult> {
         let (exchange, closes) = (call.exchange, call.closes);
-        let body = |body| Body::new(RequestBody::new(body, Arc::clone(&exchange)));
-        let mut request = call.request.map(body);
+        let mut request = call.request.map(|body| {
+            if body.is_end_stream() {
+                return Body::empty();
+            }
+            Body::new(RequestBody::new(body, Arc::clone(&exchange)))
+        });
         request.extensions_mut().insert(ConnectInfo(call.peer));
         request.extensions_mut().insert(Arc::clone(&exchange));
         let responding = self.clone().call(request);
