@@ -36,7 +36,7 @@ const HEADER_MAP_ALLOCATIONS: u64 = 2;
 
 /// The maximum for `/verify`: the router, the response headers and the identity in them.
 #[cfg(feature = "api")]
-const MAX_VERIFY_ALLOCATIONS: u64 = 21;
+const MAX_VERIFY_ALLOCATIONS: u64 = 10;
 
 #[test]
 fn accepted_request_allocates_only_for_the_principal() {

@@ -40,7 +40,7 @@ pub(crate) struct Checker {
 pub(super) type IdentitySource = dyn Fn(&Extensions) -> Option<Identity> + Send + Sync;
 
 /// The result of the synchronous check of a request.
-pub(super) enum Checked {
+pub(crate) enum Checked {
     Accepted(Principal),
     /// No credential is presented, and none is required, or an identity may replace it.
     NoToken,
@@ -51,7 +51,7 @@ pub(super) enum Checked {
 
 impl Checker {
     /// Marks the credential sensitive, and checks it if the store has it in memory.
-    pub(super) fn check(&self, headers: &mut HeaderMap) -> Checked {
+    pub(crate) fn check(&self, headers: &mut HeaderMap) -> Checked {
         let credential = match self.read(headers) {
             Ok(Some(credential)) => credential,
             Ok(None) if self.optional || self.identity.is_some() => return Checked::NoToken,
@@ -123,7 +123,7 @@ impl Checker {
     }
 
     /// Looks the credential up and evaluates the result.
-    pub(super) fn authenticate(
+    pub(crate) fn authenticate(
         self: Arc<Self>,
         credential: Credential<'static>,
         origin: RequestOrigin,

@@ -98,6 +98,8 @@ mod layer;
 mod rejections;
 mod service;
 
+#[cfg(feature = "api")]
+pub(crate) use self::check::Checked;
 #[cfg(feature = "tokio")]
 pub(crate) use self::check::Checker;
 pub use self::future::ServiceTokenFuture;

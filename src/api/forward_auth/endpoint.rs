@@ -1,21 +1,23 @@
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::StatusCode;
 use http::request::Parts;
+use tower::{Layer, Service};
 
-use super::identity::identity_headers;
+use super::identity::IdentityCache;
 use super::prefix::VerifyPrefix;
-use super::query::QueryRequirements;
-use crate::api::inspector::Inspector;
-use crate::api::request_log::LogFailuresLayer;
-use crate::limits::FailureLimit;
-use crate::middleware::ServiceTokenLayer;
+use super::query::{InvalidQuery, QueryRequirements};
+use crate::api::request_log::{LogFailures, LogFailuresLayer};
+use crate::limits::{FailureLimit, RequestOrigin};
+use crate::middleware::{Checked, Checker, ServiceTokenLayer};
 use crate::principal::{Principal, Requirement};
-use crate::reject::Rejection;
+use crate::reject::{Rejection, RejectionReason};
 
 /// Builds the router of `/verify`.
 ///
@@ -72,73 +74,120 @@ impl ForwardAuth {
     /// Builds the router, for an app with any state.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let endpoint = Endpoint {
-            inspector: Inspector {
-                checker: self.layer.into_checker(false),
-            },
+            checker: self.layer.into_checker(false),
             accepted: self.accepted,
+            identities: Arc::default(),
+            requirements: None,
         };
-        let mut router = Router::new().route("/verify", any(handle));
+        let mut router = Router::new().route_service("/verify", service(endpoint.clone()));
         for prefix in self.prefixes {
             let paths = prefix.paths();
-            let requirements = prefix.into_requirements();
-            // The path and the query are those of another request.
-            let handle = any(
-                async move |State(endpoint): State<Arc<Endpoint>>, request: Request| {
-                    let requirements = requirements.iter().cloned();
-                    endpoint.respond(request, requirements).await
-                },
-            );
+            let service = service(Endpoint {
+                requirements: Some(prefix.into_requirements()),
+                ..endpoint.clone()
+            });
             for path in paths {
-                router = router.route(&path, handle.clone());
+                router = router.route_service(&path, service.clone());
             }
         }
         router
-            .route_layer(LogFailuresLayer)
-            .with_state(Arc::new(endpoint))
     }
 }
 
-async fn handle(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    match QueryRequirements::from_query(request.uri().query()) {
-        Ok(requirements) => {
-            let requirements = requirements.into_requirements().map(Arc::new);
-            endpoint.respond(request, requirements).await
-        }
-        Err(error) => error.into_response(),
-    }
+fn service(endpoint: Endpoint) -> LogFailures<VerifyService> {
+    LogFailuresLayer.layer(VerifyService(Arc::new(endpoint)))
 }
 
+/// What one path does.
+#[derive(Clone)]
 struct Endpoint {
-    inspector: Inspector,
+    checker: Arc<Checker>,
     /// The status of the response to a valid token.
     accepted: StatusCode,
+    identities: Arc<IdentityCache>,
+    /// `None` if they are in the query. The path and the query of a prefix are those of another
+    /// request.
+    requirements: Option<Arc<[Arc<Requirement>]>>,
+}
+
+/// The service of an [`Endpoint`]. A handler would box a future for each request, although most tokens
+/// are in memory.
+#[derive(Clone)]
+struct VerifyService(Arc<Endpoint>);
+
+impl Service<Request> for VerifyService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<
+        Ready<Result<Response, Infallible>>,
+        BoxFuture<'static, Result<Response, Infallible>>,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self(endpoint) = self;
+        let (mut parts, _) = request.into_parts();
+        let respond_now = |response| Either::Left(ready(Ok(response)));
+        let requirements = match endpoint.requirements(&parts) {
+            Ok(requirements) => requirements,
+            Err(error) => return respond_now(error.into_response()),
+        };
+        let origin = RequestOrigin::from_extensions(&parts.extensions);
+        let checker = &endpoint.checker;
+        let caller = match checker.check(&mut parts.headers) {
+            Checked::Accepted(caller) => Ok(caller),
+            Checked::Rejected(rejection) => Err(checker.reject_without_lookup(rejection, origin)),
+            // It is required, even if the layer makes it optional.
+            Checked::NoToken => Err(checker.reject(RejectionReason::MissingToken)),
+            Checked::NeedsLookup(credential) => {
+                let lookup = Arc::clone(checker).authenticate(credential, origin);
+                let endpoint = Arc::clone(endpoint);
+                let response = lookup.map(move |caller| Ok(endpoint.respond(caller, requirements)));
+                return Either::Right(response.boxed());
+            }
+        };
+        respond_now(endpoint.respond(caller, requirements))
+    }
 }
 
 impl Endpoint {
-    async fn respond(
+    fn requirements(&self, parts: &Parts) -> Result<Vec<Arc<Requirement>>, InvalidQuery> {
+        if let Some(requirements) = &self.requirements {
+            return Ok(requirements.to_vec());
+        }
+        let requirements = QueryRequirements::from_query(parts.uri.query())?;
+        Ok(requirements.into_requirements().map(Arc::new).collect())
+    }
+
+    fn respond(
         &self,
-        request: Request,
-        requirements: impl Iterator<Item = Arc<Requirement>> + Send,
+        caller: Result<Principal, Rejection>,
+        requirements: Vec<Arc<Requirement>>,
     ) -> Response {
-        let (mut parts, _) = request.into_parts();
-        match self.verify(&mut parts, requirements).await {
+        match &caller {
+            Ok(_) => self.checker.outcomes.accepted(),
+            Err(rejection) => self.checker.outcomes.rejected(rejection),
+        }
+        match caller.and_then(|caller| self.require(caller, requirements)) {
             Ok(caller) => {
                 let mut response = self.accepted.into_response();
-                *response.headers_mut() = identity_headers(&caller);
+                *response.headers_mut() = self.identities.headers_of(&caller);
                 response
             }
             Err(rejection) => rejection.into_response(),
         }
     }
 
-    async fn verify(
+    fn require(
         &self,
-        parts: &mut Parts,
-        requirements: impl Iterator<Item = Arc<Requirement>> + Send,
+        caller: Principal,
+        requirements: Vec<Arc<Requirement>>,
     ) -> Result<Principal, Rejection> {
-        let caller = self.inspector.authenticate(parts, None).await?;
-        let challenges = &self.inspector.checker.challenges;
-        let met = caller.require_all(requirements);
+        let challenges = &self.checker.challenges;
+        let met = caller.require_all(requirements.into_iter());
         met.map_err(|rejection| rejection.with_challenges(challenges))?;
         Ok(caller)
     }

@@ -1,8 +1,10 @@
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use quick_cache::sync::Cache;
 
 use crate::principal::Principal;
+use crate::token::TokenId;
 
 /// The ASCII characters that a value percent-encodes. It encodes all others as well.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b'\\');
@@ -21,8 +23,35 @@ const TRUNCATED: HeaderName = HeaderName::from_static("x-service-token-truncated
 /// Room for the headers here and those that a server adds, so that the map does not grow.
 const CAPACITY: usize = 12;
 
-/// Returns the headers that describe the caller, and forbid caches to store them.
-pub(super) fn identity_headers(caller: &Principal) -> HeaderMap {
+/// How many callers have their headers kept. These are at most 8 kB each.
+const CACHED_CALLERS: usize = 1_000;
+
+/// The headers of the last callers. Encoding them costs more than all the rest of a check.
+pub(super) struct IdentityCache(Cache<TokenId, (Principal, HeaderMap)>);
+
+impl Default for IdentityCache {
+    fn default() -> Self {
+        Self(Cache::new(CACHED_CALLERS))
+    }
+}
+
+impl IdentityCache {
+    /// Returns the headers that describe the caller, and forbid caches to store them.
+    pub(super) fn headers_of(&self, caller: &Principal) -> HeaderMap {
+        // A changed token has another record.
+        if let Some((cached, headers)) = self.0.get(&caller.id())
+            && cached.has_same_record(caller)
+        {
+            return headers;
+        }
+        let headers = identity_headers(caller);
+        self.0
+            .insert(caller.id(), (caller.clone(), headers.clone()));
+        headers
+    }
+}
+
+fn identity_headers(caller: &Principal) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(CAPACITY);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // One buffer, so that each value is one allocation.
@@ -80,6 +109,28 @@ fn value(encoded: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::{Credential, TokenRecord, verdict};
+    use crate::token::TokenFormat;
+
+    #[test]
+    fn cached_headers_are_those_of_the_same_record() {
+        let token = TokenFormat::default().mint().expect("random bytes");
+        let identities = IdentityCache::default();
+        let headers_of = |record: &TokenRecord| {
+            let credential = Credential::new(token.presented());
+            let caller = verdict(Some(record.clone()), &credential, &SystemClock);
+            identities.headers_of(&caller.expect("a valid token"))
+        };
+        let before = TokenRecord::from(&token).with_name("before");
+        let after = before.clone().with_name("after").with_roles(["deployer"]);
+        for record in [&before, &before, &after, &after, &before] {
+            let headers = headers_of(record);
+            assert_eq!(headers[NAME], record.name());
+            assert_eq!(headers[ROLES], record.roles().iter().collect::<String>());
+        }
+        assert_eq!(identities.0.len(), 1);
+    }
 
     #[test]
     fn escapes_separators_and_control_characters() {

@@ -259,6 +259,12 @@ impl TokenRecord {
         self
     }
 
+    /// Returns whether the other record is a clone of this one.
+    #[cfg(feature = "api")]
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the public id.
     pub fn id(&self) -> TokenId {
         self.0.id

@@ -64,6 +64,12 @@ impl Principal {
         Self::new(record, uses_previous_secret)
     }
 
+    /// Returns whether both have one record, and not only equal ones.
+    #[cfg(feature = "api")]
+    pub(crate) fn has_same_record(&self, other: &Self) -> bool {
+        self.record.is_same(&other.record)
+    }
+
     /// Returns whether the record is older than its store normally returns, because the source of the
     /// store did not respond. A store returns such records only if configured to, such as by
     /// `IntrospectionBuilder::with_stale_if_error`.
