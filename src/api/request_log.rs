@@ -131,11 +131,13 @@ impl<S: Sync> FromRequestParts<S> for RequestInfo {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(request_info(
-            &parts.method,
-            &parts.headers,
-            &parts.extensions,
-        ))
+        Ok(Self::from(&*parts))
+    }
+}
+
+impl From<&Parts> for RequestInfo {
+    fn from(parts: &Parts) -> Self {
+        request_info(&parts.method, &parts.headers, &parts.extensions)
     }
 }
 

@@ -8,14 +8,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http::StatusCode;
 use http::request::Parts;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::identity::IdentityCache;
 use super::prefix::VerifyPrefix;
 use super::query::{InvalidQuery, QueryRequirements};
-use crate::api::request_log::{LogFailures, LogFailuresLayer};
 use crate::limits::{FailureLimit, RequestOrigin};
 use crate::middleware::{Checked, Checker, ServiceTokenLayer};
+use crate::observe::{self, RequestInfo};
 use crate::principal::{Principal, Requirement};
 use crate::reject::{Rejection, RejectionReason};
 
@@ -79,6 +79,7 @@ impl ForwardAuth {
             identities: Arc::default(),
             requirements: None,
         };
+        let service = |endpoint| VerifyService(Arc::new(endpoint));
         let mut router = Router::new().route_service("/verify", service(endpoint.clone()));
         for prefix in self.prefixes {
             let paths = prefix.paths();
@@ -92,10 +93,6 @@ impl ForwardAuth {
         }
         router
     }
-}
-
-fn service(endpoint: Endpoint) -> LogFailures<VerifyService> {
-    LogFailuresLayer.layer(VerifyService(Arc::new(endpoint)))
 }
 
 /// What one path does.
@@ -144,12 +141,12 @@ impl Service<Request> for VerifyService {
             Checked::NoToken => Err(checker.reject(RejectionReason::MissingToken)),
             Checked::NeedsLookup(credential) => {
                 let lookup = Arc::clone(checker).authenticate(credential, origin);
-                let endpoint = Arc::clone(endpoint);
-                let response = lookup.map(move |caller| Ok(endpoint.respond(caller, requirements)));
-                return Either::Right(response.boxed());
+                let (endpoint, info) = (Arc::clone(endpoint), RequestInfo::from(&parts));
+                let respond = move |caller| Ok(endpoint.respond(caller, requirements, || info));
+                return Either::Right(lookup.map(respond).boxed());
             }
         };
-        respond_now(endpoint.respond(caller, requirements))
+        respond_now(endpoint.respond(caller, requirements, || RequestInfo::from(&parts)))
     }
 }
 
@@ -166,6 +163,7 @@ impl Endpoint {
         &self,
         caller: Result<Principal, Rejection>,
         requirements: Vec<Arc<Requirement>>,
+        request: impl FnOnce() -> RequestInfo,
     ) -> Response {
         match &caller {
             Ok(_) => self.checker.outcomes.accepted(),
@@ -177,7 +175,10 @@ impl Endpoint {
                 *response.headers_mut() = self.identities.headers_of(&caller);
                 response
             }
-            Err(rejection) => rejection.into_response(),
+            Err(mut rejection) => {
+                observe::log(&mut rejection, request);
+                rejection.into_response()
+            }
         }
     }
 
