@@ -78,9 +78,33 @@ impl AuditEvent {
         action: AuditAction,
         token_id: TokenId,
     ) -> Self {
+        Self::with_clean_actor(at, without_tokens(actor.into()), action, token_id)
+    }
+
+    /// Creates the event of a rejected token. The actor is whoever presents it.
+    pub(crate) fn rejected(
+        at: SystemTime,
+        kind: DenialKind,
+        token_id: TokenId,
+        display_id: DisplayId,
+    ) -> Self {
+        let mut actor = String::with_capacity("token:0123456789".len());
+        actor.push_str("token:");
+        display_id.push_to(&mut actor);
+        // A displayed id is no secret.
+        let event = Self::with_clean_actor(at, actor.into(), AuditAction::Rejected(kind), token_id);
+        event.with_display_id(display_id)
+    }
+
+    fn with_clean_actor(
+        at: SystemTime,
+        actor: Box<str>,
+        action: AuditAction,
+        token_id: TokenId,
+    ) -> Self {
         Self {
             at: at.into(),
-            actor: without_tokens(actor.into()),
+            actor,
             action,
             token_id,
             display_id: token_id.into(),

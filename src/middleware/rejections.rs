@@ -1,5 +1,5 @@
 use super::check::Checker;
-use crate::audit::{AuditAction, AuditEvent};
+use crate::audit::AuditEvent;
 use crate::limits::{ClientAddress, RequestOrigin};
 use crate::reject::{Rejection, RejectionReason};
 use crate::store::{DenialKind, StoreError};
@@ -10,9 +10,7 @@ impl Checker {
         let ids = rejection.token_id().zip(rejection.display_id());
         let kind = denial_kind(rejection.reason());
         if let (Some(audit), Some((id, display_id)), Some(kind)) = (&self.audit, ids, kind) {
-            let (now, actor) = (self.clock.now(), format!("token:{display_id}"));
-            let event = AuditEvent::new(now, actor, AuditAction::Rejected(kind), id)
-                .with_display_id(display_id)
+            let event = AuditEvent::rejected(self.clock.now(), kind, id, display_id)
                 .with_client_address(origin.address.map(ClientAddress::ip));
             audit.record(&event);
         }
