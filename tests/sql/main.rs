@@ -128,6 +128,7 @@ fn sqlite_and_postgres_tests() -> Vec<(&'static str, Test)> {
         touches_thousands_of_tokens,
         finds_current_and_previous_secrets,
         invalid_rows_are_reported_as_corrupt,
+        listings_read_back_every_value,
     ));
     all.extend(tests!(listing: lists_every_filter_page_by_page));
     all.extend(tests!(plans: every_filter_uses_an_index, lookups_by_number_use_an_index, lookups_use_an_index_for_each_digest));

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use tower_service_token::registry::RegistryError;
+use tower_service_token::registry::{ListRequest, RegistryError, TokenFilter};
 use tower_service_token::store::{
-    Credential, StoreErrorKind, TokenChange, TokenRecord, TokenState,
+    Credential, RotationKey, StoreErrorKind, TokenChange, TokenRecord, TokenState,
 };
 use tower_service_token::token::{PresentedToken, TokenFormat};
 
@@ -286,6 +286,53 @@ pub(crate) async fn finds_current_and_previous_secrets(database: TestDatabase) {
     assert_eq!(finds(new.expose_secret()).await, None);
 }
 
+fn everything() -> ListRequest {
+    ListRequest::new(TokenFilter::new(), at(100))
+}
+
+pub(crate) async fn listings_read_back_every_value(database: TestDatabase) {
+    let store = database.open().await;
+    let nul = if database.is_postgres() { "" } else { "\0" };
+    let text = format!("{nul}\u{1}\u{1f}\u{7f}\t\r\n\"\\/'[]{{}},é\u{2028}\u{10ffff}{nul}");
+    let odd = full()
+        .with_name(&*text)
+        .with_description(&*text)
+        .with_subject(&*text)
+        .with_owner(&*text)
+        .with_created_by(&*text)
+        .with_hint(&*text)
+        .with_roles([&*text, "[\"a\"]", ""])
+        .with_scopes([&*text])
+        .with_label(&*text, &*text)
+        .with_rotation_key(RotationKey::from_bytes([0xff; 32]));
+    let early = SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
+    let texts = ["", "null", "[]", "{}", "1", "\"", "1e400", "\\u0000"];
+    let mut records = vec![
+        full().with_previous_digest((digest("another"), early)),
+        odd,
+        minted().with_created_at(early).with_expires_at(early),
+        minted().with_revision(u64::MAX - 1),
+        TokenRecord::new(id(0), digest("first id")),
+        TokenRecord::new(id(62_i64.pow(10) - 1), digest("last id")),
+    ];
+    for text in texts {
+        records.push(minted().with_name(text).with_description(text));
+    }
+    for record in &records {
+        store.insert(&write(record)).await.unwrap();
+    }
+    let listed = store.list(&everything()).await.unwrap().records;
+    assert_eq!(listed.len(), records.len());
+    for record in &records {
+        let same = listed.iter().find(|listed| listed.id() == record.id());
+        let same = same.expect("the token is listed");
+        assert_eq!(fields(same), fields(record));
+        assert_eq!(same.owner(), record.owner());
+        let keys = [same, record].map(|record| record.rotation_key().map(|key| *key.as_bytes()));
+        assert_eq!(keys[0], keys[1]);
+    }
+}
+
 pub(crate) async fn invalid_rows_are_reported_as_corrupt(database: TestDatabase) {
     let store = database.open().await;
     let pool = database.pool(1).await;
@@ -294,11 +341,14 @@ pub(crate) async fn invalid_rows_are_reported_as_corrupt(database: TestDatabase)
     } else {
         "x'abcd'"
     };
+    let empty = short.replace("abcd", "");
     for damage in [
         "roles = '{'".to_owned(),
         "scopes = '[1]'".to_owned(),
         "labels = '[]x'".to_owned(),
         format!("previous_digest = {short}, grace_ends_at = 1"),
+        format!("rotation_key = {short}"),
+        format!("rotation_key = {empty}"),
     ] {
         let (record, valid) = (minted(), minted());
         for record in [&record, &valid] {
@@ -312,6 +362,7 @@ pub(crate) async fn invalid_rows_are_reported_as_corrupt(database: TestDatabase)
         let errors = [
             store.get(record.id()).await.unwrap_err(),
             store.find_by_digest(record.digest()).await.unwrap_err(),
+            store.list(&everything()).await.unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");

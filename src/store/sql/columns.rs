@@ -53,6 +53,16 @@ macro_rules! column {
     };
 }
 
+/// The number of the [`columns`].
+pub(super) const COLUMN_COUNT: usize = position("last_used_at") + 1;
+
+/// The positions of the columns that are blobs.
+pub(super) const BLOBS: [usize; 3] = [
+    position("digest"),
+    position("previous_digest"),
+    position("rotation_key"),
+];
+
 /// A row that is not a valid record.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
@@ -113,7 +123,7 @@ pub(super) fn decode(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError
 
 /// Returns the columns of a record with their values. The last one is the last use, which an
 /// update does not change.
-pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); 22] {
+pub(super) fn values(record: &TokenRecord) -> [(&'static str, Value<'_>); COLUMN_COUNT] {
     let at = |time: Option<SystemTime>| time.map(millis).into();
     let labels: BTreeMap<&str, &str> = record.labels().collect();
     let previous = record.previous_digest();

@@ -1,7 +1,8 @@
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::columns::{self, Attribute, millis, state_number};
-use super::session::Value;
+use super::session::{Dialect, Value};
 use crate::registry::{ListOrder, ListRequest};
 use crate::store::{TokenState, TokenStatus};
 
@@ -17,11 +18,13 @@ pub(super) struct ListQuery<'r> {
 }
 
 impl<'r> ListQuery<'r> {
-    /// Selects one page of records.
-    pub(super) fn page(request: &'r ListRequest, has_statistics: bool) -> Self {
-        let columns = columns::columns!().replace(", ", ", t.");
-        let columns = format!("t.{columns}");
-        let (mut query, key) = Self::matching(request, has_statistics, &columns);
+    /// Selects one page of records, each as one column if the dialect has an expression for it.
+    pub(super) fn page(request: &'r ListRequest, dialect: &Dialect) -> Self {
+        let columns = match dialect.record_as_json {
+            Some(array) => Cow::Borrowed(array),
+            None => format!("t.{}", columns::columns!().replace(", ", ", t.")).into(),
+        };
+        let (mut query, key) = Self::matching(request, dialect.has_statistics, &columns);
         query.push_page(request, key);
         query
     }

@@ -9,6 +9,7 @@ mod change;
 mod columns;
 mod failure;
 mod feed_tracker;
+mod json_row;
 mod list_query;
 mod notification;
 mod open_error;

@@ -9,10 +9,11 @@ use super::backend::Backend;
 use super::background_task::BackgroundTask;
 use super::batch::Outcome;
 use super::change::Change;
-use super::columns::{self, columns, json, millis};
+use super::columns::{self, DecodeError, columns, json, millis};
 use super::failure::Failure;
+use super::json_row::JsonRow;
 use super::list_query::ListQuery;
-use super::session::{NamedColumns, Statement, Value};
+use super::session::{Column, NamedColumns, Statement, Value};
 use super::state::{self, StoreState};
 use super::store::{RowOf, SqlStore};
 use crate::audit::AuditEvent;
@@ -72,9 +73,13 @@ impl<B: Backend> TokenRegistry for SqlStore<B> {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<TokenPage, StoreError> {
-        let query = ListQuery::page(request, Self::DIALECT.has_statistics);
+        let query = ListQuery::page(request, &Self::DIALECT);
         let rows = self.select(query).await?;
-        let records = rows.iter().map(columns::decode).collect::<Result<_, _>>();
+        let records = if Self::DIALECT.record_as_json.is_some() {
+            rows.iter().map(decode_json).collect::<Result<_, _>>()
+        } else {
+            rows.iter().map(columns::decode).collect()
+        };
         Ok(request.page(records.map_err(Failure::from)?))
     }
 
@@ -211,7 +216,7 @@ impl<B: Backend> SqlStore<B> {
     /// Returns an error if the store is unavailable.
     pub async fn explain(&self, request: Option<&ListRequest>) -> Result<String, StoreError> {
         let (sql, values) = match request {
-            Some(request) => ListQuery::page(request, Self::DIALECT.has_statistics).into_parts(),
+            Some(request) => ListQuery::page(request, &Self::DIALECT).into_parts(),
             None => (FIND.to_owned(), vec![Value::Bytes(Some(&[0; 32]))]),
         };
         let (prefix, column) = Self::DIALECT.explain;
@@ -334,4 +339,10 @@ fn log(error: &StoreError) {
         source = std::error::Error::source(error).map(tracing::field::display),
         "cannot delete old audit events; trying again in {PRUNE_INTERVAL:?}",
     );
+}
+
+/// Reads a record whose row is one JSON array.
+fn decode_json(row: &impl NamedColumns) -> Result<TokenRecord, DecodeError> {
+    let json = row.bytes(Column::at(0, "record"))?.unwrap_or_default();
+    columns::decode(&JsonRow::parse(json)?)
 }

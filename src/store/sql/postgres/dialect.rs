@@ -47,6 +47,7 @@ impl Session for PgConnection {
         ),
         replans_kept_statements: false,
         has_statistics: true,
+        record_as_json: None,
         allows_nul: false,
         explain: ("EXPLAIN ", "QUERY PLAN"),
         // A read of a table sees what other transactions committed while this one waited.

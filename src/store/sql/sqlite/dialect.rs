@@ -3,6 +3,16 @@ use sqlx::sqlite::SqliteConnection;
 use crate::store::sql::columns::columns;
 use crate::store::sql::session::{Dialect, Session};
 
+/// The driver allocates and copies each column of each row, even NULL, which took more than a third of
+/// a listing. A `hex` of NULL would be an empty text.
+const RECORD_AS_JSON: &str = "json_array(t.id, hex(t.digest), \
+     CASE WHEN t.previous_digest IS NOT NULL THEN hex(t.previous_digest) END, \
+     t.grace_ends_at, t.state, t.name, t.description, t.subject, t.roles, \
+     t.scopes, t.labels, t.created_at, t.created_by, t.updated_at, t.rotated_at, t.expires_at, \
+     t.not_before, t.revision, t.hint, \
+     CASE WHEN t.rotation_key IS NOT NULL THEN hex(t.rotation_key) END, \
+     t.owner, t.last_used_at)";
+
 impl Session for SqliteConnection {
     const DIALECT: Dialect = Dialect {
         get_and_lock: concat!(
@@ -39,6 +49,7 @@ impl Session for SqliteConnection {
         has_privilege: None,
         replans_kept_statements: true,
         has_statistics: false,
+        record_as_json: Some(RECORD_AS_JSON),
         allows_nul: true,
         explain: ("EXPLAIN QUERY PLAN ", "detail"),
         has_schema: "SELECT 1 FROM sqlite_master \
@@ -53,4 +64,21 @@ impl Session for SqliteConnection {
             include_str!("../schema/sqlite_4.sql"),
         ],
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_array_has_the_order_of_the_columns() {
+        let array = RECORD_AS_JSON.replace("CASE WHEN t.previous_digest IS NOT NULL THEN ", "");
+        let array = array.replace("CASE WHEN t.rotation_key IS NOT NULL THEN ", "");
+        let names = array
+            .replace(" END", "")
+            .replace("hex(", "")
+            .replace("t.", "");
+        let names = names.replace("json_array(", "").replace(')', "");
+        assert_eq!(names, columns!());
+    }
 }
