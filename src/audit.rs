@@ -78,10 +78,10 @@ impl AuditEvent {
         action: AuditAction,
         token_id: TokenId,
     ) -> Self {
-        Self::with_clean_actor(at, without_tokens(actor.into()), action, token_id)
+        Self::from_redacted(at, without_tokens(actor.into()), action, token_id)
     }
 
-    /// Creates the event of a rejected token. The actor is whoever presents it.
+    /// Creates the event of a rejected token. The actor is the token itself.
     pub(crate) fn rejected(
         at: SystemTime,
         kind: DenialKind,
@@ -91,12 +91,12 @@ impl AuditEvent {
         let mut actor = String::with_capacity("token:0123456789".len());
         actor.push_str("token:");
         display_id.push_to(&mut actor);
-        // A displayed id is no secret.
-        let event = Self::with_clean_actor(at, actor.into(), AuditAction::Rejected(kind), token_id);
+        // `DisplayId::new` rejects a text that looks like a token.
+        let event = Self::from_redacted(at, actor.into(), AuditAction::Rejected(kind), token_id);
         event.with_display_id(display_id)
     }
 
-    fn with_clean_actor(
+    fn from_redacted(
         at: SystemTime,
         actor: Box<str>,
         action: AuditAction,

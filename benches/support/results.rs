@@ -309,7 +309,7 @@ fn folder() -> PathBuf {
     target.join("bench-results")
 }
 
-/// Returns the processor's name, whether it has SHA instructions, and the number of its cores.
+/// Returns the processor's name and model, whether it has SHA instructions, and the number of its cores.
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value_of = |name: &str| {
@@ -317,11 +317,13 @@ fn processor() -> String {
         Some(line.split_once(':')?.1.trim())
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let Some(model) = value_of("model name") else {
+    let Some(name) = value_of("model name") else {
         return format!("an unknown processor, {cores} cores");
     };
+    // Virtual machines show one name for several generations.
+    let [family, model] = ["cpu family", "model\t"].map(|name| value_of(name).unwrap_or("unknown"));
     let flags = value_of("flags").unwrap_or_default();
     let has_sha = flags.split(' ').any(|flag| flag == "sha_ni");
     let sha = if has_sha { "with" } else { "without" };
-    format!("{model}, {sha} SHA instructions, {cores} cores")
+    format!("{name} (family {family}, model {model}), {sha} SHA instructions, {cores} cores")
 }

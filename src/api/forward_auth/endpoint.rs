@@ -5,12 +5,13 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use axum::routing::any_service;
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use tower::Service;
 
-use super::identity::IdentityCache;
+use super::identity::{IdentityCache, identity_headers};
 use super::prefix::VerifyPrefix;
 use super::query::{InvalidQuery, QueryRequirements};
 use crate::limits::{FailureLimit, RequestOrigin};
@@ -79,8 +80,8 @@ impl ForwardAuth {
             identities: Arc::default(),
             requirements: None,
         };
-        let service = |endpoint| VerifyService(Arc::new(endpoint));
-        let mut router = Router::new().route_service("/verify", service(endpoint.clone()));
+        let service = |endpoint| any_service(VerifyService(Arc::new(endpoint)));
+        let mut router = Router::new().route("/verify", service(endpoint.clone()));
         for prefix in self.prefixes {
             let paths = prefix.paths();
             let service = service(Endpoint {
@@ -88,14 +89,14 @@ impl ForwardAuth {
                 ..endpoint.clone()
             });
             for path in paths {
-                router = router.route_service(&path, service.clone());
+                router = router.route(&path, service.clone());
             }
         }
         router
     }
 }
 
-/// What one path does.
+/// The configuration of one path.
 #[derive(Clone)]
 struct Endpoint {
     checker: Arc<Checker>,
@@ -142,37 +143,57 @@ impl Service<Request> for VerifyService {
             Checked::NeedsLookup(credential) => {
                 let lookup = Arc::clone(checker).authenticate(credential, origin);
                 let (endpoint, info) = (Arc::clone(endpoint), RequestInfo::from(&parts));
-                let respond = move |caller| Ok(endpoint.respond(caller, requirements, || info));
-                return Either::Right(lookup.map(respond).boxed());
+                let response = lookup.map(move |caller| {
+                    let caller = endpoint.authorize(caller, &requirements);
+                    // Without a cache, each lookup returns another record.
+                    let headers = caller.map(|caller| identity_headers(&caller));
+                    Ok(endpoint.respond(headers, || info))
+                });
+                return Either::Right(response.boxed());
             }
         };
-        respond_now(endpoint.respond(caller, requirements, || RequestInfo::from(&parts)))
+        let caller = endpoint.authorize(caller, &requirements);
+        let headers = caller.map(|caller| endpoint.identities.headers_of(&caller));
+        respond_now(endpoint.respond(headers, || RequestInfo::from(&parts)))
     }
 }
 
 impl Endpoint {
-    fn requirements(&self, parts: &Parts) -> Result<Vec<Arc<Requirement>>, InvalidQuery> {
+    fn requirements(&self, parts: &Parts) -> Result<Arc<[Arc<Requirement>]>, InvalidQuery> {
         if let Some(requirements) = &self.requirements {
-            return Ok(requirements.to_vec());
+            return Ok(Arc::clone(requirements));
         }
         let requirements = QueryRequirements::from_query(parts.uri.query())?;
         Ok(requirements.into_requirements().map(Arc::new).collect())
     }
 
-    fn respond(
+    /// Counts the outcome of the check, and requires what the path does.
+    fn authorize(
         &self,
         caller: Result<Principal, Rejection>,
-        requirements: Vec<Arc<Requirement>>,
+        requirements: &[Arc<Requirement>],
+    ) -> Result<Principal, Rejection> {
+        let Checker {
+            outcomes,
+            challenges,
+            ..
+        } = &*self.checker;
+        let caller = caller.inspect_err(|rejection| outcomes.rejected(rejection))?;
+        outcomes.accepted();
+        let met = caller.require_all(requirements.iter().cloned());
+        met.map_err(|rejection| rejection.with_challenges(challenges))?;
+        Ok(caller)
+    }
+
+    fn respond(
+        &self,
+        headers: Result<HeaderMap, Rejection>,
         request: impl FnOnce() -> RequestInfo,
     ) -> Response {
-        match &caller {
-            Ok(_) => self.checker.outcomes.accepted(),
-            Err(rejection) => self.checker.outcomes.rejected(rejection),
-        }
-        match caller.and_then(|caller| self.require(caller, requirements)) {
-            Ok(caller) => {
+        match headers {
+            Ok(headers) => {
                 let mut response = self.accepted.into_response();
-                *response.headers_mut() = self.identities.headers_of(&caller);
+                *response.headers_mut() = headers;
                 response
             }
             Err(mut rejection) => {
@@ -180,16 +201,5 @@ impl Endpoint {
                 rejection.into_response()
             }
         }
-    }
-
-    fn require(
-        &self,
-        caller: Principal,
-        requirements: Vec<Arc<Requirement>>,
-    ) -> Result<Principal, Rejection> {
-        let challenges = &self.checker.challenges;
-        let met = caller.require_all(requirements.into_iter());
-        met.map_err(|rejection| rejection.with_challenges(challenges))?;
-        Ok(caller)
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
@@ -20,14 +22,19 @@ const ROLES: HeaderName = HeaderName::from_static("x-service-token-roles");
 const SCOPES: HeaderName = HeaderName::from_static("x-service-token-scopes");
 const TRUNCATED: HeaderName = HeaderName::from_static("x-service-token-truncated");
 
-/// Room for the headers here and those that a server adds, so that the map does not grow.
-const CAPACITY: usize = 12;
+/// The number of the headers here.
+const HEADERS: usize = 7;
 
-/// How many callers have their headers kept. These are at most 8 kB each.
+/// The maximum number of callers whose headers are cached.
 const CACHED_CALLERS: usize = 1_000;
 
-/// The headers of the last callers. Encoding them costs more than all the rest of a check.
-pub(super) struct IdentityCache(Cache<TokenId, (Principal, HeaderMap)>);
+/// The maximum bytes of headers that are cached, so that all of them and the records of their tokens
+/// occupy a few megabytes.
+const MAX_CACHED_BYTES: usize = 1024;
+
+/// The headers of the last callers, because writing them takes longer than the check of a token. A
+/// record stays in memory until others replace it here, also if its token is deleted.
+pub(super) struct IdentityCache(Cache<TokenId, Arc<(Principal, HeaderMap)>>);
 
 impl Default for IdentityCache {
     fn default() -> Self {
@@ -36,23 +43,27 @@ impl Default for IdentityCache {
 }
 
 impl IdentityCache {
-    /// Returns the headers that describe the caller, and forbid caches to store them.
+    /// Returns the [headers](identity_headers) of a caller. They are found only by the same record,
+    /// which a store in memory returns until the token changes.
     pub(super) fn headers_of(&self, caller: &Principal) -> HeaderMap {
-        // A changed token has another record.
-        if let Some((cached, headers)) = self.0.get(&caller.id())
-            && cached.has_same_record(caller)
+        if let Some(cached) = self.0.get(&caller.id())
+            && cached.0.has_same_record(caller)
         {
-            return headers;
+            return cached.1.clone();
         }
         let headers = identity_headers(caller);
-        self.0
-            .insert(caller.id(), (caller.clone(), headers.clone()));
+        let bytes = headers.values().map(HeaderValue::len).sum::<usize>();
+        if bytes <= MAX_CACHED_BYTES {
+            let entry = Arc::new((caller.clone(), headers.clone()));
+            self.0.insert(caller.id(), entry);
+        }
         headers
     }
 }
 
-fn identity_headers(caller: &Principal) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(CAPACITY);
+/// Returns the headers that describe the caller, and forbid caches to store them.
+pub(super) fn identity_headers(caller: &Principal) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // One buffer, so that each value is one allocation.
     let mut text = String::new();
@@ -116,20 +127,39 @@ mod tests {
     #[test]
     fn cached_headers_are_those_of_the_same_record() {
         let token = TokenFormat::default().mint().expect("random bytes");
-        let identities = IdentityCache::default();
-        let headers_of = |record: &TokenRecord| {
+        let caller_of = |record: &TokenRecord| {
             let credential = Credential::new(token.presented());
             let caller = verdict(Some(record.clone()), &credential, &SystemClock);
-            identities.headers_of(&caller.expect("a valid token"))
+            caller.expect("a valid token")
         };
         let before = TokenRecord::from(&token).with_name("before");
-        let after = before.clone().with_name("after").with_roles(["deployer"]);
-        for record in [&before, &before, &after, &after, &before] {
-            let headers = headers_of(record);
-            assert_eq!(headers[NAME], record.name());
-            assert_eq!(headers[ROLES], record.roles().iter().collect::<String>());
+        let after = before.clone().with_name("after").with_roles(["a", "b"]);
+        let equal = after.clone().with_name("after");
+        let identities = IdentityCache::default();
+        for record in [&before, &before, &after, &after, &equal, &before] {
+            let caller = caller_of(record);
+            assert_eq!(identities.headers_of(&caller), identity_headers(&caller));
+            let cached = identities.0.get(&token.id()).expect("an entry");
+            assert!(cached.0.has_same_record(&caller));
         }
-        assert_eq!(identities.0.len(), 1);
+        // What is cached is returned.
+        let mark = HeaderValue::from_static("from the cache");
+        let marked = HeaderMap::from_iter([(NAME, mark.clone())]);
+        let entry = Arc::new((caller_of(&before), marked));
+        identities.0.insert(token.id(), entry);
+        assert_eq!(identities.headers_of(&caller_of(&before))[NAME], mark);
+        assert_eq!(identities.headers_of(&caller_of(&after))[NAME], "after");
+    }
+
+    #[test]
+    fn long_headers_are_not_cached() {
+        let token = TokenFormat::default().mint().expect("random bytes");
+        let record = TokenRecord::from(&token).with_name("x".repeat(MAX_CACHED_BYTES));
+        let credential = Credential::new(token.presented());
+        let caller = verdict(Some(record), &credential, &SystemClock).expect("a valid token");
+        let identities = IdentityCache::default();
+        assert_eq!(identities.headers_of(&caller), identity_headers(&caller));
+        assert_eq!(identities.0.len(), 0);
     }
 
     #[test]

@@ -85,6 +85,7 @@ async fn every_method_rejects_missing_tokens_and_requirements() {
             let response = server.send(request.body(Body::empty()).unwrap()).await;
             assert_eq!(response.status, status, "{method} {uri}");
             assert_eq!(response.header("x-service-token-id"), "", "{method} {uri}");
+            assert_eq!(response.body.is_empty(), method == "HEAD", "{method} {uri}");
         }
     }
 }

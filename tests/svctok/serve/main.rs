@@ -183,6 +183,7 @@ fn sqlite_tests() -> Vec<(&'static str, Test)> {
         redaction::log_hides_bare_and_split_tokens,
         redaction::log_shows_ids_routes_and_request_ids,
         readiness::token_file_node_is_ready_for_reads_only,
+        routes::head_has_no_body_over_http2,
         routes::every_route_group_accepts_every_scheme,
         routes::every_route_group_rejects_missing_tokens,
         routes::unknown_paths_have_errors_of_their_dialect,

@@ -4,6 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tower_service_token::digest::TokenDigest;
 use tower_service_token::token::TokenFormat;
 
@@ -24,6 +29,37 @@ fn protected_requests(token: &str) -> Vec<(HttpRequest, u16)> {
         (HttpRequest::get("/api/v1/service-account-tokens"), 200),
         (HttpRequest::get("/workspace"), 200),
     ]
+}
+
+/// hyper removes the body of a response to HEAD only over HTTP/1.1.
+pub(crate) async fn head_has_no_body_over_http2(fixture: StoreFixture) {
+    let (node, token) = Node::bootstrap(&fixture, &["--verify-prefix", "deploy?role=none"]).await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http::<Empty<Bytes>>();
+    for path in [
+        "/verify",
+        "/verify?role=none",
+        "/verify?none",
+        "/verify/deploy/a",
+        "/service-tokens",
+        "/api/security/tokens",
+        "/workspace",
+        "/healthz",
+        "/none",
+    ] {
+        for token in ["", &token] {
+            let request = Request::head(format!("http://{}{path}", node.address))
+                .header("x-api-key", token)
+                .body(Empty::new())
+                .unwrap();
+            let response = client.request(request).await.unwrap();
+            assert!(response.headers().contains_key("x-request-id"), "{path}");
+            let body = response.into_body().collect().await;
+            let body = body.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+            assert_eq!(body.to_bytes(), "", "{path}");
+        }
+    }
 }
 
 pub(crate) async fn every_route_group_accepts_every_scheme(fixture: StoreFixture) {

@@ -41,7 +41,8 @@ pub(super) fn with_layers(
         .service(app)
 }
 
-/// Turns a panic into a response. A router calls its handlers when its future is polled.
+/// Turns a panic into a response. A router calls its handlers and their layers when its future is
+/// polled; what it does before, the choice of a route, is outside.
 fn catch_panic(
     responding: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Result<Response, Infallible>> {

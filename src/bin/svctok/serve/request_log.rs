@@ -30,6 +30,8 @@ use super::log_limiter::LogLimiter;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const COMPLETED: &str = "polled after completion";
+
 /// Longer than any segment of a route, shorter than the secret of any token minted here.
 const MAX_SEGMENT: usize = 29;
 
@@ -105,7 +107,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let request_id = set_request_id(request.headers_mut());
-        let pending = PendingRequest {
+        let request_line = RequestLine {
             span: request_span(&request_id),
             request_id,
             method: method_label(request.method()),
@@ -114,12 +116,12 @@ where
             metrics: Arc::clone(&self.metrics),
             started: Instant::now(),
         };
-        let entered = pending.span.enter();
+        let entered = request_line.span.enter();
         let responding = self.inner.call(request);
         drop(entered);
         LoggedFuture {
             responding,
-            pending: Some(pending),
+            request_line: Some(request_line),
         }
     }
 }
@@ -129,12 +131,12 @@ pin_project! {
     pub(super) struct LoggedFuture<F> {
         #[pin]
         responding: F,
-        pending: Option<PendingRequest>,
+        request_line: Option<RequestLine>,
     }
 }
 
 /// What the log line of a request needs.
-struct PendingRequest {
+struct RequestLine {
     span: Span,
     request_id: HeaderValue,
     method: &'static str,
@@ -152,18 +154,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let pending = this.pending.as_ref().expect("polled after completion");
-        let entered = pending.span.enter();
+        let request_line = this.request_line.as_ref().expect(COMPLETED);
+        let entered = request_line.span.enter();
         let Ok(response) = ready!(this.responding.poll(cx));
-        let took = pending.started.elapsed();
-        pending.log(&response, took);
+        let took = request_line.started.elapsed();
+        request_line.log(&response, took);
         drop(entered);
-        let pending = this.pending.take().expect("it was there before");
-        Poll::Ready(Ok(pending.finish(response, took)))
+        let request_line = this.request_line.take().expect(COMPLETED);
+        Poll::Ready(Ok(request_line.finish(response, took)))
     }
 }
 
-impl PendingRequest {
+impl RequestLine {
     fn log(&self, response: &Response, took: Duration) {
         log_response(self.method, self.uri.path(), self.client, response, took);
     }
@@ -171,7 +173,7 @@ impl PendingRequest {
     fn finish(self, mut response: Response, took: Duration) -> Response {
         self.metrics.record(self.method, response.status(), took);
         response.headers_mut().insert(REQUEST_ID, self.request_id);
-        body_span::keep(response, self.span)
+        body_span::in_span(response, self.span)
     }
 }
 

@@ -6,9 +6,9 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tracing::Span;
 
-/// Polls the body of the response in this span, unless its length is known: then it exists already, and
-/// logs nothing.
-pub(super) fn keep(response: Response, span: Span) -> Response {
+/// Polls the body of the response in this span. All bodies of known length here are in memory and log
+/// nothing.
+pub(super) fn in_span(response: Response, span: Span) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
     }

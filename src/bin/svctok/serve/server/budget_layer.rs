@@ -20,6 +20,8 @@ use super::exchange::{EndReason, Exchange};
 use super::rejection_log::RejectionCause;
 use crate::serve::request_log;
 
+const COMPLETED: &str = "polled after completion";
+
 /// The store has shorter timeouts, so only a body can take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -52,12 +54,12 @@ where
         let exchange = request.extensions_mut().remove::<Arc<Exchange>>();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         BudgetFuture {
-            responding: self.inner.call(request),
-            pending: Some(PendingRequest {
+            responding: Some(self.inner.call(request)),
+            request: BudgetedRequest {
                 exchange,
                 method,
                 uri,
-            }),
+            },
             ended: None,
         }
     }
@@ -67,14 +69,14 @@ pin_project! {
     /// Response future of [`EnforceBudget`].
     pub(crate) struct BudgetFuture<F> {
         #[pin]
-        responding: F,
-        pending: Option<PendingRequest>,
+        responding: Option<F>,
+        request: BudgetedRequest,
         // Only for a request that waits for something.
-        ended: Option<BoxFuture<'static, EndReason>>,
+        ended: Option<BoxFuture<'static, Option<EndReason>>>,
     }
 }
 
-struct PendingRequest {
+struct BudgetedRequest {
     /// `None` if there is no server.
     exchange: Option<Arc<Exchange>>,
     method: Method,
@@ -88,22 +90,28 @@ where
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let pending = this.pending.as_ref().expect("polled after completion");
-        let response = if let Poll::Ready(Ok(response)) = this.responding.poll(cx) {
-            pending.begin_response(response)
+        let mut this = self.project();
+        let responding = this.responding.as_mut().as_pin_mut();
+        let response = if let Poll::Ready(Ok(response)) = responding.expect(COMPLETED).poll(cx) {
+            this.request.begin_response(response)
         } else {
-            let ended = this.ended.get_or_insert_with(|| pending.ended());
-            pending.reject(ready!(ended.as_mut().poll(cx)))
+            let ended = this.ended.get_or_insert_with(|| this.request.ended());
+            let reason = ready!(ended.as_mut().poll(cx));
+            // Here, so that what the handler logs when it is dropped is in the span.
+            this.responding.set(None);
+            match reason {
+                Some(reason) => this.request.reject(reason),
+                None => this.request.time_out(),
+            }
         };
-        *this.pending = None;
+        this.responding.set(None);
         Poll::Ready(Ok(response))
     }
 }
 
-impl PendingRequest {
-    /// Waits until the service ends the exchange, or the request has taken too long.
-    fn ended(&self) -> BoxFuture<'static, EndReason> {
+impl BudgetedRequest {
+    /// Waits until the service ends the exchange. Returns `None` if the request takes too long.
+    fn ended(&self) -> BoxFuture<'static, Option<EndReason>> {
         let exchange = self.exchange.clone();
         let ended = async move {
             match exchange {
@@ -111,10 +119,11 @@ impl PendingRequest {
                 None => pending().await,
             }
         };
-        let ended = timeout(REQUEST_TIMEOUT, ended);
-        ended
-            .map(|ended| ended.unwrap_or(EndReason::Stalled))
-            .boxed()
+        timeout(REQUEST_TIMEOUT, ended).map(Result::ok).boxed()
+    }
+
+    fn time_out(&self) -> Response {
+        self.begin_response(rejection_response(EndReason::Stalled, Body::empty()))
     }
 
     fn begin_response(&self, mut response: Response) -> Response {

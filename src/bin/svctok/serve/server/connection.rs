@@ -150,7 +150,7 @@ impl Connection {
         } else {
             MAX_AGE
         };
-        // The timeouts of hyper do not run before the protocol is known.
+        // Nothing else limits the time for the first head.
         sleep(FIRST_REQUEST_TIMEOUT.min(max_age)).await;
         if !self.activity.has_had_request() {
             return CloseReason::Idle;
@@ -182,7 +182,8 @@ impl Connection {
 
 fn protocol(executor: StreamExecutor) -> Builder<StreamExecutor> {
     let mut http = Builder::new(executor);
-    // `expired` limits the time for a head: hyper would set a timer for each request.
+    // `expired` limits the time for a head: hyper would set a timer for each request. It relies on
+    // every exchange to end with its response.
     http.http1()
         .header_read_timeout(None)
         .max_buf_size(MAX_HTTP1_HEAD);

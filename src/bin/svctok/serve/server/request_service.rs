@@ -116,7 +116,8 @@ fn with_close(mut response: Response<ResponseBody>, closes: bool) -> Response<Re
     response
 }
 
-/// A service of any type. Its future is boxed together with what the server does with the response.
+/// A service of any type that is always ready, as a router is. Its future is boxed together with what
+/// the server does with the response.
 pub(super) trait App: Send + Sync {
     fn respond(&self, call: Call) -> BoxFuture<'static, ResponseResult>;
 }

@@ -190,21 +190,61 @@ async fn keeps_an_idle_connection_until_the_timeout() {
 #[tokio::test(start_paused = true)]
 async fn next_head_must_be_complete_before_the_idle_timeout() {
     let server = start(16).await;
+    for begun_with in [&b""[..], b"GET / HTTP/1.1\r\na: "] {
+        let mut stream = server.connect().await;
+        let request = b"GET / HTTP/1.1\r\nhost: svctok.test\r\n\r\n";
+        let sent = [request, begun_with].concat();
+        stream.write_all(&sent).await.unwrap();
+        let begun = Instant::now();
+        let sending = async {
+            if begun_with.is_empty() {
+                stream.write_all(b"GET / HTTP/1.1\r\na: ").await?;
+            }
+            loop {
+                sleep(SECOND).await;
+                stream.write_all(b"b").await?;
+            }
+        };
+        let ended: io::Result<()> = timeout(2 * IDLE_TIMEOUT, sending).await.unwrap();
+        assert!(ended.is_err());
+        let after = begun.elapsed();
+        assert!(after >= IDLE_TIMEOUT, "{after:?}");
+        assert!(after <= IDLE_TIMEOUT + 5 * SECOND, "{after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn incomplete_head_does_not_delay_a_stop() {
+    let server = start(16).await;
     let mut stream = server.connect().await;
     assert_eq!(send_get(&mut stream, "/").await.unwrap(), "HTTP/1.1 200");
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    sleep(SECOND).await;
     let begun = Instant::now();
-    let sending = async {
-        stream.write_all(b"GET / HTTP/1.1\r\n").await?;
-        loop {
-            sleep(SECOND).await;
-            stream.write_all(b"a: b\r\n").await?;
-        }
-    };
-    let ended: io::Result<()> = timeout(2 * IDLE_TIMEOUT, sending).await.unwrap();
-    assert!(ended.is_err());
-    let after = begun.elapsed();
-    assert!(after >= IDLE_TIMEOUT, "{after:?}");
-    assert!(after <= IDLE_TIMEOUT + 5 * SECOND, "{after:?}");
+    server.stopping.send(true).unwrap();
+    let mut rest = Vec::new();
+    // Closed, by whatever means.
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(begun.elapsed() <= 3 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_arrives_too_slowly_times_out() {
+    let server = start(16).await;
+    let (mut client, _ended) = server.http2().await;
+    let trickle = futures_util::stream::unfold((), |()| async {
+        sleep(STALL_TIMEOUT / 2).await;
+        Some((Ok::<_, io::Error>(Bytes::from_static(b"x")), ()))
+    });
+    let request = Request::post("http://svctok.test/echo");
+    let request = request.body(Body::from_stream(trickle)).unwrap();
+    let begun = Instant::now();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    text(response).await;
+    sleep(SECOND).await;
+    assert_eq!(server.in_flight.bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
