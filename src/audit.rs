@@ -296,3 +296,23 @@ fn describe_changes(changes: &[FieldChange]) -> String {
     });
     changes.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejection_has_the_same_actor_as_a_redacted_text() {
+        let id: TokenId = "7Hq2mX9bTe".parse().expect("an id");
+        let longest = "x".repeat(DisplayId::MAX_LENGTH);
+        let own = ["a/b", "a%2Fb-c_d", "<tenant/7>:{key},100%", &longest];
+        let own = own.map(|text| DisplayId::new(text).expect("visible"));
+        for display_id in own.into_iter().chain([id.into()]) {
+            let (at, kind) = (SystemTime::UNIX_EPOCH, DenialKind::Expired);
+            let actor = format!("token:{display_id}");
+            let redacted = AuditEvent::new(at, actor, AuditAction::Rejected(kind), id)
+                .with_display_id(display_id.clone());
+            assert_eq!(AuditEvent::rejected(at, kind, id, display_id), redacted);
+        }
+    }
+}
