@@ -110,7 +110,7 @@ impl Checker {
     /// Returns the credential of a request after marking it sensitive.
     #[expect(
         clippy::inline_always,
-        reason = "as `verdict_again`: with the feature `api`, several functions call it"
+        reason = "as `CredentialSources::read_and_mark_sensitive`"
     )]
     #[inline(always)]
     pub(crate) fn read<'h>(

@@ -90,19 +90,12 @@ where
 {
     type Output = Result<Response<ResBody>, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Waiting { waiting } => {
-                    let lookup = waiting.as_mut().map(|waiting| waiting.lookup.as_mut());
-                    let found = ready!(lookup.expect(COMPLETED).poll(cx));
-                    let waiting = waiting.take().expect(COMPLETED);
-                    match found {
-                        Ok(principal) => this.state.set(waiting.admit(principal)),
-                        Err(rejection) => return Poll::Ready(Ok(waiting.reject(rejection))),
-                    }
-                }
+                StateProj::Waiting { .. } => ready!(this.state.as_mut().poll_lookup(cx)),
                 StateProj::Admitted {
                     future,
                     additions: None,
@@ -120,6 +113,31 @@ where
                 }
             }
         }
+    }
+}
+
+impl<S, R, ReqBody, ResBody> State<S, R, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: ResponseForRejection<ResBody>,
+{
+    /// Evaluates the lookup of a waiting request and sets the next state. Not inlined, so that `poll` is
+    /// small enough to be; otherwise the response is copied once more.
+    #[inline(never)]
+    fn poll_lookup(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let StateProj::Waiting { waiting } = self.as_mut().project() else {
+            return Poll::Ready(());
+        };
+        let lookup = waiting.as_mut().map(|waiting| waiting.lookup.as_mut());
+        let found = ready!(lookup.expect(COMPLETED).poll(cx));
+        let waiting = waiting.take().expect(COMPLETED);
+        self.set(match found {
+            Ok(principal) => waiting.admit(principal),
+            Err(rejection) => Self::Rejected {
+                response: Some(waiting.reject(rejection)),
+            },
+        });
+        Poll::Ready(())
     }
 }
 
