@@ -28,7 +28,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The `Retry-After` of a request whose lookup is not admitted.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The minimum time between two rounds of grants, which is the resolution of timers.
+/// The minimum time between two rounds of grants, which is the resolution of timers. The clock may be
+/// coarser, so that a round grants nothing.
 const MIN_GRANT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The longest time that a lookup holds its permit after its request was dropped.
