@@ -1,7 +1,8 @@
 //! The clock that expiry is evaluated with, and a manual clock for tests.
 //!
-//! 1. A request reads the clock only if the record of its token has a time.
-//! 2. Times are rounded down to the millisecond.
+//! 1. A request reads the wall clock only if the record of its token has a time. A hit of a cache reads
+//!    the monotonic time.
+//! 2. Times of the wall clock are rounded down to the millisecond.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -39,8 +40,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// Returns the time since a fixed point in time. It never decreases. Caches use it, so that setting
-    /// the wall clock back does not extend their TTL.
+    /// Returns the time since a fixed point in time. It never decreases. Caches and limits use it, so that
+    /// setting the wall clock back does not extend a TTL.
     ///
     /// The default uses [`Instant`].
     fn monotonic(&self) -> Duration {
@@ -52,7 +53,8 @@ pub trait Clock: Send + Sync + 'static {
 /// The operating system's clock, [`SystemTime::now`]. It is the default everywhere.
 ///
 /// On Linux, its monotonic time is the kernel's coarse clock, which is cheaper to read and usually less
-/// than 10 ms behind. Each hit of a cache reads it.
+/// than 10 ms behind. TTLs and failure limits are as exact as that. Expiry uses the wall clock, which is
+/// precise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

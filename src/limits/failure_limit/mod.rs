@@ -132,6 +132,9 @@ impl FailureLimit {
     /// Sets the time after which the budget of a client is refilled by one failure. The default is
     /// 100 ms.
     ///
+    /// With [`SystemClock`](crate::clock::SystemClock), a budget that is full after less than 10 ms is
+    /// refilled more slowly on Linux, once per tick of the kernel's clock.
+    ///
     /// The interval is shortened if refilling the whole budget would take more than a hundred years.
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.settings.interval = interval;

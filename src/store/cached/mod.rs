@@ -26,7 +26,7 @@ use crate::token::TokenId;
 ///
 /// 1. A valid token is cached for [10 s](Self::with_ttl), counted from before the lookup, and never
 ///    past its expiry. Where no change feed reaches this process, that is the revocation window.
-///    Ages are measured by the monotonic clock.
+///    Ages are measured by the monotonic clock, on Linux to about 10 ms.
 /// 2. The layer judges every hit, so expiry, start and grace period are exact to the millisecond.
 /// 3. Any other result is cached for [2 s](Self::with_negative_ttl), in a map of its own, so that junk
 ///    cannot evict valid tokens. An error is never cached.
@@ -64,8 +64,8 @@ use crate::token::TokenId;
 /// - A store that returns all records from [`find_cached`](TokenStore::find_cached), such as
 ///   [`MemoryStore`](super::MemoryStore), gains nothing from a cache.
 /// - The TTLs of two nested caches add up, and neither reports the sum. Use one.
-/// - If the inner store is unavailable, tokens that are not cached get 503: an entry is never used
-///   past its TTL.
+/// - If the inner store is unavailable, tokens that are not cached get 503: an entry is not used past
+///   its TTL.
 ///
 /// # Metrics
 ///
